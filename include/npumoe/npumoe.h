@@ -1,0 +1,366 @@
+/* npumoe.h: the only public header of libnpumoe.
+ *
+ * Two nouns carry the interface.
+ *
+ *   The MODEL is what a GGUF file holds: weights (views into the memory-mapped file), tokenizer
+ *   and geometry. It is immutable after loading, owns the thread pool, and may be shared.
+ *   The SESSION is one mutable timeline: a KV cache and the tokens it stands for. A caller always
+ *   hands a session the FULL token prefix; the session finds what it already holds, rewinds to
+ *   the common part and computes the rest. There is no "position" to keep in step.
+ *
+ * Around them: a SAMPLER picks the next token, a DETOKENIZER turns a stream of tokens into text
+ * that never splits a UTF-8 character, and npumoe_generate() ties these together with stop
+ * strings.
+ *
+ * Conventions
+ *   - Fallible functions return npumoe_status (0 or negative), give their result through a
+ *     pointer that is written on success only, and take an npumoe_error * last, which may be NULL.
+ *   - `const T *` arguments are borrowed for the call. What a function creates, the caller frees
+ *     with the matching _free(T **), which accepts a pointer to NULL and nulls it.
+ *   - Option structs begin with struct_bytes and are filled by their _default() function first;
+ *     a zeroed field means "the default".
+ *   - The library never prints, exits, aborts or reads the environment. It holds no mutable
+ *     global state. Log lines go to the caller's function.
+ *   - Threads: a model may be used by many sessions, but as its thread pool is one, evaluations
+ *     of sessions of one model are serialised inside. One session belongs to one thread at a time.
+ *   - Counts are elements; sizes in bytes end in _bytes.
+ */
+#ifndef NPUMOE_H
+#define NPUMOE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "npumoe_version.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define NPUMOE_API __attribute__((visibility("default")))
+#else
+#define NPUMOE_API
+#endif
+
+/* ---- status and errors ------------------------------------------------------------------- */
+
+typedef enum npumoe_status {
+#define X(name, number, text) NPUMOE_##name = (number),
+#include "npumoe_errors.def"
+#undef X
+} npumoe_status;
+
+#define NPUMOE_NO_OFFSET UINT64_MAX
+
+/* What went wrong, in words for the user: which file, where, what was found, what was expected. */
+typedef struct npumoe_error {
+    npumoe_status code;
+    uint64_t offset; /* byte in the file concerned, or NPUMOE_NO_OFFSET */
+    char message[512];
+} npumoe_error;
+
+/* The fixed text of a status ("malformed file"); never NULL, never to be freed. */
+NPUMOE_API const char *npumoe_status_text(npumoe_status status);
+
+/* "0.1.0" of the linked library. */
+NPUMOE_API const char *npumoe_version(void);
+
+/* ---- memory, log, progress ---------------------------------------------------------------- */
+
+/* Where the library takes memory from. realloc(ctx, NULL, n) allocates, free(ctx, NULL) does
+ * nothing; all return NULL on failure and must be thread safe. NULL for the struct = malloc. */
+typedef struct npumoe_allocator {
+    void *ctx;
+    void *(*realloc)(void *ctx, void *ptr, size_t bytes);
+    void (*free)(void *ctx, void *ptr);
+} npumoe_allocator;
+
+typedef enum npumoe_log_level {
+    NPUMOE_LOG_ERROR,
+    NPUMOE_LOG_WARN,
+    NPUMOE_LOG_INFO,
+    NPUMOE_LOG_DEBUG
+} npumoe_log_level;
+
+/* One line without line feed; borrowed for the call. */
+typedef void (*npumoe_log_fn)(void *user, npumoe_log_level level, const char *line);
+
+/* Called now and then during long work with done <= total (units are the work's own).
+ * Returning false cancels: the call ends with NPUMOE_ECANCELED and loses nothing finished. */
+typedef bool (*npumoe_progress_fn)(void *user, uint64_t done, uint64_t total);
+
+/* Frees text that the library returned as `char **` (reports). NULL is fine. */
+NPUMOE_API void npumoe_text_free(char **text);
+
+/* ---- model -------------------------------------------------------------------------------- */
+
+typedef struct npumoe_model npumoe_model;
+typedef int32_t npumoe_token;
+
+typedef struct npumoe_model_options {
+    size_t struct_bytes;
+    const npumoe_allocator *allocator; /* must outlive the model; NULL = malloc */
+    npumoe_log_fn log;
+    void *log_user;
+    npumoe_progress_fn progress; /* while checking and reading the file */
+    void *progress_user;
+    const char *isa;   /* kernel tier: "scalar", "avx2", "avx512", "neon"; NULL = the best */
+    int32_t n_threads; /* 0 = CPUs that affinity and cgroup allow */
+    uint64_t memory_limit_bytes; /* 0 = what the machine and the cgroup have; see ETOOBIG */
+    bool vocab_only;             /* tokenizer and geometry, no weights needed in the file */
+    bool use_mlock;              /* pin the mapping in memory */
+    bool check_tensors;          /* also scan weights for NaN/Inf (reads the whole file) */
+} npumoe_model_options;
+
+NPUMOE_API npumoe_model_options npumoe_model_options_default(void);
+
+/* Loads a GGUF file (any part of a split set names the whole set). Owner: the caller.
+ * ENOENT/EIO, EFORMAT (with the offset), EUNSUPPORTED (architecture or type, listing what is
+ * supported), EMODEL, ETOKEN, ETOOBIG (before anything large is touched, with the numbers). */
+NPUMOE_API npumoe_status npumoe_model_load(const char *path, const npumoe_model_options *options,
+                                           npumoe_model **out, npumoe_error *err);
+NPUMOE_API void npumoe_model_free(npumoe_model **model);
+
+typedef struct npumoe_model_info {
+    size_t struct_bytes;
+    const char *architecture; /* "qwen3moe"; lives as long as the model */
+    const char *name;         /* general.name or "" */
+    const char *isa;          /* kernel tier in use */
+    int32_t n_threads;
+    int32_t n_vocab, n_layer, n_embd, n_head, n_head_kv, head_dim;
+    int32_t n_expert, n_expert_used, n_ff_expert;
+    uint32_t n_ctx_train;
+    uint64_t n_params, n_params_active; /* active: per token */
+    uint64_t weights_bytes;             /* tensor data in the file(s) */
+    uint64_t mapped_bytes;
+} npumoe_model_info;
+
+NPUMOE_API void npumoe_model_get_info(const npumoe_model *model, npumoe_model_info *info);
+
+/* Everything `npumoe info` shows, as one JSON object: file(s), geometry, experts, router rule,
+ * tensor types with counts and bytes, tokenizer, KV bytes and total memory for each of the
+ * n_ctxs context lengths (0 of them = the training context). Works without loading weights, for
+ * unsupported architectures too (then geometry is what the header says). Free with
+ * npumoe_text_free. */
+NPUMOE_API npumoe_status npumoe_describe_file(const char *path, const uint32_t *ctxs, size_t n_ctxs,
+                                              char **json, npumoe_error *err);
+
+/* ---- tokens ------------------------------------------------------------------------------- */
+
+typedef enum npumoe_tokenize_flags {
+    NPUMOE_TOKENIZE_PLAIN = 0,
+    NPUMOE_TOKENIZE_ADD_SPECIAL = 1,  /* BOS/EOS as the model's metadata asks */
+    NPUMOE_TOKENIZE_PARSE_SPECIAL = 2 /* "<|im_start|>" in the text becomes its control token */
+} npumoe_tokenize_flags;
+
+/* An upper bound for the tokens of a text of that many bytes, for sizing the array below. */
+NPUMOE_API size_t npumoe_tokens_bound(const npumoe_model *model, size_t text_bytes);
+
+/* Text (any bytes; invalid UTF-8 is kept by byte tokens where the vocabulary has them) to
+ * tokens. tokens[capacity] is the caller's; EINVAL when it is too small, with the need in the
+ * message. Linear in text_bytes. */
+NPUMOE_API npumoe_status npumoe_tokenize(const npumoe_model *model, const char *text,
+                                         size_t text_bytes, unsigned flags, npumoe_token *tokens,
+                                         size_t capacity, size_t *n_tokens, npumoe_error *err);
+
+/* The bytes one token stands for (not terminated; may be a part of a character). special: give
+ * the name of control tokens instead of nothing. Borrowed from the model; *bytes = 0 for ids out
+ * of range. */
+NPUMOE_API const char *npumoe_token_bytes(const npumoe_model *model, npumoe_token token,
+                                          bool special, size_t *bytes);
+
+NPUMOE_API npumoe_token npumoe_token_bos(const npumoe_model *model); /* -1 = none */
+NPUMOE_API npumoe_token npumoe_token_eos(const npumoe_model *model);
+/* True for every token that ends a generation (EOS, EOT, EOM ...). */
+NPUMOE_API bool npumoe_token_is_end(const npumoe_model *model, npumoe_token token);
+
+typedef struct npumoe_detokenizer npumoe_detokenizer;
+
+/* A detokenizer keeps the incomplete tail of a character until its last byte arrives, and drops
+ * the leading space that SentencePiece adds to a text. special as in npumoe_token_bytes. The model
+ * must outlive it. */
+NPUMOE_API npumoe_status npumoe_detokenizer_new(const npumoe_model *model, bool special,
+                                                npumoe_detokenizer **out, npumoe_error *err);
+NPUMOE_API void npumoe_detokenizer_free(npumoe_detokenizer **detok);
+/* Text that became complete with this token: valid UTF-8 (broken sequences become U+FFFD), not
+ * terminated, borrowed until the next call. */
+NPUMOE_API npumoe_status npumoe_detokenizer_push(npumoe_detokenizer *detok, npumoe_token token,
+                                                 const char **text, size_t *text_bytes,
+                                                 npumoe_error *err);
+/* The held-back tail at the end of the stream (as U+FFFD); the detokenizer is then as new. */
+NPUMOE_API npumoe_status npumoe_detokenizer_finish(npumoe_detokenizer *detok, const char **text,
+                                                   size_t *text_bytes, npumoe_error *err);
+
+/* ---- session ------------------------------------------------------------------------------ */
+
+typedef struct npumoe_session npumoe_session;
+
+typedef enum npumoe_kv_type { NPUMOE_KV_F16 = 0, NPUMOE_KV_Q8_0, NPUMOE_KV_F32 } npumoe_kv_type;
+
+typedef struct npumoe_session_options {
+    size_t struct_bytes;
+    uint32_t n_ctx;   /* tokens the KV cache holds; 0 = min(the model's, 4096) */
+    uint32_t n_chunk; /* tokens that prefill processes together (ubatch); 0 = 512 */
+    npumoe_kv_type type_k, type_v;
+    npumoe_progress_fn progress; /* tokens of one eval; false cancels between chunks */
+    void *progress_user;
+} npumoe_session_options;
+
+NPUMOE_API npumoe_session_options npumoe_session_options_default(void);
+
+/* Allocates the KV cache and all scratch memory; evaluation allocates nothing after this.
+ * ETOOBIG with the numbers when it cannot fit. The model must outlive the session. */
+NPUMOE_API npumoe_status npumoe_session_new(npumoe_model *model,
+                                            const npumoe_session_options *options,
+                                            npumoe_session **out, npumoe_error *err);
+NPUMOE_API void npumoe_session_free(npumoe_session **session);
+
+/* Logits of one position, n_vocab floats, borrowed for the call. Positions come in order.
+ * Returning false cancels. */
+typedef bool (*npumoe_logits_fn)(void *user, size_t position, const float *logits);
+
+typedef struct npumoe_eval_options {
+    size_t struct_bytes;
+    npumoe_logits_fn on_logits; /* NULL: only the last position's logits are computed */
+    void *user;
+    size_t logits_from; /* with on_logits: the first position wanted; positions that the session
+                           already holds from an earlier call are computed again for it */
+} npumoe_eval_options;
+
+NPUMOE_API npumoe_eval_options npumoe_eval_options_default(void);
+
+/* Brings the session to exactly tokens[0..n_tokens): keeps the common prefix, drops what differs,
+ * computes the rest in chunks. n_tokens >= 1. On success npumoe_session_logits() holds the
+ * prediction after the last token. On NPUMOE_ECANCELED the finished chunks stay.
+ * ETOOLONG when n_tokens > n_ctx, EINVAL for a token id out of range. */
+NPUMOE_API npumoe_status npumoe_session_eval(npumoe_session *session, const npumoe_token *tokens,
+                                             size_t n_tokens, const npumoe_eval_options *options,
+                                             npumoe_error *err);
+/* n_vocab floats after the last evaluated token; valid until the next eval; NULL before one. */
+NPUMOE_API const float *npumoe_session_logits(const npumoe_session *session);
+/* Tokens the KV cache stands for right now. */
+NPUMOE_API size_t npumoe_session_length(const npumoe_session *session);
+NPUMOE_API uint32_t npumoe_session_n_ctx(const npumoe_session *session);
+
+typedef struct npumoe_session_stats {
+    size_t struct_bytes;
+    uint64_t n_prompt, n_reused, n_decoded; /* tokens: computed in chunks, found, one by one */
+    double prompt_seconds, decode_seconds;
+    uint64_t kv_bytes, scratch_bytes;
+} npumoe_session_stats;
+
+NPUMOE_API void npumoe_session_get_stats(const npumoe_session *session,
+                                         npumoe_session_stats *stats);
+NPUMOE_API void npumoe_session_reset_stats(npumoe_session *session);
+
+/* ---- sampling and generation -------------------------------------------------------------- */
+
+typedef struct npumoe_logit_bias {
+    npumoe_token token;
+    float bias; /* added to the logit; -INFINITY forbids */
+} npumoe_logit_bias;
+
+/* llama.cpp's names and defaults. Order: logit bias, penalties, then greedy when temp <= 0, else
+ * top-k, top-p, min-p, temperature, draw. */
+typedef struct npumoe_sampler_options {
+    size_t struct_bytes;
+    uint64_t seed;                             /* NPUMOE_SEED_RANDOM = from the system */
+    float temp;                                /* 0.8; <= 0 = greedy */
+    int32_t top_k;                             /* 40; <= 0 = off */
+    float top_p;                               /* 0.95; >= 1 = off */
+    float min_p;                               /* 0.05; 0 = off */
+    float repeat_penalty;                      /* 1.0 = off */
+    float presence_penalty, frequency_penalty; /* 0 = off */
+    int32_t penalty_last_n;                    /* 64; 0 = off, -1 = the whole context */
+    const npumoe_logit_bias *logit_bias;       /* copied */
+    size_t n_logit_bias;
+} npumoe_sampler_options;
+
+#define NPUMOE_SEED_RANDOM UINT64_MAX
+
+typedef struct npumoe_sampler npumoe_sampler;
+
+NPUMOE_API npumoe_sampler_options npumoe_sampler_options_default(void);
+NPUMOE_API npumoe_status npumoe_sampler_new(const npumoe_model *model,
+                                            const npumoe_sampler_options *options,
+                                            npumoe_sampler **out, npumoe_error *err);
+NPUMOE_API void npumoe_sampler_free(npumoe_sampler **sampler);
+/* Picks a token from logits[n_vocab] (not changed). The same seed and calls give the same picks. */
+NPUMOE_API npumoe_status npumoe_sampler_pick(npumoe_sampler *sampler, const float *logits,
+                                             npumoe_token *token, npumoe_error *err);
+/* Tells the penalties that a token (of the prompt or the answer) is now part of the text. */
+NPUMOE_API void npumoe_sampler_accept(npumoe_sampler *sampler, npumoe_token token);
+NPUMOE_API uint64_t npumoe_sampler_seed(const npumoe_sampler *sampler);
+
+typedef enum npumoe_stop_reason {
+    NPUMOE_STOP_END,     /* the model ended its answer */
+    NPUMOE_STOP_LENGTH,  /* n_predict tokens */
+    NPUMOE_STOP_STRING,  /* a stop string; it is not part of the text */
+    NPUMOE_STOP_CONTEXT, /* the context is full */
+    NPUMOE_STOP_CANCEL   /* the callback said so */
+} npumoe_stop_reason;
+
+/* New text (valid UTF-8, never part of a stop string, not terminated) and the token that
+ * completed it. text_bytes may be 0. Returning false ends the generation. */
+typedef bool (*npumoe_text_fn)(void *user, npumoe_token token, const char *text, size_t text_bytes);
+
+typedef struct npumoe_generate_options {
+    size_t struct_bytes;
+    int64_t n_predict;       /* < 0 = until the end or the context is full */
+    const char *const *stop; /* stop strings */
+    size_t n_stop;
+    bool ignore_end; /* go on past end tokens */
+    bool special;    /* control tokens appear in the text */
+    npumoe_text_fn on_text;
+    void *user;
+} npumoe_generate_options;
+
+typedef struct npumoe_generate_result {
+    npumoe_stop_reason reason;
+    size_t stop_index; /* which stop string */
+    uint64_t n_generated;
+} npumoe_generate_result;
+
+NPUMOE_API npumoe_generate_options npumoe_generate_options_default(void);
+
+/* Evaluates the prompt, then samples until a stop. tokens[0..n_tokens) is the full prompt; what was
+ * generated is appended when capacity allows (*n_tokens counts on), else it is only streamed. */
+NPUMOE_API npumoe_status npumoe_generate(npumoe_session *session, npumoe_sampler *sampler,
+                                         npumoe_token *tokens, size_t *n_tokens, size_t capacity,
+                                         const npumoe_generate_options *options,
+                                         npumoe_generate_result *result, npumoe_error *err);
+
+/* ---- files and machine -------------------------------------------------------------------- */
+
+typedef struct npumoe_quantize_options {
+    size_t struct_bytes;
+    const char *type;            /* "Q4_K_M", "Q8_0", "BF16", ... (llama.cpp's names) */
+    bool pure;                   /* every matrix in the base type, no mix */
+    bool allow_requantize;       /* accept an input that is already quantised */
+    int32_t n_threads;           /* 0 = as for a model */
+    bool dry_run;                /* report only */
+    npumoe_progress_fn progress; /* bytes of input */
+    void *progress_user;
+    npumoe_log_fn log; /* one line per tensor */
+    void *log_user;
+} npumoe_quantize_options;
+
+NPUMOE_API npumoe_quantize_options npumoe_quantize_options_default(void);
+/* Writes to OUT.partial.<pid> and renames, so a cancelled or failed run leaves no file. */
+NPUMOE_API npumoe_status npumoe_quantize(const char *in_path, const char *out_path,
+                                         const npumoe_quantize_options *options, npumoe_error *err);
+
+/* What `npumoe doctor` shows, as one JSON object: version, compiler, CPU, ISA flags, kernel tiers
+ * built and usable and the one chosen, CPUs allowed (affinity, cgroup), memory, page sizes. */
+NPUMOE_API npumoe_status npumoe_describe_machine(char **json, npumoe_error *err);
+
+/* Names of the supported architectures; index from 0, NULL past the end. */
+NPUMOE_API const char *npumoe_supported_architecture(size_t index);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

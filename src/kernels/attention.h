@@ -1,0 +1,33 @@
+/* attention.h: softmax(q k^T) v over a KV cache, blocked, never an n x n buffer.
+ *
+ * Blocks of queries of one KV group meet blocks of 64 cached positions (aligned to absolute
+ * positions, so that a token's result does not depend on the chunk it came in); K and V blocks are
+ * decoded to fp32 once per group and block; the softmax is online (Milakov & Gimelshein 2018,
+ * Dao 2022). Work is split over (KV head, query block). */
+#ifndef NM_KERNELS_ATTENTION_H
+#define NM_KERNELS_ATTENTION_H
+
+#include "kernels/matmul.h"
+
+/* Cache of one layer: position p, KV head h is at data + p * pos_bytes + h * head_bytes. */
+typedef struct nm_kv_view {
+    uint32_t type; /* NM_TYPE_F32, F16 or Q8_0 */
+    const void *data;
+    size_t pos_bytes, head_bytes;
+} nm_kv_view;
+
+typedef struct nm_attention_args {
+    size_t n_q; /* queries: positions pos0 .. pos0 + n_q - 1, already in the cache */
+    size_t pos0;
+    uint32_t n_head, n_head_kv, dim_k, dim_v;
+    float scale;        /* of the scores, usually 1/sqrt(dim_k) */
+    uint32_t window;    /* 0 = all; else a query at p sees p-window+1 .. p */
+    const float *sinks; /* per head logit that joins the softmax without a value, or NULL */
+    const float *q;     /* [n_q][n_head * dim_k] */
+    nm_kv_view k, v;
+    float *out; /* [n_q][n_head * dim_v] */
+} nm_attention_args;
+
+void nm_attention(const nm_compute *c, const nm_attention_args *args);
+
+#endif

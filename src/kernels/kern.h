@@ -1,0 +1,47 @@
+/* kern.h: the table of kernels, chosen once for a CPU.
+ *
+ * nm_kern_init() is a pure function of the CPU flags: it fills every slot from ref/, then lets
+ * x86_init or arm_init override it, tier by tier in ascending order. Tests build two tables side
+ * by side. The table hangs from the model; there is no global.
+ *
+ * Tiers ("isa" on the command line): scalar < avx2 (AVX2+FMA+F16C) < avx512 (F, BW, VL, DQ) on x86;
+ * scalar < neon on arm64. Higher ones (vnni, bf16, amx, dotprod, i8mm) get their names when they
+ * get their kernels. */
+#ifndef NM_KERNELS_KERN_H
+#define NM_KERNELS_KERN_H
+
+#include "base/err.h"
+#include "quant/quant.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct nm_kern nm_kern;
+struct nm_kern {
+    const char *isa;
+#define K(name, args, tolerance, what) void(*name) args;
+#include "kernels/kern.def"
+#undef K
+    /* A row of n elements (multiple of the block) to fp32; bit-equal to nm_type_get()->decode in
+     * every tier. NULL for types that are not supported. */
+    void (*decode[NM_TYPE_END])(const void *src, float *dst, size_t n);
+};
+
+/* CPU feature bits, as found or as a test pretends. */
+typedef struct nm_cpu {
+    bool avx2, fma, f16c, avx512f, avx512bw, avx512vl, avx512dq, avx512_vnni, avx512_bf16,
+        avx512_fp16, avx_vnni, amx_tile, amx_int8, amx_bf16; /* x86; OS support included */
+    bool neon, dotprod, i8mm, bf16, fp16;                    /* arm64 */
+} nm_cpu;
+
+nm_cpu nm_cpu_detect(void);
+/* Fills *table with the best tier for cpu that is not above isa (NULL or "auto" = no cap).
+ * EINVAL: unknown name; EUNSUPPORTED: this CPU or build lacks it; both list what there is. */
+npumoe_status nm_kern_init(nm_kern *table, const nm_cpu *cpu, const char *isa, npumoe_error *err);
+/* Tier names built into this library, ascending; NULL past the end. */
+const char *nm_kern_tier(size_t index);
+/* True when the CPU can run that tier. */
+bool nm_kern_tier_usable(const char *tier, const nm_cpu *cpu);
+
+#endif
