@@ -42,7 +42,8 @@ typedef struct nm_gguf nm_gguf;
 typedef struct nm_gguf_array {
     nm_gguf_kind kind; /* of the elements; nested arrays are checked, skipped, and read as count */
     uint64_t count;
-    const unsigned char *data; /* packed little-endian scalars, or for strings see below */
+    const unsigned char *data; /* the elements as the file has them: packed little-endian scalars */
+    uint64_t bytes;            /* of data */
     const nm_str *strings;     /* kind STRING: count views, index built at open; else NULL */
 } nm_gguf_array;
 
@@ -63,8 +64,8 @@ typedef struct nm_gguf_tensor {
     nm_str name;
     uint32_t type; /* nm_type or another ggml number */
     uint32_t n_dims;
-    uint64_t ne[4];   /* ne[0] is contiguous (the row); unused dimensions are 1 */
-    const void *data; /* NULL with no_data */
+    uint64_t ne[4]; /* ne[0] is contiguous (the row); unused dimensions are 1 */
+    const void *data;
     uint64_t bytes;
     uint64_t offset; /* in its file */
     uint32_t part;   /* which file of the set */
@@ -72,32 +73,35 @@ typedef struct nm_gguf_tensor {
 
 typedef struct nm_gguf_options {
     const npumoe_allocator *allocator;
-    bool single_part; /* do not look for the other files of a split set */
+    bool single_part; /* this file alone, whatever split.* say */
 } nm_gguf_options;
 
 /* Opens, maps and checks. Owner: the caller. */
 npumoe_status nm_gguf_open(const char *path, const nm_gguf_options *options, nm_gguf **out,
                            npumoe_error *err);
-/* The same over bytes in memory (borrowed; tests, fuzzing). name is for messages. */
+/* The same over bytes in memory (borrowed; tests, fuzzing), always as a single part. name is for
+ * messages. */
 npumoe_status nm_gguf_open_memory(const void *data, size_t bytes, const char *name,
                                   const nm_gguf_options *options, nm_gguf **out, npumoe_error *err);
 void nm_gguf_free(nm_gguf **gguf);
 
-const char *nm_gguf_path(const nm_gguf *g);
+const char *nm_gguf_path(const nm_gguf *g); /* of the first part */
 uint32_t nm_gguf_version(const nm_gguf *g);
 uint32_t nm_gguf_n_parts(const nm_gguf *g);
 uint64_t nm_gguf_mapped_bytes(const nm_gguf *g);
 
 size_t nm_gguf_n_kv(const nm_gguf *g);
 const nm_gguf_kv *nm_gguf_kv_at(const nm_gguf *g, size_t i);
-const nm_gguf_kv *nm_gguf_find(const nm_gguf *g, const char *key); /* NULL = absent; hashed */
+const nm_gguf_kv *nm_gguf_find(const nm_gguf *g, const char *key); /* NULL = absent; log n */
 size_t nm_gguf_n_tensors(const nm_gguf *g);
 const nm_gguf_tensor *nm_gguf_tensor_at(const nm_gguf *g, size_t i);
 const nm_gguf_tensor *nm_gguf_find_tensor(const nm_gguf *g, const char *name); /* NULL = absent */
 
 /* Typed access. Integers convert between kinds when the value fits; F32/F64 likewise; anything else
  * is EMODEL with key, kind found and kind expected. An absent key gives ENOENT from the _get
- * functions; the _or functions give the default instead. */
+ * functions; the _or functions give the default instead. An array must have elements of exactly
+ * the kind asked for, but I64 stands for any integer kind and F64 for F32 and F64: read those with
+ * nm_gguf_arr_i64 and _f32. */
 npumoe_status nm_gguf_get_u32(const nm_gguf *g, const char *key, uint32_t *out, npumoe_error *err);
 npumoe_status nm_gguf_get_f32(const nm_gguf *g, const char *key, float *out, npumoe_error *err);
 npumoe_status nm_gguf_get_bool(const nm_gguf *g, const char *key, bool *out, npumoe_error *err);
