@@ -46,8 +46,10 @@ npumoe_status nm_err_prefix(npumoe_error *err, npumoe_status code, const char *f
     int n = vsnprintf(err->message, sizeof err->message, fmt, ap);
     va_end(ap);
     size_t used = n < 0 ? 0 : (size_t)n;
-    if (used < sizeof err->message)
-        snprintf(err->message + used, sizeof err->message - used, ": %s", tail);
+    if (used + 3 < sizeof err->message) {
+        size_t room = sizeof err->message - used - 3; /* the tail may lose its end */
+        snprintf(err->message + used, sizeof err->message - used, ": %.*s", (int)room, tail);
+    }
     return code;
 }
 

@@ -6,13 +6,18 @@
 /* Below this a block is all zero: its reciprocal would overflow. */
 #define TINY 1e-30f
 
+/* Nearest whole number in [lo, hi], ties to even; NaN gives lo. Adding 1.5 * 2^23 pushes the fraction
+ * out of the mantissa, so the FPU's own rounding does the work: no call, no branch. */
+static inline float round_clip(float v, float lo, float hi)
+{
+    v = v > lo ? v : lo;
+    v = v < hi ? v : hi;
+    return (v + 0x1.8p23f) - 0x1.8p23f;
+}
+
 int nm_fit_round(float v, int lo, int hi)
 {
-    if (!(v > (float)lo))
-        return lo;
-    if (v >= (float)hi)
-        return hi;
-    return (int)lrintf(v);
+    return (int)round_clip(v, (float)lo, (float)hi);
 }
 
 float nm_fit_mean_square(int n, const float *x)
@@ -33,12 +38,14 @@ void nm_fit_weights(int n, const float *x, const float *imp, float sigma2, float
 static void project(int n, int lo, int hi, const float *x, const float *w, float inverse,
                     double *sxq, double *sqq)
 {
-    *sxq = *sqq = 0;
+    float xq = 0, qq = 0;
     for (int i = 0; i < n; i++) {
-        double q = nm_fit_round(x[i] * inverse, lo, hi);
-        *sxq += (double)w[i] * x[i] * q;
-        *sqq += (double)w[i] * q * q;
+        float q = round_clip(x[i] * inverse, (float)lo, (float)hi), wq = w[i] * q;
+        xq += wq * x[i];
+        qq += wq * q;
     }
+    *sxq = (double)xq;
+    *sqq = (double)qq;
 }
 
 /* Among trial scales around the one that puts `extreme` on `level`, the one whose least-squares
@@ -96,49 +103,44 @@ float nm_fit_positive(int n, int top, const float *x, const float *w, uint8_t *q
     return sqq > 0 ? (float)(sxq / sqq) : 0;
 }
 
+/* Sums over a sub-block; w, wx and wxx do not depend on the trial. */
 typedef struct affine_sums {
-    double w, wx, wq, wqq, wxq;
+    double w, wx, wxx, wq, wqq, wxq;
 } affine_sums;
 
-/* Least squares of x ~ scale q + base for given q; base is kept <= 0. False when degenerate. */
-static bool solve_affine(const affine_sums *s, float *scale, float *base)
+/* Least squares of x ~ scale q + base for given q; base is kept <= 0. Returns the error that is left,
+ * sum w (scale q + base - x)^2, multiplied out; DBL_MAX when degenerate. */
+static double solve_affine(const affine_sums *s, double *scale, double *base)
 {
     double det = s->w * s->wqq - s->wq * s->wq;
     if (!(det > 0))
-        return false;
+        return DBL_MAX;
     double a = (s->w * s->wxq - s->wx * s->wq) / det;
     double b = (s->wqq * s->wx - s->wq * s->wxq) / det;
     if (b > 0) {
         b = 0;
-        a = s->wqq > 0 ? s->wxq / s->wqq : 0;
+        a = s->wxq / s->wqq;
     }
-    *scale = (float)a;
-    *base = (float)b;
-    return a > 0;
+    if (!(a > 0))
+        return DBL_MAX;
+    *scale = a;
+    *base = b;
+    return s->wxx + a * a * s->wqq + b * b * s->w + 2 * (a * b * s->wq - a * s->wxq - b * s->wx);
 }
 
-static double affine_try(int n, int top, const float *x, const float *w, float lo, float inverse,
-                         float *scale, float *base)
+static void affine_project(int n, int top, const float *x, const float *w, float lo, float inverse,
+                           affine_sums *s)
 {
-    affine_sums s = {0};
-    int8_t q[NM_FIT_MAX];
+    float wq = 0, wqq = 0, wxq = 0;
     for (int i = 0; i < n; i++) {
-        q[i] = (int8_t)nm_fit_round((x[i] - lo) * inverse, 0, top);
-        double wi = w[i], qi = q[i];
-        s.w += wi;
-        s.wx += wi * x[i];
-        s.wq += wi * qi;
-        s.wqq += wi * qi * qi;
-        s.wxq += wi * x[i] * qi;
+        float q = round_clip((x[i] - lo) * inverse, 0, (float)top), p = w[i] * q;
+        wq += p;
+        wqq += p * q;
+        wxq += p * x[i];
     }
-    if (!solve_affine(&s, scale, base))
-        return DBL_MAX;
-    double err = 0;
-    for (int i = 0; i < n; i++) {
-        double e = (double)*scale * q[i] + *base - x[i];
-        err += w[i] * e * e;
-    }
-    return err;
+    s->wq = (double)wq;
+    s->wqq = (double)wqq;
+    s->wxq = (double)wxq;
 }
 
 float nm_fit_affine(int n, int top, const float *x, const float *w, uint8_t *q, float *min)
@@ -152,15 +154,23 @@ float nm_fit_affine(int n, int top, const float *x, const float *w, uint8_t *q, 
     *min = -lo;
     if (!(hi - lo > TINY && hi - lo <= FLT_MAX))
         return 0;
+    affine_sums s = {0};
+    for (int i = 0; i < n; i++) {
+        s.w += (double)w[i];
+        s.wx += (double)w[i] * x[i];
+        s.wxx += (double)w[i] * x[i] * x[i];
+    }
     float scale = (hi - lo) / (float)top, base = lo;
     double best = DBL_MAX;
     for (int step = 0; step <= 24; step++) {
-        float a = 0, b = 0, inverse = ((float)top - 1.0f + 0.08f * (float)step) / (hi - lo);
-        double err = affine_try(n, top, x, w, lo, inverse, &a, &b);
+        double a = 0, b = 0;
+        float inverse = ((float)top - 1.0f + 0.08f * (float)step) / (hi - lo);
+        affine_project(n, top, x, w, lo, inverse, &s);
+        double err = solve_affine(&s, &a, &b);
         if (err < best) {
             best = err;
-            scale = a;
-            base = b;
+            scale = (float)a;
+            base = (float)b;
         }
     }
     *min = -base;

@@ -50,24 +50,34 @@ void nm_decode_iq4_xs(const void *src, float *dst, size_t n)
     }
 }
 
-/* Index of the value of the ascending IQ4 table nearest to v. */
-static uint8_t nearest_iq4(float v)
+/* Nearest entry of the IQ4 table for v in steps of one half: the midpoints between neighbours are
+ * multiples of one half, so this is exact. Built once per row, because a search per element is
+ * what the encoder would spend its time on. */
+typedef struct nearest_iq4 {
+    uint8_t index[512];
+} nearest_iq4;
+
+static void nearest_init(nearest_iq4 *t)
 {
-    int lo = 0, hi = 15;
-    while (hi - lo > 1) {
-        int mid = (lo + hi) / 2;
-        if (v < (float)nm_table_iq4_nl[mid])
-            hi = mid;
-        else
-            lo = mid;
+    int k = 0;
+    for (int h = 0; h < 512; h++) {
+        /* cell h holds v in [h/2 - 128, h/2 - 127.5) */
+        while (k < 15 && h - 256 >= nm_table_iq4_nl[k] + nm_table_iq4_nl[k + 1])
+            k++;
+        t->index[h] = (uint8_t)k;
     }
-    float down = v - (float)nm_table_iq4_nl[lo], up = (float)nm_table_iq4_nl[hi] - v;
-    return (uint8_t)(up < down ? hi : lo);
+}
+
+static uint8_t nearest_get(const nearest_iq4 *t, float v)
+{
+    float h = 2 * v + 256;
+    h = h > 0 ? h : 0; /* NaN too */
+    return t->index[(int)(h < 511 ? h : 511)];
 }
 
 /* Least-squares scale for 32 numbers: trial scales put the extreme value near either end of the
  * table, which is not symmetric. */
-static float fit_iq4(const float *x, const float *w)
+static float fit_iq4(const nearest_iq4 *t, const float *x, const float *w)
 {
     float extreme = 0;
     for (int i = 0; i < NM_QK; i++)
@@ -75,55 +85,59 @@ static float fit_iq4(const float *x, const float *w)
             extreme = x[i];
     if (!(fabsf(extreme) > 1e-30f && fabsf(extreme) <= FLT_MAX))
         return 0;
-    double best = -1;
-    float scale = 0;
+    float best = -1, scale = 0;
     for (int end = 0; end < 2; end++)
         for (int step = -7; step <= 7; step++) {
             float level = (float)nm_table_iq4_nl[end ? 15 : 0] + (float)step;
             float inverse = level / extreme;
-            double sxq = 0, sqq = 0;
+            float sxq = 0, sqq = 0;
             for (int i = 0; i < NM_QK; i++) {
-                double q = nm_table_iq4_nl[nearest_iq4(x[i] * inverse)];
-                sxq += (double)w[i] * x[i] * q;
-                sqq += (double)w[i] * q * q;
+                float q = (float)nm_table_iq4_nl[nearest_get(t, x[i] * inverse)], wq = w[i] * q;
+                sxq += wq * x[i];
+                sqq += wq * q;
             }
             if (sqq > 0 && sxq * sxq / sqq > best) {
                 best = sxq * sxq / sqq;
-                scale = (float)(sxq / sqq);
+                scale = sxq / sqq;
             }
         }
     return scale;
 }
 
-static void encode16(const float *x, float scale, uint8_t *qs)
+static void encode16(const nearest_iq4 *t, const float *x, float scale, uint8_t *qs)
 {
     float inverse = scale != 0 ? 1.0f / scale : 0;
     for (int j = 0; j < 16; j++)
-        qs[j] = (uint8_t)(nearest_iq4(x[j] * inverse) | (nearest_iq4(x[j + 16] * inverse) << 4));
+        qs[j] =
+            (uint8_t)(nearest_get(t, x[j] * inverse) | (nearest_get(t, x[j + 16] * inverse) << 4));
 }
 
 void nm_encode_iq4_nl(const float *src, void *dst, size_t n, const float *weights)
 {
     nm_block_iq4_nl *b = dst;
+    nearest_iq4 t;
+    nearest_init(&t);
     for (size_t i = 0; i < n / NM_QK; i++, b++, src += NM_QK) {
         float w[NM_QK];
         float sigma2 = 2 * nm_fit_mean_square(NM_QK, src);
         nm_fit_weights(NM_QK, src, weights ? weights + i * NM_QK : NULL, sigma2, w);
-        float d = nm_block_put_half(&b->d, fit_iq4(src, w));
-        encode16(src, d, b->qs);
+        float d = nm_block_put_half(&b->d, fit_iq4(&t, src, w));
+        encode16(&t, src, d, b->qs);
     }
 }
 
 void nm_encode_iq4_xs(const float *src, void *dst, size_t n, const float *weights)
 {
     nm_block_iq4_xs *b = dst;
+    nearest_iq4 t;
+    nearest_init(&t);
     for (size_t i = 0; i < n / NM_QK_K; i++, b++, src += NM_QK_K) {
         float sigma2 = 2 * nm_fit_mean_square(NM_QK_K, src);
         float scales[8], sw[8], w[NM_QK];
         for (int ib = 0; ib < 8; ib++) {
             const float *imp = weights ? weights + i * NM_QK_K + (size_t)(ib * NM_QK) : NULL;
             nm_fit_weights(NM_QK, src + ib * NM_QK, imp, sigma2, w);
-            scales[ib] = fit_iq4(src + ib * NM_QK, w);
+            scales[ib] = fit_iq4(&t, src + ib * NM_QK, w);
             sw[ib] = 0;
             for (int j = 0; j < NM_QK; j++)
                 sw[ib] += w[j];
@@ -137,7 +151,7 @@ void nm_encode_iq4_xs(const float *src, void *dst, size_t n, const float *weight
             unsigned code = (unsigned)(l + 32);
             b->scales_l[ib / 2] = (uint8_t)(b->scales_l[ib / 2] | ((code & 15) << (4 * (ib % 2))));
             high |= (code >> 4) << (2 * ib);
-            encode16(src + ib * NM_QK, d * (float)l, b->qs + 16 * ib);
+            encode16(&t, src + ib * NM_QK, d * (float)l, b->qs + 16 * ib);
         }
         b->scales_h = nm_block_put_u16((uint16_t)high);
     }
