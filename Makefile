@@ -1,15 +1,139 @@
-# npumoe: GNU Make 3.81 or later. See CONTRIBUTING.md.
-# Provisional: one configuration, library objects only.
-CC ?= cc
-B := build/release
-CFLAGS := -std=c11 -D_GNU_SOURCE -O2 -g -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
-  -Wmissing-prototypes -Wvla -Wundef -fvisibility=hidden -pthread -Iinclude -Isrc -MMD -MP
-SRC := $(shell find src -name '*.c' ! -path 'src/cli/*')
-OBJ := $(SRC:%.c=$(B)/%.o)
-all: $(B)/libnpumoe.a
-$(B)/libnpumoe.a: $(OBJ)
-	$(AR) rcs $@ $^
-$(B)/%.o: %.c
+# npumoe: GNU Make 3.81 or later (macOS has 3.81). `make help` lists the targets.
+#
+# Every configuration lives in a folder of its own, so none of them needs `make clean`:
+#   make                    build/release and build/npumoe
+#   make CONFIG=debug       build/debug       -O0, assertions
+#   make CONFIG=asan        build/asan        AddressSanitizer, LeakSanitizer, UBSan
+#   make CONFIG=tsan        build/tsan        ThreadSanitizer
+#   make CONFIG=fuzz        build/fuzz        libFuzzer + ASan + UBSan (clang)
+#   make CONFIG=cov         build/cov         gcov
+#   make CC=aarch64-linux-gnu-gcc kcheck      build/aarch64-release
+# Knobs: CC, CFLAGS, CPPFLAGS, LDFLAGS (added last), WERROR=1, V=1, PREFIX, DESTDIR.
+#
+# Sources are found by wildcard: a new .c file in src/, tests/unit/ or tests/fuzz/ needs no line
+# here. Suffixes of file names choose instruction sets (ISA below); nothing else does, and never
+# -march=native: one binary picks its kernels at run time. Never -ffast-math either: results
+# would differ between machines, and NaN checks would vanish.
+
+CONFIG ?= release
+include mk/toolchain.mk
+
+# ---- sources ---------------------------------------------------------------------------------
+
+find_c = $(sort $(shell find $(1) -name '*.c' 2>/dev/null))
+
+# Kernels of other architectures are not compiled, not #ifdef'ed.
+ARCH_DIR_x86_64  := src/kernels/x86
+ARCH_DIR_aarch64 := src/kernels/arm
+FOREIGN := $(filter-out $(ARCH_DIR_$(ARCH))/%,$(call find_c,src/kernels/x86 src/kernels/arm))
+
+ALL_SRC  := $(filter-out $(FOREIGN),$(call find_c,src))
+CLI_SRC  := $(filter src/cli/%,$(ALL_SRC))
+LIB_SRC  := $(filter-out src/cli/%,$(ALL_SRC))
+# The part that needs libc only: what kcheck is linked with, so that it cross-compiles.
+CORE_SRC := $(filter src/base/% src/quant/% src/kernels/%,$(LIB_SRC))
+
+UNIT_SRC    := $(wildcard tests/unit/test_*.c)
+TORTURE_SRC := $(wildcard tests/torture/test_*.c)
+KCHECK_SRC  := $(wildcard tests/kcheck/*.c)
+FUZZ_SRC    := $(wildcard tests/fuzz/fuzz_*.c)
+SUPPORT_SRC := $(wildcard tests/support/*.c)
+TOOL_SRC    := $(wildcard tools/*/*.c)
+TOOLS       := $(sort $(notdir $(patsubst %/,%,$(dir $(TOOL_SRC)))))
+
+obj = $(patsubst %.c,$(B)/%.o,$(1))
+
+LIB_A   := $(B)/libnpumoe.a
+CORE_A  := $(B)/libcore.a
+PROG    := $(if $(CLI_SRC),$(B)/npumoe)
+SHARED  := $(if $(filter release debug,$(CONFIG)),$(B)/$(SO_FILE))
+KCHECK  := $(if $(KCHECK_SRC),$(B)/kcheck)
+UNIT    := $(UNIT_SRC:%.c=$(B)/%)
+TORTURE := $(TORTURE_SRC:%.c=$(B)/%)
+FUZZ    := $(FUZZ_SRC:%.c=$(B)/%)
+TOOLBIN := $(TOOLS:%=$(B)/%)
+
+# ---- what people type ------------------------------------------------------------------------
+
+.PHONY: all lib tools tests kcheck check check-run check-asan check-tsan check-torture check-fuzz \
+  check-emulated check-all lint format install uninstall clean help FORCE
+.DEFAULT_GOAL := all
+
+all: lib $(PROG) tools $(if $(CLI_SRC),$(if $(filter $(B),build/release),build/npumoe))
+lib: $(LIB_A) $(SHARED)
+tools: $(TOOLBIN)
+kcheck: $(KCHECK)
+tests: $(UNIT) $(KCHECK) $(FUZZ) $(TOOLBIN) $(PROG)
+
+help:
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
+	@echo 'targets:'
+	@sed -n 's/^\([a-z-]*\):.*##/  \1 -/p' Makefile mk/*.mk | sort
+
+build/npumoe: build/release/npumoe
+	@ln -sf release/npumoe $@
+
+format: ## rewrites all sources with clang-format
+	$(CLANG_FORMAT) -i $$(git ls-files '*.c' '*.h' | grep -v _tables)
+
+lint: ## every rule of style that a script can check
+	@CC='$(CC)' CLANG_FORMAT='$(CLANG_FORMAT)' sh tools/lint/lint.sh
+
+clean: ## removes build/
+	rm -rf build
+
+# ---- rules -----------------------------------------------------------------------------------
+
+$(B)/%_avx2.o: ISA := -mavx2 -mfma -mf16c
+$(B)/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c
+$(B)/src/cli/%.o: PART := -DNPUMOE_DATADIR='"$(DATADIR)"'
+$(B)/tests/%.o: PART := -Itests
+$(B)/tests/fuzz/%.o: PART := -Itests -Wno-missing-prototypes
+
+# Everything is compiled again when the compiler or its flags change.
+$(B)/flags: FORCE
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -c -o $@ $<
--include $(OBJ:.o=.d)
+	@echo '$(CC) $(NM_CFLAGS) $(DATADIR)' | cmp -s - $@ || echo '$(CC) $(NM_CFLAGS) $(DATADIR)' >$@
+
+$(B)/%.o: %.c $(B)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,$@)$(CC) $(NM_CFLAGS) $(DEP_CFLAGS) $(ISA) $(PART) -MMD -MP -c -o $@ $<
+
+# An archive that only grows would keep the objects of deleted sources.
+$(LIB_A): $(call obj,$(LIB_SRC))
+$(CORE_A): $(call obj,$(CORE_SRC))
+$(LIB_A) $(CORE_A): $(B)/flags
+	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $(filter %.o,$^)
+
+$(B)/$(SO_FILE): $(call obj,$(LIB_SRC))
+	$(call say,LINK,$@)$(CC) $(NM_LDFLAGS) $(SO_FLAGS) -o $@ $^ $(LIBS)
+	@ln -sf $(SO_FILE) $(B)/$(SO_NAME) && ln -sf $(SO_FILE) $(B)/$(SO_LINK)
+
+link = $(call say,LINK,$@)mkdir -p $(@D) && $(CC) $(NM_LDFLAGS) $(1) -o $@ $(filter %.o,$^) \
+  $(filter %.a,$^) $(LIBS)
+
+$(B)/npumoe: $(call obj,$(CLI_SRC)) $(LIB_A)
+	$(call link)
+$(B)/kcheck: LIBS := $(CORE_LIBS)
+$(B)/kcheck: $(call obj,$(KCHECK_SRC)) $(CORE_A)
+	$(call link)
+$(UNIT) $(TORTURE): %: %.o $(call obj,$(SUPPORT_SRC)) $(LIB_A)
+	$(call link)
+ifeq ($(CONFIG),fuzz)
+$(FUZZ): %: %.o $(LIB_A)
+	$(call link,-fsanitize=fuzzer)
+else
+$(FUZZ): %: %.o $(call obj,tests/fuzz/replay.c) $(LIB_A)
+	$(call link)
+endif
+define tool_rule
+$(B)/$(1): $(call obj,$(filter tools/$(1)/%,$(TOOL_SRC))) $(LIB_A)
+	$$(call link)
+endef
+$(foreach t,$(TOOLS),$(eval $(call tool_rule,$(t))))
+
+.SECONDARY:
+-include $(patsubst %.o,%.d,$(call obj,$(ALL_SRC) $(UNIT_SRC) $(TORTURE_SRC) $(KCHECK_SRC) \
+  $(FUZZ_SRC) tests/fuzz/replay.c $(SUPPORT_SRC) $(TOOL_SRC)))
+
+include mk/check.mk mk/install.mk

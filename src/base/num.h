@@ -1,5 +1,5 @@
 /* num.h: sizes are checked before they are used. All return false on overflow and then leave the
- * result alone. Header only: each is one instruction and a flag. */
+ * result alone. Header only: each is an instruction and a flag. */
 #ifndef NM_BASE_NUM_H
 #define NM_BASE_NUM_H
 
@@ -9,17 +9,29 @@
 
 static inline bool nm_mul_u64(uint64_t a, uint64_t b, uint64_t *out)
 {
-    return !__builtin_mul_overflow(a, b, out);
+    uint64_t t;
+    if (__builtin_mul_overflow(a, b, &t)) /* it would store the wrapped value in *out */
+        return false;
+    *out = t;
+    return true;
 }
 
 static inline bool nm_add_u64(uint64_t a, uint64_t b, uint64_t *out)
 {
-    return !__builtin_add_overflow(a, b, out);
+    uint64_t t;
+    if (__builtin_add_overflow(a, b, &t))
+        return false;
+    *out = t;
+    return true;
 }
 
 static inline bool nm_mul_size(size_t a, size_t b, size_t *out)
 {
-    return !__builtin_mul_overflow(a, b, out);
+    size_t t;
+    if (__builtin_mul_overflow(a, b, &t))
+        return false;
+    *out = t;
+    return true;
 }
 
 /* Round up to a multiple of a power of two; false when the result does not fit. */

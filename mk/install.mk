@@ -1,0 +1,28 @@
+# install.mk: PREFIX and DESTDIR as everywhere. Only release builds are installed.
+
+INSTALL ?= install
+PC := $(B)/npumoe.pc
+MODELS := $(wildcard models/*.gguf)
+
+$(PC): npumoe.pc.in $(B)/flags
+	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+	  -e 's|@VERSION@|$(VERSION)|' -e 's|@PKGS@|$(PKGS)|' $< >$@
+
+install: all $(PC) ## program, library, header, pkg-config file, man page, demo model
+	$(INSTALL) -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(LIBDIR)/pkgconfig' \
+	  '$(DESTDIR)$(INCLUDEDIR)/npumoe' '$(DESTDIR)$(MANDIR)/man1' '$(DESTDIR)$(DATADIR)'
+	$(if $(PROG),$(INSTALL) -m 755 $(PROG) '$(DESTDIR)$(BINDIR)')
+	$(INSTALL) -m 644 $(LIB_A) '$(DESTDIR)$(LIBDIR)'
+	$(INSTALL) -m 755 $(B)/$(SO_FILE) '$(DESTDIR)$(LIBDIR)'
+	ln -sf $(SO_FILE) '$(DESTDIR)$(LIBDIR)/$(SO_NAME)'
+	ln -sf $(SO_FILE) '$(DESTDIR)$(LIBDIR)/$(SO_LINK)'
+	$(INSTALL) -m 644 $(wildcard include/npumoe/*) '$(DESTDIR)$(INCLUDEDIR)/npumoe'
+	$(INSTALL) -m 644 $(PC) '$(DESTDIR)$(LIBDIR)/pkgconfig'
+	$(INSTALL) -m 644 docs/man/npumoe.1 '$(DESTDIR)$(MANDIR)/man1'
+	$(if $(MODELS),$(INSTALL) -m 644 $(MODELS) '$(DESTDIR)$(DATADIR)')
+
+uninstall: ## what install put there
+	rm -f '$(DESTDIR)$(BINDIR)/npumoe' '$(DESTDIR)$(LIBDIR)/libnpumoe.a' \
+	  $(foreach f,$(SO_FILE) $(SO_NAME) $(SO_LINK),'$(DESTDIR)$(LIBDIR)/$(f)') \
+	  '$(DESTDIR)$(LIBDIR)/pkgconfig/npumoe.pc' '$(DESTDIR)$(MANDIR)/man1/npumoe.1'
+	rm -rf '$(DESTDIR)$(INCLUDEDIR)/npumoe' '$(DESTDIR)$(DATADIR)'
