@@ -5,7 +5,8 @@
  * nm_pool_barrier() and share work through nm_pool_next(), an atomic ticket counter that
  * nm_pool_run() resets (and nm_pool_barrier_reset() between phases).
  * Workers spin for some ten microseconds before they sleep, because decode calls again at once.
- * A pool runs one region at a time; nm_pool_run from two threads at once is serialised inside. */
+ * A pool runs one region at a time; nm_pool_run from two threads at once is serialised inside, and
+ * calling it from inside a region would wait for itself for ever. */
 #ifndef NM_BASE_THREADS_H
 #define NM_BASE_THREADS_H
 
@@ -33,5 +34,9 @@ void nm_pool_barrier_reset(nm_pool *pool);
 /* CPUs this process may use: the smaller of its affinity mask and its cgroup's cpu.max (rounded
  * up), at least 1. */
 int nm_cpus_allowed(void);
+/* CPU bandwidth of the control groups that proc_file lists (the format of /proc/self/cgroup), with
+ * the hierarchies mounted at `mount`; INT_MAX when there is no limit. nm_cpus_allowed() asks for
+ * the real ones, tests for a made-up tree. */
+int nm_cpus_of_cgroup(const char *proc_file, const char *mount);
 
 #endif
