@@ -9,6 +9,9 @@
 
 #include "kernels/matmul.h"
 
+/* Scratch of one thread; part of nm_compute_scratch_bytes. head_dim: the larger of dim_k, dim_v. */
+size_t nm_attention_scratch_bytes(uint32_t head_dim);
+
 /* Cache of one layer: position p, KV head h is at data + p * pos_bytes + h * head_bytes. */
 typedef struct nm_kv_view {
     uint32_t type; /* NM_TYPE_F32, F16 or Q8_0 */
@@ -28,6 +31,7 @@ typedef struct nm_attention_args {
     float *out; /* [n_q][n_head * dim_v] */
 } nm_attention_args;
 
+/* n_head is a multiple of n_head_kv: query head h uses KV head h / (n_head / n_head_kv). */
 void nm_attention(const nm_compute *c, const nm_attention_args *args);
 
 #endif

@@ -1,0 +1,150 @@
+/* kern.c: from CPU flags to a table of kernels. */
+#include "kernels/kern.h"
+
+#include "kernels/tiers.h"
+
+#include <string.h>
+
+typedef struct tier {
+    const char *name;
+    bool (*usable)(const nm_cpu *cpu);
+    void (*fill)(nm_kern *table);
+} tier;
+
+static bool always(const nm_cpu *cpu)
+{
+    (void)cpu;
+    return true;
+}
+
+static void fill_ref(nm_kern *table)
+{
+    nm_kern_fill_gemm_ref(table);
+    nm_kern_fill_rows_ref(table);
+}
+
+#if defined(__x86_64__) && defined(NM_FAST)
+static bool has_avx2(const nm_cpu *cpu)
+{
+    return cpu->avx2 && cpu->fma && cpu->f16c;
+}
+
+static void fill_avx2(nm_kern *table)
+{
+    nm_kern_fill_gemm_avx2(table);
+    nm_kern_fill_rows_avx2(table);
+    nm_kern_fill_decode_avx2(table);
+}
+
+static bool has_avx512(const nm_cpu *cpu)
+{
+    return has_avx2(cpu) && cpu->avx512f && cpu->avx512bw && cpu->avx512vl && cpu->avx512dq;
+}
+
+static void fill_avx512(nm_kern *table)
+{
+    nm_kern_fill_gemm_avx512(table);
+    nm_kern_fill_rows_avx512(table);
+    nm_kern_fill_decode_avx512(table);
+}
+#elif defined(__aarch64__) && defined(NM_FAST)
+static bool has_neon(const nm_cpu *cpu)
+{
+    return cpu->neon;
+}
+
+static void fill_neon(nm_kern *table)
+{
+    nm_kern_fill_gemm_neon(table);
+    nm_kern_fill_rows_neon(table);
+    nm_kern_fill_decode_neon(table);
+}
+#endif
+
+/* Ascending: a CPU that can run one can run those before it. */
+static const tier tiers[] = {
+    {"scalar", always, fill_ref},
+#if defined(__x86_64__) && defined(NM_FAST)
+    {"avx2", has_avx2, fill_avx2},
+    {"avx512", has_avx512, fill_avx512},
+#elif defined(__aarch64__) && defined(NM_FAST)
+    {"neon", has_neon, fill_neon},
+#endif
+};
+
+enum { N_TIERS = sizeof tiers / sizeof tiers[0] };
+
+/* Every name of any build, to tell a misspelling from a tier of another machine. */
+static const char all_names[] = "scalar avx2 avx512 neon";
+
+const char *nm_kern_tier(size_t index)
+{
+    return index < N_TIERS ? tiers[index].name : NULL;
+}
+
+static size_t find_tier(const char *name)
+{
+    size_t i = 0;
+    while (i < N_TIERS && strcmp(tiers[i].name, name) != 0)
+        i++;
+    return i;
+}
+
+bool nm_kern_tier_usable(const char *name, const nm_cpu *cpu)
+{
+    size_t i = find_tier(name);
+    return i < N_TIERS && tiers[i].usable(cpu);
+}
+
+static bool is_known_name(const char *name)
+{
+    size_t n = strlen(name);
+    for (const char *p = all_names; *p;) {
+        size_t len = strcspn(p, " ");
+        if (len == n && memcmp(p, name, n) == 0)
+            return true;
+        p += len + (p[len] == ' ');
+    }
+    return false;
+}
+
+/* "scalar avx2 ...": those that this CPU can run. */
+static void usable_names(const nm_cpu *cpu, char *text, size_t text_bytes)
+{
+    size_t used = 0;
+    text[0] = '\0';
+    for (size_t i = 0; i < N_TIERS; i++) {
+        size_t n = strlen(tiers[i].name);
+        if (!tiers[i].usable(cpu) || used + n + 2 > text_bytes)
+            continue;
+        if (used)
+            text[used++] = ' ';
+        memcpy(text + used, tiers[i].name, n + 1);
+        used += n;
+    }
+}
+
+npumoe_status nm_kern_init(nm_kern *table, const nm_cpu *cpu, const char *isa, npumoe_error *err)
+{
+    size_t last = N_TIERS - 1;
+    if (isa && strcmp(isa, "auto") != 0) {
+        char usable[128];
+        usable_names(cpu, usable, sizeof usable);
+        last = find_tier(isa);
+        if (last == N_TIERS && !is_known_name(isa))
+            return nm_err_set(err, NPUMOE_EINVAL,
+                              "instruction set: found \"%s\", expected auto or one of: %s "
+                              "(usable here: %s)",
+                              isa, all_names, usable);
+        if (last == N_TIERS || !tiers[last].usable(cpu))
+            return nm_err_set(err, NPUMOE_EUNSUPPORTED,
+                              "instruction set %s: this %s lacks it; usable here: %s", isa,
+                              last == N_TIERS ? "build" : "CPU", usable);
+    }
+    memset(table, 0, sizeof *table);
+    for (size_t i = 0; i <= last && tiers[i].usable(cpu); i++) {
+        tiers[i].fill(table);
+        table->isa = tiers[i].name;
+    }
+    return NPUMOE_OK;
+}
