@@ -1,0 +1,113 @@
+/* buffers.c: see buffers.h. */
+#include "engine/buffers.h"
+
+#include "base/num.h"
+
+#define LOGIT_BLOCK_BYTES ((size_t)16 << 20)
+#define LOGIT_BLOCK_ROWS  64u
+
+/* A bump pointer; with base NULL it only counts. */
+typedef struct carver {
+    char *base;
+    size_t used;
+} carver;
+
+/* n elements of elem_bytes, aligned. Factors are bounded by nm_config's limits and n_chunk's, whose
+ * products stay far below 2^63. */
+static void *take(carver *c, size_t n, size_t elem_bytes)
+{
+    void *p = c->base ? c->base + c->used : NULL;
+    c->used += (n * elem_bytes + NM_ALIGN - 1) & ~(size_t)(NM_ALIGN - 1);
+    return p;
+}
+
+/* The largest of each width over all layers. */
+typedef struct widths {
+    size_t q, k, v, att; /* heads * dim */
+    size_t ff;           /* floats of gate per token */
+    size_t cols;         /* longest weight row */
+    uint32_t dim;        /* longest head */
+} widths;
+
+static widths widest(const nm_config *c)
+{
+    widths w = {.cols = c->n_embd};
+    for (uint32_t i = 0; i < c->n_layer; i++) {
+        const nm_layer_desc *d = &c->layers[i];
+        size_t per_token = d->ffn == NM_FFN_MOE ? (size_t)c->n_expert_used * d->n_ff : d->n_ff;
+        w.q = nm_max_size(w.q, (size_t)d->n_head * d->dim_k);
+        w.att = nm_max_size(w.att, (size_t)d->n_head * d->dim_v);
+        w.k = nm_max_size(w.k, (size_t)d->n_head_kv * d->dim_k);
+        w.v = nm_max_size(w.v, (size_t)d->n_head_kv * d->dim_v);
+        w.ff = nm_max_size(w.ff, nm_max_size(per_token, d->n_ff_shared));
+        w.cols = nm_max_size(w.cols, nm_max_size(d->n_ff, d->n_ff_shared));
+        w.dim = d->dim_k > w.dim ? d->dim_k : w.dim;
+        w.dim = d->dim_v > w.dim ? d->dim_v : w.dim;
+    }
+    w.cols = nm_max_size(w.cols, w.att);
+    return w;
+}
+
+static void plan_rows(nm_buffers *b, carver *cv, const nm_config *c, size_t n, const widths *w)
+{
+    size_t rot = 0;
+    for (uint32_t i = 0; i < c->n_ropes; i++)
+        rot = nm_max_size(rot, c->ropes[i].n_rot);
+    b->x = take(cv, n * c->n_embd, sizeof *b->x);
+    b->h = take(cv, n * nm_max_size(c->n_embd, w->att), sizeof *b->h);
+    b->cos_sin = take(cv, n * rot * c->n_ropes, sizeof *b->cos_sin);
+    b->router = take(cv, n * c->n_expert, sizeof *b->router);
+    b->sgate = take(cv, n, sizeof *b->sgate);
+    b->rows_in = take(cv, n, sizeof *b->rows_in);
+    b->rows_out = take(cv, n, sizeof *b->rows_out);
+}
+
+static void plan_routing(nm_buffers *b, carver *cv, const nm_config *c, size_t n)
+{
+    const size_t pairs = n * c->n_expert_used;
+    b->weights = take(cv, pairs, sizeof *b->weights);
+    b->ids = take(cv, pairs, sizeof *b->ids);
+    b->dispatch = (nm_dispatch){.n_expert = c->n_expert};
+    b->dispatch.first = take(cv, (size_t)c->n_expert + 1, sizeof *b->dispatch.first);
+    b->dispatch.order = take(cv, pairs, sizeof *b->dispatch.order);
+    b->dispatch.busy = take(cv, c->n_expert, sizeof *b->dispatch.busy);
+    b->room.x = take(cv, pairs, sizeof *b->room.x);
+    b->room.h = take(cv, pairs, sizeof *b->room.h);
+    b->room.gate_rows = take(cv, pairs, sizeof *b->room.gate_rows);
+    b->room.up_rows = take(cv, pairs, sizeof *b->room.up_rows);
+    b->room.slot_rows = take(cv, pairs, sizeof *b->room.slot_rows);
+}
+
+/* The three users of the shared area start at the same place. */
+static void plan_shared(nm_buffers *b, carver *cv, const nm_config *c, size_t n, const widths *w)
+{
+    carver att = *cv, ffn = *cv, out = *cv;
+    b->q = take(&att, n * nm_max_size(w->q, c->n_embd), sizeof *b->q);
+    b->k = take(&att, n * w->k, sizeof *b->k);
+    b->v = take(&att, n * w->v, sizeof *b->v);
+    b->room.gate = take(&ffn, n * w->ff, sizeof *b->room.gate);
+    b->room.up = take(&ffn, n * w->ff, sizeof *b->room.up);
+    b->slots = take(&ffn, n * c->n_expert_used * c->n_embd, sizeof *b->slots);
+    bool extra = c->n_expert == 0 || c->n_ff_shared > 0;
+    b->extra = take(&ffn, extra ? n * c->n_embd : 0, sizeof *b->extra);
+    size_t rows = LOGIT_BLOCK_BYTES / ((size_t)c->n_vocab * sizeof(float));
+    rows = nm_max_size(1, nm_min_size(rows, nm_min_size(n, LOGIT_BLOCK_ROWS)));
+    b->logit_rows = (uint32_t)rows;
+    b->logits = take(&out, rows * c->n_vocab, sizeof *b->logits);
+    cv->used = nm_max_size(att.used, nm_max_size(ffn.used, out.used));
+}
+
+size_t nm_buffers_plan(nm_buffers *b, const nm_config *c, uint32_t n_chunk, int n_threads,
+                       char *base)
+{
+    carver cv = {base, 0};
+    const widths w = widest(c);
+    *b = (nm_buffers){.n_chunk = n_chunk};
+    plan_rows(b, &cv, c, n_chunk, &w);
+    plan_routing(b, &cv, c, n_chunk);
+    b->scratch_bytes = nm_compute_scratch_bytes(w.cols, w.dim);
+    b->scratch_bytes = (b->scratch_bytes + NM_ALIGN - 1) & ~(size_t)(NM_ALIGN - 1);
+    b->scratch = take(&cv, (size_t)n_threads, b->scratch_bytes);
+    plan_shared(b, &cv, c, n_chunk, &w);
+    return cv.used;
+}

@@ -1,0 +1,48 @@
+/* buffers.h: the working memory of one chunk, carved from one block.
+ *
+ * Sizes depend on the model, the chunk length and the number of threads only; nothing is
+ * allocated after the session was made. Attention, feed-forward and logits never need their
+ * buffers at the same time, so these three share one area:
+ *
+ *     | x | h | cos sin | router | row pointers | dispatch | threads' scratch |  shared area  |
+ *                                                              attention: q  k  v
+ *                                                              ffn:       gate up slots extra
+ *                                                              logits:    rows x n_vocab
+ *
+ * Rows are packed: their stride is the width of the layer at work. One set serves one chunk in
+ * flight; a pipeline of two chunks takes two sets. */
+#ifndef NM_ENGINE_BUFFERS_H
+#define NM_ENGINE_BUFFERS_H
+
+#include "model/config.h"
+#include "moe/experts.h"
+
+typedef struct nm_buffers {
+    uint32_t n_chunk;
+    float *x;       /* [n_chunk][n_embd] the residual stream */
+    float *h;       /* [n_chunk][n_embd] normed input; then [n_chunk][n_head * dim_v], attention's
+                      output */
+    float *cos_sin; /* [n_ropes][2][n_chunk][n_rot / 2] */
+    float *router;  /* [n_chunk][n_expert] logits, then probabilities */
+    float *weights; /* [n_chunk][k] */
+    uint32_t *ids;  /* [n_chunk][k] */
+    float *sgate;   /* [n_chunk] gate of the shared expert */
+    float **rows_in, **rows_out; /* [n_chunk] row pointers of a product */
+    nm_dispatch dispatch;
+    nm_expert_room room;
+    void *scratch; /* [n_threads][scratch_bytes] */
+    size_t scratch_bytes;
+    /* in the shared area */
+    float *q;      /* [n_chunk][n_head * dim_k]; then [n_chunk][n_embd], the branch's result */
+    float *k, *v;  /* [n_chunk][n_head_kv * dim] */
+    float *slots;  /* [n_chunk * k][n_embd] */
+    float *extra;  /* [n_chunk][n_embd] shared or dense result */
+    float *logits; /* [logit_rows][n_vocab] */
+    uint32_t logit_rows;
+} nm_buffers;
+
+/* Lays the buffers out from base (NM_ALIGN aligned; NULL = only count) and returns the bytes. */
+size_t nm_buffers_plan(nm_buffers *b, const nm_config *c, uint32_t n_chunk, int n_threads,
+                       char *base);
+
+#endif

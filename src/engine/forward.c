@@ -1,0 +1,438 @@
+/* forward.c: the generic layer; see forward.h.
+ *
+ * Order of one layer, with the buffers (engine/buffers.h):
+ *   h = norm(x)                                    rows
+ *   q, k, v = h W^T (+ bias)                       products
+ *   norm, clip, rope; k, v into the cache          rows
+ *   h = attention(q, cache)                        attention
+ *   q = h W_o^T (+ bias);  x += residual_scale q   product, rows
+ *   h = norm(x)                                    rows
+ *   experts or dense network;  x += residual_scale (...)
+ * "rows" are passes over independent tokens; a single token stays on the calling thread, where
+ * waking others would cost more than the work. */
+#include "engine/forward.h"
+
+#include "moe/router.h"
+
+#include <math.h>
+#include <string.h>
+
+/* A chunk on its way through one layer, and what a pass over its rows needs. */
+typedef struct layer_job layer_job;
+typedef void (*row_fn)(const layer_job *job, size_t row);
+struct layer_job {
+    nm_forward *f;
+    const nm_layer_desc *d;
+    const nm_layer_weights *l;
+    const npumoe_token *tokens;
+    row_fn fn;
+    uint32_t layer, n;
+    size_t pos0;
+};
+
+static void run_rows(void *arg, int thread, int n_threads)
+{
+    const layer_job *job = arg;
+    (void)thread;
+    (void)n_threads;
+    nm_pool *pool = job->f->compute.pool;
+    for (size_t i = nm_pool_next(pool); i < job->n; i = nm_pool_next(pool))
+        job->fn(job, i);
+}
+
+static void each_row(layer_job *job, row_fn fn)
+{
+    job->fn = fn;
+    if (job->n == 1)
+        fn(job, 0);
+    else
+        nm_pool_run(job->f->compute.pool, run_rows, job);
+}
+
+static void probe(const layer_job *job, const char *name, const float *data, size_t cols)
+{
+    const nm_hooks *h = &job->f->hooks;
+    if (h->tensor)
+        h->tensor(h->user, name, (int)job->layer, data, job->n, cols);
+}
+
+/* y[i] = W x[i] (+ bias) for n packed rows. */
+static void product(nm_forward *f, const nm_mat *w, const float *bias, uint32_t n, float *x,
+                    float *y)
+{
+    nm_buffers *b = f->buf;
+    for (uint32_t i = 0; i < n; i++) {
+        b->rows_in[i] = x + i * w->cols;
+        b->rows_out[i] = y + i * w->rows;
+    }
+    nm_matmul(&f->compute, w, bias, n, (const float *const *)b->rows_in, b->rows_out);
+}
+
+static void norm_row(const nm_forward *f, const nm_norm *w, const float *in, float *out)
+{
+    const nm_kern *kern = f->compute.kern;
+    const nm_config *c = f->config;
+    switch (c->family->norm) {
+    case NM_NORM_RMS:
+        kern->rms_norm(c->n_embd, in, w->w, c->norm_eps, out);
+        break;
+    case NM_NORM_LAYER:
+        kern->layer_norm(c->n_embd, in, w->w, w->b, c->norm_eps, out);
+        break;
+    }
+}
+
+/* ---- before the layers ---------------------------------------------------------------------- */
+
+static void embed_row(const layer_job *job, size_t i)
+{
+    const nm_forward *f = job->f;
+    const nm_config *c = f->config;
+    float *x = f->buf->x + i * c->n_embd;
+    nm_mat_row(f->compute.kern, &f->weights->token_embd, (uint64_t)job->tokens[i], x);
+    if (c->embedding_scale != 1.0f)
+        f->compute.kern->scale(c->n_embd, c->embedding_scale, x);
+}
+
+/* Where rope table r keeps its cosines; its sines follow after n_chunk rows. */
+static float *angles_of(const nm_forward *f, uint32_t r)
+{
+    float *at = f->buf->cos_sin;
+    for (uint32_t i = 0; i < r; i++)
+        at += (size_t)f->buf->n_chunk * f->weights->ropes[i].n_rot;
+    return at;
+}
+
+static void angle_row(const layer_job *job, size_t i)
+{
+    const nm_forward *f = job->f;
+    for (uint32_t r = 0; r < f->weights->n_ropes; r++) {
+        const nm_rope_table *t = &f->weights->ropes[r];
+        const size_t half = t->n_rot / 2;
+        float *cos_row = angles_of(f, r) + i * half;
+        nm_rope_angles(t, f->rope_variant, job->pos0 + i, cos_row,
+                       cos_row + f->buf->n_chunk * half);
+    }
+}
+
+/* ---- attention ------------------------------------------------------------------------------ */
+
+static void attn_norm_row(const layer_job *job, size_t i)
+{
+    const nm_buffers *b = job->f->buf;
+    const size_t n = job->f->config->n_embd;
+    norm_row(job->f, &job->l->attn_norm, b->x + i * n, b->h + i * n);
+}
+
+static void qk_norm(const layer_job *job, const float *w, uint32_t n_head, float *x)
+{
+    const nm_kern *kern = job->f->compute.kern;
+    const float eps = job->f->config->norm_eps;
+    const size_t dim = job->d->dim_k;
+    switch (job->f->config->family->qk_norm) {
+    case NM_QK_NORM_NONE:
+        break;
+    case NM_QK_NORM_FULL:
+        kern->rms_norm(n_head * dim, x, w, eps, x);
+        break;
+    case NM_QK_NORM_HEAD:
+        for (uint32_t h = 0; h < n_head; h++)
+            kern->rms_norm(dim, x + h * dim, w, eps, x + h * dim);
+        break;
+    }
+}
+
+static void clip(size_t n, float limit, float *x)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = x[i] > limit ? limit : x[i] < -limit ? -limit : x[i];
+}
+
+static void rotate(const layer_job *job, size_t i, uint32_t n_head, float *x)
+{
+    const nm_forward *f = job->f;
+    const nm_rope_table *t = &f->weights->ropes[job->d->rope];
+    const size_t half = t->n_rot / 2;
+    const float *cos_row = angles_of(f, job->d->rope) + i * half;
+    const float *sin_row = cos_row + f->buf->n_chunk * half;
+    for (uint32_t h = 0; h < n_head; h++, x += job->d->dim_k) {
+        switch (t->kind) {
+        case NM_ROPE_NEOX:
+            f->compute.kern->rope_neox(t->n_rot, x, cos_row, sin_row);
+            break;
+        case NM_ROPE_NORM:
+            f->compute.kern->rope_norm(t->n_rot, x, cos_row, sin_row);
+            break;
+        }
+    }
+}
+
+static void finish_qkv_row(const layer_job *job, size_t i)
+{
+    nm_forward *f = job->f;
+    const nm_layer_desc *d = job->d;
+    const size_t nq = (size_t)d->n_head * d->dim_k;
+    const size_t nk = (size_t)d->n_head_kv * d->dim_k, nv = (size_t)d->n_head_kv * d->dim_v;
+    float *q = f->buf->q + i * nq, *k = f->buf->k + i * nk, *v = f->buf->v + i * nv;
+    qk_norm(job, job->l->q_norm, d->n_head, q);
+    qk_norm(job, job->l->k_norm, d->n_head_kv, k);
+    if (f->config->clamp_kqv > 0.0f) {
+        clip(nq, f->config->clamp_kqv, q);
+        clip(nk, f->config->clamp_kqv, k);
+        clip(nv, f->config->clamp_kqv, v);
+    }
+    rotate(job, i, d->n_head, q);
+    rotate(job, i, d->n_head_kv, k);
+    nm_kv_store(f->kv, f->compute.kern, d, job->layer, job->pos0 + i, k, v);
+}
+
+/* Joins the attention branch to the residual stream and norms for the next one. */
+static void add_attention_row(const layer_job *job, size_t i)
+{
+    const nm_forward *f = job->f;
+    const size_t n = f->config->n_embd;
+    float *x = f->buf->x + i * n;
+    f->compute.kern->axpy(n, f->config->residual_scale, f->buf->q + i * n, x);
+    norm_row(f, &job->l->ffn_norm, x, f->buf->h + i * n);
+}
+
+static void project_qkv(layer_job *job)
+{
+    nm_forward *f = job->f;
+    nm_buffers *b = f->buf;
+    const nm_layer_weights *l = job->l;
+    each_row(job, attn_norm_row);
+    probe(job, "attn_norm", b->h, f->config->n_embd);
+    product(f, &l->wq, l->bq, job->n, b->h, b->q);
+    product(f, &l->wk, l->bk, job->n, b->h, b->k);
+    product(f, &l->wv, l->bv, job->n, b->h, b->v);
+    each_row(job, finish_qkv_row);
+    probe(job, "Qcur", b->q, (size_t)l->wq.rows);
+    probe(job, "Kcur", b->k, (size_t)l->wk.rows);
+    probe(job, "Vcur", b->v, (size_t)l->wv.rows);
+}
+
+/* The rows before `first` have done their part (keys and values); the others move to the front.
+ * Returns the queries of the rows that stay. */
+static const float *drop_rows(layer_job *job, uint32_t first)
+{
+    nm_buffers *b = job->f->buf;
+    const size_t n = job->f->config->n_embd;
+    job->n -= first;
+    job->pos0 += first;
+    if (first > 0)
+        memmove(b->x, b->x + first * n, job->n * n * sizeof *b->x);
+    return b->q + first * (size_t)job->l->wq.rows;
+}
+
+/* first: the first row whose output anyone needs. */
+static void attention(layer_job *job, uint32_t first)
+{
+    nm_forward *f = job->f;
+    nm_buffers *b = f->buf;
+    const nm_layer_desc *d = job->d;
+    project_qkv(job);
+    const float *q = drop_rows(job, first);
+    if (job->n == 0)
+        return;
+    const nm_attention_args args = {
+        .n_q = job->n,
+        .pos0 = job->pos0,
+        .n_head = d->n_head,
+        .n_head_kv = d->n_head_kv,
+        .dim_k = d->dim_k,
+        .dim_v = d->dim_v,
+        .scale = f->config->attention_scale,
+        .window = d->window,
+        .q = q,
+        .k = nm_kv_keys(f->kv, job->layer),
+        .v = nm_kv_values(f->kv, job->layer),
+        .out = b->h,
+    };
+    nm_attention(&f->compute, &args);
+    probe(job, "kqv_out", b->h, (size_t)d->n_head * d->dim_v);
+    product(f, &job->l->wo, job->l->bo, job->n, b->h, b->q);
+    probe(job, "attn_out", b->q, f->config->n_embd);
+    each_row(job, add_attention_row);
+    probe(job, "ffn_inp", b->x, f->config->n_embd);
+    probe(job, "ffn_norm", b->h, f->config->n_embd);
+}
+
+/* ---- feed-forward --------------------------------------------------------------------------- */
+
+static void swiglu_row(const layer_job *job, size_t i)
+{
+    const nm_expert_room *r = &job->f->buf->room;
+    const size_t n = (size_t)job->l->ffn.gate.rows;
+    job->f->compute.kern->silu_mul(n, r->gate + i * n, r->up + i * n);
+}
+
+/* extra = down(silu(gate(h)) * up(h)): a dense layer or the shared expert. */
+static void dense_network(layer_job *job)
+{
+    nm_forward *f = job->f;
+    nm_buffers *b = f->buf;
+    const nm_ffn_weights *w = &job->l->ffn;
+    product(f, &w->gate, w->b_gate, job->n, b->h, b->room.gate);
+    product(f, &w->up, w->b_up, job->n, b->h, b->room.up);
+    switch (f->config->family->act) {
+    case NM_ACT_SWIGLU:
+        each_row(job, swiglu_row);
+        break;
+    }
+    product(f, &w->down, w->b_down, job->n, b->room.gate, b->extra);
+}
+
+static void shared_gate_row(const layer_job *job, size_t i)
+{
+    const nm_buffers *b = job->f->buf;
+    const size_t n = job->f->config->n_embd;
+    job->f->compute.kern->scale(n, 1.0f / (1.0f + expf(-b->sgate[i])), b->extra + i * n);
+}
+
+static void shared_expert(layer_job *job)
+{
+    nm_forward *f = job->f;
+    nm_buffers *b = f->buf;
+    dense_network(job);
+    probe(job, "ffn_shexp", b->extra, f->config->n_embd);
+    if (job->l->shared_gate.rows == 0)
+        return;
+    product(f, &job->l->shared_gate, NULL, job->n, b->h, b->sgate);
+    each_row(job, shared_gate_row);
+    probe(job, "ffn_shexp_out", b->extra, f->config->n_embd);
+}
+
+static void route_row(const layer_job *job, size_t i)
+{
+    const nm_config *c = job->f->config;
+    const nm_buffers *b = job->f->buf;
+    const uint32_t k = c->n_expert_used;
+    nm_router_pick(&c->router, c->n_expert, k, b->router + i * c->n_expert, job->l->select_bias,
+                   b->ids + i * k, b->weights + i * k);
+}
+
+static void route(layer_job *job)
+{
+    nm_forward *f = job->f;
+    nm_buffers *b = f->buf;
+    const nm_config *c = f->config;
+    product(f, &job->l->router, job->l->router_bias, job->n, b->h, b->router);
+    probe(job, "ffn_moe_logits", b->router, c->n_expert);
+    each_row(job, route_row);
+    probe(job, "ffn_moe_probs", b->router, c->n_expert);
+    probe(job, "ffn_moe_weights", b->weights, c->n_expert_used);
+    if (f->hooks.route)
+        f->hooks.route(f->hooks.user, job->layer, job->pos0, job->n, c->n_expert_used, b->ids,
+                       b->weights);
+    nm_dispatch_sort(&b->dispatch, b->ids, job->n * c->n_expert_used);
+}
+
+static void moe(layer_job *job)
+{
+    nm_forward *f = job->f;
+    nm_buffers *b = f->buf;
+    const nm_config *c = f->config;
+    const bool shared = job->d->n_ff_shared > 0;
+    route(job);
+    nm_experts_run(&(nm_expert_job){
+        .compute = &f->compute,
+        .weights = &job->l->experts,
+        .act = c->family->act,
+        .dispatch = &b->dispatch,
+        .experts = b->dispatch.busy,
+        .n_experts = b->dispatch.n_busy,
+        .k = c->n_expert_used,
+        .x = b->h,
+        .slots = b->slots,
+        .room = &b->room,
+    });
+    if (shared)
+        shared_expert(job);
+    nm_experts_combine(&(nm_combine_args){
+        .compute = &f->compute,
+        .n_tokens = job->n,
+        .k = c->n_expert_used,
+        .n = c->n_embd,
+        .slots = b->slots,
+        .w = b->weights,
+        .extra = shared ? b->extra : NULL,
+        .scale = c->residual_scale,
+        .out = b->x,
+    });
+}
+
+static void add_dense_row(const layer_job *job, size_t i)
+{
+    const nm_forward *f = job->f;
+    const size_t n = f->config->n_embd;
+    f->compute.kern->axpy(n, f->config->residual_scale, f->buf->extra + i * n, f->buf->x + i * n);
+}
+
+static void feed_forward(layer_job *job)
+{
+    switch (job->d->ffn) {
+    case NM_FFN_MOE:
+        moe(job);
+        break;
+    case NM_FFN_DENSE:
+        dense_network(job);
+        each_row(job, add_dense_row);
+        break;
+    }
+    probe(job, "l_out", job->f->buf->x, job->f->config->n_embd);
+}
+
+/* ---- the chunk ------------------------------------------------------------------------------ */
+
+void nm_forward_chunk(nm_forward *f, const npumoe_token *tokens, uint32_t n, size_t pos0,
+                      uint32_t wanted)
+{
+    layer_job job = {.f = f, .tokens = tokens, .n = n, .pos0 = pos0};
+    /* Observers want every row of every layer; else rows that nobody needs end in the last one. */
+    const bool watched = f->hooks.tensor || f->hooks.route;
+    each_row(&job, embed_row);
+    each_row(&job, angle_row);
+    for (uint32_t i = 0; i < f->config->n_layer; i++) {
+        const bool last = i + 1 == f->config->n_layer;
+        job.layer = i;
+        job.d = &f->config->layers[i];
+        job.l = &f->weights->layers[i];
+        switch (job.d->mixer) {
+        case NM_MIXER_GQA:
+            attention(&job, last && !watched ? wanted : 0);
+            break;
+        }
+        if (job.n > 0)
+            feed_forward(&job);
+    }
+    if (watched)
+        drop_rows(&job, wanted);
+}
+
+static void final_norm_row(const layer_job *job, size_t i)
+{
+    const nm_forward *f = job->f;
+    const size_t n = f->config->n_embd;
+    norm_row(f, &f->weights->output_norm, f->buf->x + (job->pos0 + i) * n, f->buf->h + i * n);
+}
+
+static void finish_logits_row(const layer_job *job, size_t i)
+{
+    const nm_forward *f = job->f;
+    f->compute.kern->scale(f->config->n_vocab, f->config->logit_scale, f->buf->rows_out[i]);
+}
+
+void nm_forward_logits(nm_forward *f, uint32_t row, uint32_t n, float *out)
+{
+    const nm_hooks *h = &f->hooks;
+    layer_job job = {.f = f, .n = n, .pos0 = row};
+    each_row(&job, final_norm_row);
+    if (h->tensor)
+        h->tensor(h->user, "result_norm", -1, f->buf->h, n, f->config->n_embd);
+    product(f, &f->weights->output, f->weights->output_bias, n, f->buf->h, out);
+    if (f->config->logit_scale != 1.0f)
+        each_row(&job, finish_logits_row);
+    if (h->tensor)
+        h->tensor(h->user, "result_output", -1, out, n, f->config->n_vocab);
+}

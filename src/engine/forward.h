@@ -1,0 +1,45 @@
+/* forward.h: one chunk of tokens through the generic layers.
+ *
+ * Reads the layer descriptions of nm_config and the bindings of nm_weights; knows no family and no
+ * session. Everything runs in fp32; keys and values are rounded to the cache's type when stored,
+ * and attention reads only the cache, so a token's result is the same bits whichever chunk it
+ * came in, with any number of threads. */
+#ifndef NM_ENGINE_FORWARD_H
+#define NM_ENGINE_FORWARD_H
+
+#include "engine/buffers.h"
+#include "engine/kv.h"
+
+/* Observers, for tests, traces and calibration; all optional. Called on the evaluating thread. */
+typedef struct nm_hooks {
+    /* A tensor under llama.cpp's name ("l_out", layer 3), packed rows x cols. Layer -1: outside
+     * the layers. */
+    void (*tensor)(void *user, const char *name, int layer, const float *data, size_t rows,
+                   size_t cols);
+    /* The routing of one layer and chunk: ids[n][k] and weights[n][k] of positions pos0 ... */
+    void (*route)(void *user, uint32_t layer, size_t pos0, uint32_t n, uint32_t k,
+                  const uint32_t *ids, const float *weights);
+    void *user;
+} nm_hooks;
+
+typedef struct nm_forward {
+    const nm_config *config;
+    const nm_weights *weights;
+    nm_compute compute;
+    nm_kv *kv;
+    nm_buffers *buf;
+    uint32_t rope_variant;
+    nm_hooks hooks;
+} nm_forward;
+
+/* Positions pos0 .. pos0 + n - 1 (n <= n_chunk) through all layers; keys and values land in the
+ * cache. Only the rows from `wanted` on are needed afterwards (n = none): the last layer computes no
+ * others. Row wanted + i of the residual stream is left in row i of buf->x. */
+void nm_forward_chunk(nm_forward *f, const npumoe_token *tokens, uint32_t n, size_t pos0,
+                      uint32_t wanted);
+
+/* Final norm and lm_head of rows [row, row + n) of buf->x, n <= buf->logit_rows, into
+ * out[n][n_vocab]; out may be buf->logits. */
+void nm_forward_logits(nm_forward *f, uint32_t row, uint32_t n, float *out);
+
+#endif

@@ -1,0 +1,276 @@
+/* model.c: loading a GGUF file into a model; see model.h.
+ *
+ * Order: map and check the file, read the configuration, ask whether it fits, tokenizer, bind the
+ * weights, then kernels and threads. Nothing before the last step costs more than the header. */
+#include "engine/model.h"
+
+#include "engine/buffers.h"
+#include "engine/kv.h"
+#include "engine/memory.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+npumoe_model_options npumoe_model_options_default(void)
+{
+    return (npumoe_model_options){.struct_bytes = sizeof(npumoe_model_options)};
+}
+
+const npumoe_allocator *nm_model_allocator(const npumoe_model *model)
+{
+    return model->allocator;
+}
+
+NM_PRINTF(3, 4)
+static void log_line(const npumoe_model_options *o, npumoe_log_level level, const char *fmt, ...)
+{
+    if (o->log == NULL)
+        return;
+    char line[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    o->log(o->log_user, level, line);
+}
+
+static npumoe_status report(const npumoe_model_options *o, uint64_t done, uint64_t total,
+                            npumoe_error *err)
+{
+    if (o->progress == NULL || o->progress(o->progress_user, done, total))
+        return NPUMOE_OK;
+    return nm_err_set(err, NPUMOE_ECANCELED, "loading was cancelled");
+}
+
+/* ---- does it fit ---------------------------------------------------------------------------- */
+
+static uint64_t tensor_bytes(const nm_gguf *g)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < nm_gguf_n_tensors(g); i++)
+        sum += nm_gguf_tensor_at(g, i)->bytes; /* each lies in a file: no overflow */
+    return sum;
+}
+
+npumoe_status nm_model_check_memory(npumoe_model *m, uint64_t kv_bytes, uint64_t scratch_bytes,
+                                    npumoe_error *err)
+{
+    pthread_mutex_lock(&m->lock);
+    const nm_memory_need need = {.weights_bytes = tensor_bytes(m->gguf),
+                                 .kv_bytes = kv_bytes,
+                                 .scratch_bytes = scratch_bytes + m->session_bytes};
+    pthread_mutex_unlock(&m->lock);
+    return nm_memory_check(&need, m->memory_limit_bytes, err);
+}
+
+/* With a session of the default size, which is what nearly every caller makes next. */
+static npumoe_status check_fit(npumoe_model *m, int n_threads, npumoe_error *err)
+{
+    const nm_config *c = &m->config;
+    uint32_t n_ctx = c->n_ctx_train < NM_DEFAULT_CTX ? c->n_ctx_train : NM_DEFAULT_CTX;
+    uint64_t kv;
+    NM_TRY(nm_kv_bytes(c, n_ctx, NM_TYPE_F16, NM_TYPE_F16, &kv, err));
+    nm_buffers b;
+    uint32_t n_chunk = n_ctx < NM_DEFAULT_CHUNK ? n_ctx : NM_DEFAULT_CHUNK;
+    return nm_model_check_memory(m, kv, nm_buffers_plan(&b, c, n_chunk, n_threads, NULL), err);
+}
+
+/* ---- optional extras ------------------------------------------------------------------------ */
+
+/* Best effort: a limit on locked memory is no reason to fail. */
+static void lock_weights(const npumoe_model *m, const npumoe_model_options *o)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    for (size_t i = 0; i < nm_gguf_n_tensors(m->gguf); i++) {
+        const nm_gguf_tensor *t = nm_gguf_tensor_at(m->gguf, i);
+        uintptr_t at = (uintptr_t)t->data & ~(page - 1);
+        if (mlock((const void *)at, (size_t)((uintptr_t)t->data + t->bytes - at)) != 0) {
+            log_line(o, NPUMOE_LOG_WARN, "mlock of tensor '%.*s' failed: %s; see ulimit -l",
+                     NM_STR_ARG(t->name), strerror(errno));
+            return;
+        }
+    }
+}
+
+static npumoe_status check_tensor(const nm_gguf_tensor *t, float *row, npumoe_error *err)
+{
+    const nm_type_traits *tr = nm_type_get(t->type);
+    uint64_t row_bytes, n_rows = t->ne[1] * t->ne[2] * t->ne[3];
+    if (!nm_row_bytes(t->type, t->ne[0], &row_bytes))
+        return nm_err_set(err, NPUMOE_EINTERNAL, "tensor '%.*s': bad row", NM_STR_ARG(t->name));
+    for (uint64_t r = 0; r < n_rows; r++) {
+        tr->decode((const char *)t->data + r * row_bytes, row, (size_t)t->ne[0]);
+        for (uint64_t i = 0; i < t->ne[0]; i++) {
+            if (!isfinite(row[i]))
+                return nm_err_at(err, NPUMOE_EMODEL, t->offset + r * row_bytes,
+                                 "tensor '%.*s': element [%" PRIu64 ", %" PRIu64
+                                 "] is %g, expected a finite number",
+                                 NM_STR_ARG(t->name), i, r, (double)row[i]);
+        }
+    }
+    return NPUMOE_OK;
+}
+
+/* Reads every weight once. */
+static npumoe_status scan_weights(const npumoe_model *m, const npumoe_model_options *o,
+                                  npumoe_error *err)
+{
+    uint64_t widest = 1, done = 0;
+    const size_t n = nm_gguf_n_tensors(m->gguf);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t cols = nm_gguf_tensor_at(m->gguf, i)->ne[0];
+        widest = cols > widest ? cols : widest;
+    }
+    float *row = nm_alloc_array(m->allocator, (size_t)widest, sizeof *row);
+    if (row == NULL)
+        return nm_err_nomem(err, widest * sizeof *row, "a row of weights");
+    npumoe_status st = NPUMOE_OK;
+    for (size_t i = 0; i < n && st == NPUMOE_OK; i++) {
+        const nm_gguf_tensor *t = nm_gguf_tensor_at(m->gguf, i);
+        st = check_tensor(t, row, err);
+        done += t->bytes;
+        if (st == NPUMOE_OK)
+            st = report(o, done, m->weights.weights_bytes, err);
+    }
+    nm_free(m->allocator, row);
+    return st;
+}
+
+/* ---- loading -------------------------------------------------------------------------------- */
+
+static npumoe_status load_weights(npumoe_model *m, const npumoe_model_options *o, npumoe_error *err)
+{
+    NM_TRY(nm_weights_init(&m->weights, m->gguf, &m->config, m->allocator, err));
+    if (o->check_tensors)
+        NM_TRY(scan_weights(m, o, err));
+    if (o->use_mlock)
+        lock_weights(m, o);
+    return NPUMOE_OK;
+}
+
+static npumoe_status load_tokenizer(npumoe_model *m, const npumoe_model_options *o,
+                                    npumoe_error *err)
+{
+    if (nm_gguf_find(m->gguf, "tokenizer.ggml.model") == NULL) {
+        log_line(o, NPUMOE_LOG_WARN, "the file holds no tokenizer; only token numbers can be used");
+        return NPUMOE_OK;
+    }
+    return nm_tokenizer_new(m->gguf, m->allocator, &m->tokenizer, err);
+}
+
+static npumoe_status load_into(npumoe_model *m, const char *path, const npumoe_model_options *o,
+                               npumoe_error *err)
+{
+    const nm_gguf_options go = {.allocator = m->allocator};
+    const nm_cpu cpu = nm_cpu_detect();
+    if (o->n_threads < 0 || o->n_threads > NM_POOL_MAX_THREADS)
+        return nm_err_set(err, NPUMOE_EINVAL, "n_threads: found %d, expected 0..%d",
+                          (int)o->n_threads, NM_POOL_MAX_THREADS);
+    const int n_threads = o->n_threads > 0 ? o->n_threads : nm_cpus_allowed();
+    NM_TRY(nm_kern_init(&m->kern, &cpu, o->isa, err));
+    NM_TRY(nm_gguf_open(path, &go, &m->gguf, err));
+    NM_TRY(nm_config_init(&m->config, m->gguf, m->allocator, err));
+    m->name = nm_strndup(m->allocator, m->config.name.p, m->config.name.n);
+    if (m->name == NULL)
+        return nm_err_nomem(err, m->config.name.n + 1, "the model's name");
+    if (!m->vocab_only)
+        NM_TRY(check_fit(m, n_threads, err));
+    NM_TRY(load_tokenizer(m, o, err));
+    if (!m->vocab_only)
+        NM_TRY(load_weights(m, o, err));
+    NM_TRY(nm_pool_new(m->allocator, n_threads, &m->pool, err));
+    return report(o, 1, 1, err);
+}
+
+npumoe_status npumoe_model_load(const char *path, const npumoe_model_options *options,
+                                npumoe_model **out, npumoe_error *err)
+{
+    if (path == NULL || out == NULL)
+        return nm_err_set(err, NPUMOE_EINVAL, "npumoe_model_load: path and out must not be NULL");
+    const npumoe_model_options dflt = npumoe_model_options_default();
+    const npumoe_model_options *o = options ? options : &dflt;
+    const npumoe_allocator *a = nm_allocator_or_default(o->allocator);
+    npumoe_model *m = nm_zalloc(a, sizeof *m);
+    if (m == NULL)
+        return nm_err_nomem(err, sizeof *m, "a model");
+    m->allocator = a;
+    m->memory_limit_bytes = o->memory_limit_bytes;
+    m->vocab_only = o->vocab_only;
+    npumoe_status st = NPUMOE_OK;
+    if (pthread_mutex_init(&m->lock, NULL) == 0)
+        m->has_lock = true;
+    else
+        st = nm_err_set(err, NPUMOE_ENOMEM, "no resources for a mutex");
+    if (st == NPUMOE_OK) {
+        st = load_into(m, path, o, err);
+        if (st == NPUMOE_EMODEL || st == NPUMOE_ETOOBIG || st == NPUMOE_EUNSUPPORTED)
+            st = m->gguf ? nm_err_prefix(err, st, "%s", path) : st;
+    }
+    if (st != NPUMOE_OK) {
+        npumoe_model_free(&m);
+        return st;
+    }
+    log_line(o, NPUMOE_LOG_INFO, "%s: %s, %" PRIu32 " layers, %.2f GiB, kernels %s, %d threads",
+             path, m->config.family->title, m->config.n_layer,
+             (double)m->weights.weights_bytes / 1073741824.0, m->kern.isa, nm_pool_size(m->pool));
+    *out = m;
+    return NPUMOE_OK;
+}
+
+void npumoe_model_free(npumoe_model **model)
+{
+    if (model == NULL || *model == NULL)
+        return;
+    npumoe_model *m = *model;
+    nm_pool_free(&m->pool);
+    nm_weights_fini(&m->weights);
+    nm_tokenizer_free(&m->tokenizer);
+    nm_config_fini(&m->config);
+    nm_gguf_free(&m->gguf);
+    if (m->name)
+        nm_free(m->allocator, m->name);
+    if (m->has_lock)
+        pthread_mutex_destroy(&m->lock);
+    nm_free(m->allocator, m);
+    *model = NULL;
+}
+
+/* ---- reports -------------------------------------------------------------------------------- */
+
+void npumoe_model_get_info(const npumoe_model *model, npumoe_model_info *info)
+{
+    const nm_config *c = &model->config;
+    *info = (npumoe_model_info){
+        .struct_bytes = sizeof *info,
+        .architecture = c->family->arch,
+        .name = model->name,
+        .isa = model->kern.isa,
+        .n_threads = nm_pool_size(model->pool),
+        .n_vocab = (int32_t)c->n_vocab,
+        .n_layer = (int32_t)c->n_layer,
+        .n_embd = (int32_t)c->n_embd,
+        .n_head = (int32_t)c->n_head,
+        .n_head_kv = (int32_t)c->n_head_kv,
+        .head_dim = (int32_t)c->dim_k,
+        .n_expert = (int32_t)c->n_expert,
+        .n_expert_used = (int32_t)c->n_expert_used,
+        .n_ff_expert = (int32_t)c->n_ff_expert,
+        .n_ctx_train = c->n_ctx_train,
+        .n_params = model->weights.n_params,
+        .n_params_active = model->weights.n_params_active,
+        .weights_bytes = model->weights.weights_bytes,
+        .mapped_bytes = nm_gguf_mapped_bytes(model->gguf),
+    };
+}
+
+const char *npumoe_supported_architecture(size_t index)
+{
+    const nm_family *f = nm_family_at(index);
+    return f ? f->arch : NULL;
+}

@@ -1,0 +1,325 @@
+/* session.c: one mutable timeline.
+ *
+ * Owns the KV cache, the tokens it stands for, the working memory and the last logits. All of it is
+ * allocated when the session is made; evaluation allocates nothing.
+ *
+ * Invariants between calls
+ *   - tokens[0 .. n_past) are exactly the positions whose keys and values the cache holds;
+ *   - has_logits: `logits` is the prediction after tokens[n_past - 1];
+ *   - all cached keys were turned by the same rope variant (model/rope.h). A sequence that grows
+ *     past the switch, or shrinks below it, is computed again from the start.
+ *
+ * The caller hands over the full prefix each time. What differs from the cache is dropped by
+ * forgetting (n_past goes down); nothing is erased. A cancelled evaluation keeps its finished chunks.
+ */
+#include "engine/session.h"
+
+#include "base/clock.h"
+#include "base/num.h"
+#include "engine/memory.h"
+#include "engine/model.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+struct npumoe_session {
+    npumoe_model *model;
+    const npumoe_allocator *allocator;
+    nm_kv kv;
+    nm_buffers buf;
+    nm_forward forward;
+    char *scratch; /* what buf points into */
+    uint64_t scratch_bytes;
+    uint64_t reserved_bytes; /* counted in the model */
+    npumoe_token *tokens;    /* [n_ctx] */
+    float *logits;           /* [n_vocab] */
+    size_t n_past;
+    bool has_logits;
+    npumoe_progress_fn progress;
+    void *progress_user;
+    npumoe_session_stats stats;
+};
+
+npumoe_session_options npumoe_session_options_default(void)
+{
+    return (npumoe_session_options){.struct_bytes = sizeof(npumoe_session_options)};
+}
+
+npumoe_eval_options npumoe_eval_options_default(void)
+{
+    return (npumoe_eval_options){.struct_bytes = sizeof(npumoe_eval_options)};
+}
+
+npumoe_model *nm_session_model(const npumoe_session *session)
+{
+    return session->model;
+}
+
+/* ---- making --------------------------------------------------------------------------------- */
+
+/* The sizes of a session, from the options and the model. */
+typedef struct plan {
+    uint32_t n_ctx, n_chunk, type_k, type_v;
+    uint64_t kv_bytes, scratch_bytes;
+} plan;
+
+static npumoe_status make_plan(npumoe_model *m, const npumoe_session_options *o, plan *p,
+                               npumoe_error *err)
+{
+    const nm_config *c = &m->config;
+    nm_buffers b;
+    p->n_ctx = c->n_ctx_train < NM_DEFAULT_CTX ? c->n_ctx_train : NM_DEFAULT_CTX;
+    p->n_ctx = o->n_ctx ? o->n_ctx : p->n_ctx;
+    p->n_chunk = o->n_chunk ? o->n_chunk : NM_DEFAULT_CHUNK;
+    p->n_chunk = p->n_chunk < p->n_ctx ? p->n_chunk : p->n_ctx;
+    if (p->n_ctx > INT32_MAX)
+        return nm_err_set(err, NPUMOE_EINVAL, "n_ctx: found %" PRIu32 ", expected 1..%d", p->n_ctx,
+                          INT32_MAX);
+    if (p->n_chunk > 65536)
+        return nm_err_set(err, NPUMOE_EINVAL, "n_chunk: found %" PRIu32 ", expected 1..65536",
+                          p->n_chunk);
+    NM_TRY(nm_kv_type(o->type_k, &p->type_k, err));
+    NM_TRY(nm_kv_type(o->type_v, &p->type_v, err));
+    NM_TRY(nm_kv_bytes(c, p->n_ctx, p->type_k, p->type_v, &p->kv_bytes, err));
+    p->scratch_bytes = nm_buffers_plan(&b, c, p->n_chunk, nm_pool_size(m->pool), NULL);
+    p->scratch_bytes += (uint64_t)p->n_ctx * sizeof(npumoe_token) + c->n_vocab * sizeof(float);
+    return nm_model_check_memory(m, p->kv_bytes, p->scratch_bytes, err);
+}
+
+static npumoe_status allocate(npumoe_session *s, const plan *p, npumoe_error *err)
+{
+    const nm_config *c = &s->model->config;
+    const int n_threads = nm_pool_size(s->model->pool);
+    NM_TRY(nm_kv_init(&s->kv, c, p->n_ctx, p->type_k, p->type_v, s->allocator, err));
+    size_t bytes = nm_buffers_plan(&s->buf, c, p->n_chunk, n_threads, NULL);
+    s->scratch = nm_alloc_aligned(s->allocator, bytes);
+    if (s->scratch == NULL)
+        return nm_err_nomem(err, bytes, "working memory");
+    nm_buffers_plan(&s->buf, c, p->n_chunk, n_threads, s->scratch);
+    s->tokens = nm_alloc_array(s->allocator, p->n_ctx, sizeof *s->tokens);
+    s->logits = nm_alloc_array(s->allocator, c->n_vocab, sizeof *s->logits);
+    if (s->tokens == NULL || s->logits == NULL)
+        return nm_err_nomem(err, p->scratch_bytes - bytes, "tokens and logits");
+    return NPUMOE_OK;
+}
+
+static void account(npumoe_model *m, uint64_t add, uint64_t remove)
+{
+    pthread_mutex_lock(&m->lock);
+    m->session_bytes += add - remove;
+    pthread_mutex_unlock(&m->lock);
+}
+
+npumoe_status npumoe_session_new(npumoe_model *model, const npumoe_session_options *options,
+                                 npumoe_session **out, npumoe_error *err)
+{
+    const npumoe_session_options dflt = npumoe_session_options_default();
+    const npumoe_session_options *o = options ? options : &dflt;
+    if (model == NULL || out == NULL)
+        return nm_err_set(err, NPUMOE_EINVAL, "npumoe_session_new: model and out must not be NULL");
+    if (model->vocab_only)
+        return nm_err_set(err, NPUMOE_EINVAL, "the model was loaded with vocab_only");
+    plan p;
+    NM_TRY(make_plan(model, o, &p, err));
+    npumoe_session *s = nm_zalloc(model->allocator, sizeof *s);
+    if (s == NULL)
+        return nm_err_nomem(err, sizeof *s, "a session");
+    s->model = model;
+    s->allocator = model->allocator;
+    s->progress = o->progress;
+    s->progress_user = o->progress_user;
+    s->scratch_bytes = p.scratch_bytes;
+    s->reserved_bytes = p.kv_bytes + p.scratch_bytes;
+    account(model, s->reserved_bytes, 0);
+    npumoe_status st = allocate(s, &p, err);
+    if (st != NPUMOE_OK) {
+        npumoe_session_free(&s);
+        return st;
+    }
+    s->forward = (nm_forward){
+        .config = &model->config,
+        .weights = &model->weights,
+        .compute = {.kern = &model->kern,
+                    .pool = model->pool,
+                    .scratch = s->buf.scratch,
+                    .scratch_bytes = s->buf.scratch_bytes},
+        .kv = &s->kv,
+        .buf = &s->buf,
+    };
+    npumoe_session_reset_stats(s);
+    *out = s;
+    return NPUMOE_OK;
+}
+
+void npumoe_session_free(npumoe_session **session)
+{
+    if (session == NULL || *session == NULL)
+        return;
+    npumoe_session *s = *session;
+    account(s->model, 0, s->reserved_bytes);
+    nm_kv_fini(&s->kv);
+    nm_free_aligned(s->allocator, s->scratch);
+    nm_free(s->allocator, s->tokens);
+    nm_free(s->allocator, s->logits);
+    nm_free(s->allocator, s);
+    *session = NULL;
+}
+
+void nm_session_set_hooks(npumoe_session *session, const nm_hooks *hooks)
+{
+    session->forward.hooks = *hooks;
+}
+
+/* ---- evaluation ----------------------------------------------------------------------------- */
+
+static npumoe_status check_tokens(const npumoe_session *s, const npumoe_token *tokens,
+                                  size_t n_tokens, const npumoe_eval_options *o, npumoe_error *err)
+{
+    const uint32_t n_vocab = s->model->config.n_vocab;
+    if (n_tokens == 0)
+        return nm_err_set(err, NPUMOE_EINVAL, "an evaluation needs at least one token");
+    if (n_tokens > s->kv.n_ctx)
+        return nm_err_set(err, NPUMOE_ETOOLONG, "%zu tokens do not fit a context of %" PRIu32,
+                          n_tokens, s->kv.n_ctx);
+    if (o->on_logits && o->logits_from >= n_tokens)
+        return nm_err_set(err, NPUMOE_EINVAL, "logits_from: found %zu, expected less than %zu",
+                          o->logits_from, n_tokens);
+    for (size_t i = 0; i < n_tokens; i++) {
+        if (tokens[i] < 0 || (uint32_t)tokens[i] >= n_vocab)
+            return nm_err_set(err, NPUMOE_EINVAL, "token %zu is %" PRId32 ", expected 0..%" PRIu32,
+                              i, tokens[i], n_vocab - 1);
+    }
+    return NPUMOE_OK;
+}
+
+/* Positions that can stay; also sets the rope variant of what follows. */
+static size_t reusable(npumoe_session *s, const npumoe_token *tokens, size_t n_tokens,
+                       const npumoe_eval_options *o)
+{
+    const nm_weights *w = &s->model->weights;
+    const uint32_t variant = nm_rope_variant(&w->ropes[0], n_tokens);
+    size_t limit = nm_min_size(s->n_past, n_tokens), n = 0;
+    if (variant != s->forward.rope_variant)
+        limit = 0;
+    s->forward.rope_variant = variant;
+    if (o->on_logits)
+        limit = nm_min_size(limit, o->logits_from);
+    while (n < limit && s->tokens[n] == tokens[n])
+        n++;
+    /* Everything is there, but not its prediction: the last token is computed again. */
+    if (n == n_tokens && !(s->has_logits && s->n_past == n_tokens))
+        n--;
+    return n;
+}
+
+/* Gives the logits of rows [0, n) of the residual stream, positions pos ..., to the caller, and keeps
+ * the last one of the whole evaluation. */
+static bool emit_logits(npumoe_session *s, const npumoe_eval_options *o, size_t pos, uint32_t n,
+                        bool last)
+{
+    const size_t n_vocab = s->model->config.n_vocab;
+    for (uint32_t row = 0; row < n;) {
+        uint32_t take = n - row < s->buf.logit_rows ? n - row : s->buf.logit_rows;
+        nm_forward_logits(&s->forward, row, take, s->buf.logits);
+        for (uint32_t i = 0; i < take; i++) {
+            const float *logits = s->buf.logits + i * n_vocab;
+            if (o->on_logits && !o->on_logits(o->user, pos + row + i, logits))
+                return false;
+        }
+        row += take;
+        if (last && row == n)
+            memcpy(s->logits, s->buf.logits + (take - 1) * n_vocab, n_vocab * sizeof(float));
+    }
+    return true;
+}
+
+static npumoe_status cancelled(npumoe_error *err, size_t done, size_t n_tokens)
+{
+    return nm_err_set(err, NPUMOE_ECANCELED, "cancelled after %zu of %zu tokens", done, n_tokens);
+}
+
+/* One chunk: positions n_past .. n_past + n. */
+static bool eval_chunk(npumoe_session *s, const npumoe_token *tokens, size_t n_tokens, uint32_t n,
+                       const npumoe_eval_options *o)
+{
+    const size_t pos = s->n_past;
+    const bool last = pos + n == n_tokens;
+    uint32_t wanted = o->on_logits ? 0 : last ? n - 1 : n;
+    if (o->on_logits && o->logits_from > pos)
+        wanted = (uint32_t)nm_min_size(o->logits_from - pos, n);
+    nm_forward_chunk(&s->forward, tokens + pos, n, pos, wanted);
+    memcpy(s->tokens + pos, tokens + pos, n * sizeof *tokens);
+    s->n_past = pos + n;
+    bool go_on = emit_logits(s, o, pos + wanted, n - wanted, last);
+    s->has_logits = last && go_on;
+    return go_on;
+}
+
+static npumoe_status eval_rest(npumoe_session *s, const npumoe_token *tokens, size_t n_tokens,
+                               const npumoe_eval_options *o, npumoe_error *err)
+{
+    const size_t start = s->n_past;
+    while (s->n_past < n_tokens) {
+        size_t n = nm_min_size(n_tokens - s->n_past, s->buf.n_chunk);
+        bool go_on = eval_chunk(s, tokens, n_tokens, (uint32_t)n, o);
+        if (s->progress)
+            go_on = s->progress(s->progress_user, s->n_past - start, n_tokens - start) && go_on;
+        if (!go_on)
+            return cancelled(err, s->n_past, n_tokens);
+    }
+    return NPUMOE_OK;
+}
+
+npumoe_status npumoe_session_eval(npumoe_session *session, const npumoe_token *tokens,
+                                  size_t n_tokens, const npumoe_eval_options *options,
+                                  npumoe_error *err)
+{
+    const npumoe_eval_options dflt = npumoe_eval_options_default();
+    const npumoe_eval_options *o = options ? options : &dflt;
+    npumoe_session *s = session;
+    NM_TRY(check_tokens(s, tokens, n_tokens, o, err));
+    const size_t reused = reusable(s, tokens, n_tokens, o);
+    s->n_past = reused;
+    s->stats.n_reused += reused;
+    if (reused == n_tokens)
+        return NPUMOE_OK;
+    s->has_logits = false;
+    const bool decode = reused > 0 && n_tokens - reused == 1;
+    const uint64_t start = nm_clock_ns();
+    pthread_mutex_lock(&s->model->lock);
+    npumoe_status st = eval_rest(s, tokens, n_tokens, o, err);
+    pthread_mutex_unlock(&s->model->lock);
+    const double seconds = (double)(nm_clock_ns() - start) * 1e-9;
+    *(decode ? &s->stats.n_decoded : &s->stats.n_prompt) += s->n_past - reused;
+    *(decode ? &s->stats.decode_seconds : &s->stats.prompt_seconds) += seconds;
+    return st;
+}
+
+/* ---- reading -------------------------------------------------------------------------------- */
+
+const float *npumoe_session_logits(const npumoe_session *session)
+{
+    return session->has_logits ? session->logits : NULL;
+}
+
+size_t npumoe_session_length(const npumoe_session *session)
+{
+    return session->n_past;
+}
+
+uint32_t npumoe_session_n_ctx(const npumoe_session *session)
+{
+    return session->kv.n_ctx;
+}
+
+void npumoe_session_get_stats(const npumoe_session *session, npumoe_session_stats *stats)
+{
+    *stats = session->stats;
+}
+
+void npumoe_session_reset_stats(npumoe_session *session)
+{
+    session->stats = (npumoe_session_stats){.struct_bytes = sizeof session->stats,
+                                            .kv_bytes = session->kv.bytes,
+                                            .scratch_bytes = session->scratch_bytes};
+}
