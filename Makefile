@@ -76,7 +76,7 @@ build/npumoe: build/release/npumoe
 format: ## rewrites all sources with clang-format
 	$(CLANG_FORMAT) -i $$(git ls-files '*.c' '*.h' | grep -v _tables)
 
-lint: ## every rule of style that a script can check
+lint: lib ## every rule of style that a script can check
 	@CC='$(CC)' CLANG_FORMAT='$(CLANG_FORMAT)' sh tools/lint/lint.sh
 
 clean: ## removes build/

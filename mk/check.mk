@@ -3,7 +3,7 @@
 CLI_TESTS := $(wildcard tests/cli/*.sh tests/cli/*.t)
 # Torture tests take longer and some need root or cgroups, so they are a tier of their own.
 TORTURE_SH := $(wildcard tests/torture/*.sh)
-SAN_ENV := ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1:strict_string_checks=1 \
+SAN_ENV := ASAN_OPTIONS=detect_leaks=$(if $(MAC),0,1):allocator_may_return_null=1:strict_string_checks=1 \
   UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1
 TEST_ENV = NPUMOE='$(B)/npumoe' NPUMOE_BUILD='$(B)' NPUMOE_CONFIG='$(CONFIG)' $(SAN_ENV)
 RUN = $(TEST_ENV) sh tests/run

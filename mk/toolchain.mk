@@ -43,7 +43,7 @@ comma := ,
 # ---- libraries that npumoe needs, by pkg-config name ------------------------------------------
 
 PKGS := libpcre2-8 libutf8proc jansson
-WITHOUT := clean help lint format kcheck check-emulated uninstall
+WITHOUT := clean help format kcheck check-emulated uninstall
 ifneq ($(filter-out $(WITHOUT),$(or $(MAKECMDGOALS),all)),)
 $(if $(shell command -v $(PKG_CONFIG) 2>/dev/null),,$(error $(PKG_CONFIG) is missing; ./setup deps installs it))
 MISSING := $(foreach p,$(PKGS),$(if $(shell $(PKG_CONFIG) --exists $(p) && echo y),,$(p)))
