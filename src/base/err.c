@@ -5,6 +5,14 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Names from a file may hold anything, terminal escapes too; a message is one printable line. */
+static void clean(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < 0x20 || *text == 0x7f)
+            *text = '?';
+}
+
 static npumoe_status set_v(npumoe_error *err, npumoe_status code, uint64_t offset, const char *fmt,
                            va_list ap)
 {
@@ -12,6 +20,7 @@ static npumoe_status set_v(npumoe_error *err, npumoe_status code, uint64_t offse
         err->code = code;
         err->offset = offset;
         vsnprintf(err->message, sizeof err->message, fmt, ap);
+        clean(err->message);
     }
     return code;
 }

@@ -347,6 +347,11 @@ const char *nm_gguf_path(const nm_gguf *g)
     return g->parts[0].path;
 }
 
+const char *nm_gguf_part_path(const nm_gguf *g, uint32_t part)
+{
+    return g->parts[part].path;
+}
+
 uint32_t nm_gguf_version(const nm_gguf *g)
 {
     return g->parts[0].version;

@@ -86,6 +86,7 @@ npumoe_status nm_gguf_open_memory(const void *data, size_t bytes, const char *na
 void nm_gguf_free(nm_gguf **gguf);
 
 const char *nm_gguf_path(const nm_gguf *g); /* of the first part */
+const char *nm_gguf_part_path(const nm_gguf *g, uint32_t part);
 uint32_t nm_gguf_version(const nm_gguf *g);
 uint32_t nm_gguf_n_parts(const nm_gguf *g);
 uint64_t nm_gguf_mapped_bytes(const nm_gguf *g);

@@ -531,7 +531,7 @@ static npumoe_status check_unique(reader *r, place where, const void *entries, s
     r->place = where;
     memcpy(&r->name, (const char *)entries + twice * entry_bytes, sizeof r->name);
     uint64_t at = (uint64_t)((const unsigned char *)r->name.p - r->data);
-    return fail(r, NPUMOE_EFORMAT, at, "is there twice");
+    return fail(r, NPUMOE_EFORMAT, at, "occurs twice");
 }
 
 npumoe_status nm_gguf_part_parse(nm_gguf_part *part, const npumoe_allocator *a, npumoe_error *err)

@@ -271,7 +271,7 @@ npumoe_status nm_gguf_put_tensor(nm_gguf_writer *w, const char *name, uint32_t t
 {
     void *tensors = w->tensors;
     out_tensor t = {.type = type, .n_dims = n_dims, .ne = {1, 1, 1, 1}};
-    for (uint32_t d = 0; d < n_dims && d < 4; d++)
+    for (uint32_t d = 0; n_dims <= 4 && d < n_dims; d++) /* check_shape refuses more */
         t.ne[d] = ne[d];
     t.name = nm_str_of(name);
     NM_TRY(check_shape(w, &t, err));
