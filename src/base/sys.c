@@ -1,0 +1,98 @@
+/* sys.c: see sys.h. Linux tells through /proc and /sys, macOS through sysctl; whatever cannot be
+ * found is left out of a report rather than guessed. */
+#include "base/sys.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#ifdef __APPLE__
+#include <sys/sysctl.h>
+
+void nm_sys_cpu_model(char *buf, size_t buf_bytes)
+{
+    size_t n = buf_bytes;
+    if (sysctlbyname("machdep.cpu.brand_string", buf, &n, NULL, 0) != 0)
+        buf[0] = '\0';
+    buf[buf_bytes - 1] = '\0';
+}
+
+uint64_t nm_sys_huge_page_bytes(char *mode, size_t mode_bytes)
+{
+    (void)mode_bytes;
+    mode[0] = '\0';
+    return 0;
+}
+
+#else
+
+/* The value of the first "key : value" line with one of these keys. */
+void nm_sys_cpu_model(char *buf, size_t buf_bytes)
+{
+    buf[0] = '\0';
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    if (!f)
+        return;
+    char line[512];
+    while (fgets(line, sizeof line, f)) {
+        if (strncmp(line, "model name", 10) != 0 && strncmp(line, "Model", 5) != 0)
+            continue;
+        const char *value = strchr(line, ':');
+        if (!value)
+            continue;
+        value += 1 + strspn(value + 1, " \t");
+        snprintf(buf, buf_bytes, "%.*s", (int)strcspn(value, "\n"), value);
+        break;
+    }
+    fclose(f);
+}
+
+uint64_t nm_sys_huge_page_bytes(char *mode, size_t mode_bytes)
+{
+    static const char folder[] = "/sys/kernel/mm/transparent_hugepage";
+    char path[128], line[128];
+    unsigned long long bytes = 0;
+    mode[0] = '\0';
+    snprintf(path, sizeof path, "%s/hpage_pmd_size", folder);
+    FILE *f = fopen(path, "r");
+    if (f) {
+        if (fscanf(f, "%llu", &bytes) != 1)
+            bytes = 0;
+        fclose(f);
+    }
+    snprintf(path, sizeof path, "%s/enabled", folder);
+    f = fopen(path, "r");
+    if (f) {
+        /* "always [madvise] never" */
+        char *open = fgets(line, sizeof line, f) ? strchr(line, '[') : NULL;
+        if (open)
+            snprintf(mode, mode_bytes, "%.*s", (int)strcspn(open + 1, "]"), open + 1);
+        fclose(f);
+    }
+    return mode[0] ? (uint64_t)bytes : 0;
+}
+
+#endif
+
+int nm_sys_cpus_online(void)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (int)n : 1;
+}
+
+uint64_t nm_sys_page_bytes(void)
+{
+    long n = sysconf(_SC_PAGESIZE);
+    return n > 0 ? (uint64_t)n : 4096;
+}
+
+void nm_sys_os(char *buf, size_t buf_bytes)
+{
+    struct utsname u;
+    if (uname(&u) != 0) {
+        buf[0] = '\0';
+        return;
+    }
+    snprintf(buf, buf_bytes, "%s %s %s", u.sysname, u.release, u.machine);
+}

@@ -1,0 +1,20 @@
+/* sys.h: what kind of machine this is, for reports. Memory limits are engine/memory.h's, CPU counts
+ * and features are threads.h's and kernels/kern.h's. */
+#ifndef NM_BASE_SYS_H
+#define NM_BASE_SYS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The CPU's name as its maker gives it ("" if unknown); always terminated. */
+void nm_sys_cpu_model(char *buf, size_t buf_bytes);
+/* CPUs that are online, allowed or not. */
+int nm_sys_cpus_online(void);
+uint64_t nm_sys_page_bytes(void);
+/* The size of a transparent huge page and how the kernel gives them out ("always", "madvise",
+ * "never"); 0 and "" where there are none. */
+uint64_t nm_sys_huge_page_bytes(char *mode, size_t mode_bytes);
+/* "Linux 6.1.0 x86_64" */
+void nm_sys_os(char *buf, size_t buf_bytes);
+
+#endif
