@@ -7,11 +7,10 @@ src/transformers/models/<name>/modeling_<name>.py; docs/families/ has the formul
 It is slow and meant to be read. What it is for: golden values (make_golden.py), and deciding whose
 error it is when two engines differ.
 
-    oracle.py MODEL.gguf TOKENS.txt OUT.npy [--n-ctx N] [--routing OUT.json]
+    oracle.py MODEL.gguf TOKENS.txt OUT.npy [--routing OUT.json]
 
 TOKENS.txt: token ids separated by blanks. OUT.npy: float64 logits, one row per position.
---n-ctx: what a session's context would be; decides between LongRoPE's short and long factors (the number
-of tokens when absent). --routing: experts chosen, per layer and position.
+--routing: experts chosen, per layer and position.
 """
 import argparse
 import json
@@ -209,12 +208,11 @@ ROPE_PAIRS = {"llama", "granitemoe"}
 
 
 class Model:
-    def __init__(self, path, n_ctx=None):
+    def __init__(self, path):
         self.g = g = Gguf(path)
         self.arch = arch = g.kv["general.architecture"]
         if arch not in ("olmoe", "qwen3moe", "qwen2moe", "llama", "granitemoe", "phimoe"):
             sys.exit(f"architecture {arch} has no oracle")
-        self.n_ctx = n_ctx
         self.layers, self.d = self.key("block_count"), self.key("embedding_length")
         self.heads = self.key("attention.head_count")
         self.kv_heads = self.key("attention.head_count_kv", self.heads)
@@ -250,10 +248,11 @@ class Model:
         if self.arch != "phimoe" or not self.g.has("rope_factors_long.weight"):
             return 1.0, 1.0
         original = self.key("rope.scaling.original_context_length")
-        is_long = (self.n_ctx or n_tokens) > original
+        is_long = n_tokens > original
         mscale = self.key("rope.scaling.attn_factor", 1.0)
-        if self.key("context_length") == 131072 and original == 4096 and abs(mscale - 1.190238) < 1e-4:
-            mscale = 1.243163121016122          # the checkpoint's own value, which converters lose
+        published = (self.layers, self.d, self.experts, self.key("context_length"), original)
+        if published == (32, 4096, 16, 131072, 4096) and abs(mscale - 1.190238) < 1e-4:
+            mscale = 1.243163121016122          # Phi-3.5-MoE's own value, which converters lose
         return self.g.vector(f"rope_factors_{'long' if is_long else 'short'}.weight"), mscale
 
     def attention(self, x, p):
@@ -326,10 +325,9 @@ def main():
     a.add_argument("model")
     a.add_argument("tokens")
     a.add_argument("out")
-    a.add_argument("--n-ctx", type=int)
     a.add_argument("--routing")
     a = a.parse_args()
-    model = Model(a.model, a.n_ctx)
+    model = Model(a.model)
     with open(a.tokens) as f:
         tokens = [int(t) for t in f.read().split()]
     np.save(a.out, model.logits(tokens))
