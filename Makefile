@@ -87,6 +87,8 @@ clean: ## removes build/
 $(B)/%_avx2.o: ISA := -mavx2 -mfma -mf16c
 $(B)/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c
 $(B)/src/cli/%.o: PART := -DNPUMOE_DATADIR='"$(DATADIR)"'
+$(B)/src/cli/build.o: PART = -DNPUMOE_BUILD_COMMIT='"$(COMMIT)"' -DNPUMOE_BUILD_NUMBER=$(COMMITS)
+$(B)/src/cli/build.o: $(B)/commit
 $(B)/tests/%.o: PART := -Itests
 $(B)/tests/fuzz/%.o: PART := -Itests -Wno-missing-prototypes
 
@@ -94,6 +96,13 @@ $(B)/tests/fuzz/%.o: PART := -Itests -Wno-missing-prototypes
 $(B)/flags: FORCE
 	@mkdir -p $(@D)
 	@echo '$(CC) $(NM_CFLAGS) $(DATADIR)' | cmp -s - $@ || echo '$(CC) $(NM_CFLAGS) $(DATADIR)' >$@
+
+# Which commit this is; a tarball has none.
+COMMIT  := $(or $(shell git describe --always --dirty --abbrev=9 --exclude='*' 2>/dev/null),unknown)
+COMMITS := $(or $(shell git rev-list --count HEAD 2>/dev/null),0)
+$(B)/commit: FORCE
+	@mkdir -p $(@D)
+	@echo '$(COMMIT) $(COMMITS)' | cmp -s - $@ || echo '$(COMMIT) $(COMMITS)' >$@
 
 $(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)

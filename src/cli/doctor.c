@@ -1,0 +1,121 @@
+/* doctor.c: npumoe doctor: what this machine offers, what npumoe uses of it, and what is amiss. */
+#include "build.h"
+#include "load.h"
+#include "report.h"
+#include "verbs.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct doctor_args {
+    model_args model;
+    bool json;
+} doctor_args;
+
+static const cli_opt doctor_opts[] = {
+    {NULL, "--json", NULL, cli_set_flag, offsetof(doctor_args, json), 0, 0, "the same as JSON",
+     true},
+    {0},
+};
+
+static const cli_help help = {
+    "doctor",
+    "[options]",
+    "Shows the version, the CPU, which kernels are built, usable and chosen, how many CPUs\n"
+    "and how much memory may be used, and whether the demo model is there.",
+    "npumoe doctor\n"
+    "npumoe doctor --json | jq .kernels.chosen",
+};
+
+/* "a, b, c" of an array of strings. */
+static const char *join(const json_t *array, char *buf, size_t cap)
+{
+    size_t n = 0;
+    buf[0] = '\0';
+    for (size_t i = 0; i < json_array_size(array) && n < cap; i++) {
+        int w = snprintf(buf + n, cap - n, "%s%s", i ? ", " : "",
+                         json_string_value(json_array_get(array, i)));
+        n += w > 0 ? (size_t)w : 0;
+    }
+    return buf;
+}
+
+static void print_machine(const json_t *r)
+{
+    char buf[512], a[32];
+    printf("%-14s %s (build %s, %s)\n", "npumoe", report_text(r, "version"), cli_build_commit(),
+           report_text(r, "compiler"));
+    printf("%-14s %s\n", "system", report_text(r, "os"));
+    printf("%-14s %s\n", "CPU", report_text(r, "cpu.model"));
+    printf("%-14s %" PRIu64 " of %" PRIu64 " may be used\n", "CPUs", report_u64(r, "cpu.allowed"),
+           report_u64(r, "cpu.online"));
+    printf("%-14s %s\n", "CPU features", join(report_at(r, "cpu.flags"), buf, sizeof buf));
+    printf("%-14s %s (usable: ", "kernels", report_text(r, "kernels.chosen"));
+    printf("%s; ", join(report_at(r, "kernels.usable"), buf, sizeof buf));
+    printf("built: %s)\n", join(report_at(r, "kernels.built"), buf, sizeof buf));
+    printf("%-14s %s, limited by %s\n", "memory",
+           human_bytes(report_u64(r, "memory.limit_bytes"), a, sizeof a),
+           report_text(r, "memory.limited_by"));
+    printf("%-14s %s", "pages", human_bytes(report_u64(r, "memory.page_bytes"), a, sizeof a));
+    if (report_u64(r, "memory.huge_page_bytes"))
+        printf(", huge pages of %s: %s",
+               human_bytes(report_u64(r, "memory.huge_page_bytes"), a, sizeof a),
+               report_text(r, "memory.huge_pages"));
+    printf("\n%-14s %s\n", "architectures", join(report_at(r, "architectures"), buf, sizeof buf));
+}
+
+/* Things that make npumoe slower or less useful than it could be here. Returns how many. */
+static int print_findings(const json_t *r, const char *demo)
+{
+    int n = 0;
+    if (strcmp(report_text(r, "kernels.chosen"), "scalar") == 0) {
+        puts("note: only the scalar kernels run on this CPU; expect a tenth of the usual speed");
+        n++;
+    }
+    if (report_u64(r, "cpu.allowed") < report_u64(r, "cpu.online")) {
+        puts("note: affinity or the cgroup leaves npumoe only a part of the CPUs");
+        n++;
+    }
+    if (!demo) {
+        puts(
+            "note: no model with -m or NPUMOE_MODEL, and the demo model is not beside the program");
+        n++;
+    }
+    return n;
+}
+
+int cmd_doctor(int argc, char **argv)
+{
+    doctor_args a = {0};
+    const cli_group groups[] = {
+        {"Output", doctor_opts, &a}, {"Model", model_file_opts, &a.model}, {0}};
+    cli_parsed parsed = cli_parse(&help, groups, argc, argv, NULL, 0, NULL);
+    if (parsed != CLI_GO)
+        return cli_exit_code(parsed);
+    char *json = NULL, buf[4400];
+    npumoe_error err = {0};
+    npumoe_status st = npumoe_describe_machine(&json, &err);
+    if (st != NPUMOE_OK)
+        return ui_fail(st, &err);
+    json_t *r = json_loads(json, 0, NULL);
+    npumoe_text_free(&json);
+    if (!r) {
+        ui_error("out of memory");
+        return 1;
+    }
+    const char *model = model_find(&a.model, buf, sizeof buf);
+    if (a.json) {
+        json_object_set_new(r, "build_commit", json_string(cli_build_commit()));
+        json_object_set_new(r, "default_model", model ? json_string(model) : json_null());
+        json_dumpf(r, stdout, JSON_INDENT(2));
+        putchar('\n');
+    } else {
+        print_machine(r);
+        printf("%-14s %s\n", "model", model ? model : "none");
+        if (print_findings(r, model) == 0)
+            puts("nothing amiss");
+    }
+    json_decref(r);
+    return 0;
+}

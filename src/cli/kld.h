@@ -1,0 +1,54 @@
+/* kld.h: the predictions of one model in a file, to compare another with: llama.cpp's format, so
+ * that either program reads what the other wrote.
+ *
+ *   "_logits_"                     8 bytes
+ *   n_ctx, n_vocab, n_chunk        uint32, int32, int32
+ *   tokens                         int32[n_chunk][n_ctx]
+ *   for each window, for each scored position (n_ctx - 1 - n_ctx/2 of them) one row:
+ *     float scale, float min       then uint16[n_vocab], one more if n_vocab is odd
+ *     log p(t) = scale * q[t] + min; log p below max - 16 is cut off
+ * Little endian, nothing aligned. */
+#ifndef NPUMOE_CLI_KLD_H
+#define NPUMOE_CLI_KLD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+typedef struct kld_file {
+    FILE *f;
+    const char *path;
+    bool writing, failed;
+    uint32_t n_ctx;
+    int32_t n_vocab, n_chunk;
+    int32_t *tokens; /* reading: [n_chunk * n_ctx], owned */
+    uint16_t *row;   /* one row as stored, owned */
+    size_t row_items;
+} kld_file;
+
+/* Each says why not and returns false. */
+bool kld_create(kld_file *k, const char *path, uint32_t n_ctx, int32_t n_vocab, int32_t n_chunk,
+                const int32_t *tokens);
+bool kld_open(kld_file *k, const char *path, int32_t n_vocab);
+/* log_sum: log of the sum of exp(logits). */
+bool kld_write_row(kld_file *k, const float *logits, float max, double log_sum);
+/* log_p[n_vocab] */
+bool kld_read_row(kld_file *k, float *log_p);
+/* Frees everything; false after a message when what was written did not reach the disk. */
+bool kld_close(kld_file *k);
+
+/* What is summed up over all positions. */
+typedef struct kld_sums {
+    uint64_t n, same_top;
+    double nll, nll2, base, base2, nll_base; /* of -log p(token): this model, base, product */
+    double kl, kl2;                          /* KL(base || this) */
+    double dp, dp2, dp4, dp_max;             /* p(token) - p_base(token) */
+} kld_sums;
+
+/* Adds one position: logits of this model, log probabilities of the base. */
+void kld_add(kld_sums *s, const float *logits, double log_sum, const float *base_log_p,
+             int32_t n_vocab, int32_t token);
+void kld_print(const kld_sums *s);
+
+#endif

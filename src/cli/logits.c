@@ -1,0 +1,241 @@
+/* logits.c: npumoe logits: the raw predictions as a float32 .npy, for comparison with other engines
+ * and for golden values.
+ *
+ * Row i of --all is what the model predicts after tokens[0..i]; without --all there is one row, after
+ * the last token. Nothing is normalised. Rows are written as they are computed, so memory does not
+ * grow with the text. */
+#include "load.h"
+#include "out.h"
+#include "verbs.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct logits_args {
+    model_args model;
+    session_args session;
+    text_args text;
+    common_args common;
+    const char *tokens, *output;
+    int32_t top;
+    bool all, no_bos, no_parse_special;
+} logits_args;
+
+static const cli_opt logits_opts[] = {
+    {NULL, "--tokens", "LIST", cli_set_string, offsetof(logits_args, tokens), 0, 0,
+     "token ids in place of a text: 1,2,3 or a JSON array, or @FILE\nwith one; nothing is added",
+     true},
+    {NULL, "--all", NULL, cli_set_flag, offsetof(logits_args, all), 0, 0,
+     "one row per token; default: only after the last", true},
+    {"-o", "--output", "FILE", cli_set_string, offsetof(logits_args, output), 0, 0,
+     "the .npy file (float32, rows x vocabulary); - is standard output", true},
+    {NULL, "--top", "N", cli_set_i32, offsetof(logits_args, top), 1, 1000,
+     "without -o: print the N likeliest next tokens (5)", true},
+    {NULL, "--no-bos", NULL, cli_set_flag, offsetof(logits_args, no_bos), 0, 0,
+     "do not add the tokens that the model's texts begin and end with", true},
+    {NULL, "--no-parse-special", NULL, cli_set_flag, offsetof(logits_args, no_parse_special), 0, 0,
+     "names of control tokens in the text are plain text", true},
+    {0},
+};
+
+static const cli_help help = {
+    "logits",
+    "[-m FILE] [-p TEXT | -f FILE | --tokens LIST] [options]",
+    "Computes the model's raw predictions (logits). With -o they are written as a NumPy\n"
+    "file; without, the likeliest next tokens are printed: id, logit, probability, text.",
+    "npumoe logits -m olmoe.gguf -p \"The capital of France is\"\n"
+    "npumoe logits -m olmoe.gguf --tokens 1,2,3 --all -o logits.npy\n"
+    "python3 -c 'import numpy; print(numpy.load(\"logits.npy\").shape)'",
+};
+
+/* ---- token lists -------------------------------------------------------------------------- */
+
+static npumoe_token *tokens_of_json(const json_t *array, size_t *n)
+{
+    *n = json_array_size(array);
+    npumoe_token *tokens = malloc((*n ? *n : 1) * sizeof *tokens);
+    for (size_t i = 0; tokens && i < *n; i++) {
+        const json_t *item = json_array_get(array, i);
+        json_int_t v = json_integer_value(item);
+        if (!json_is_integer(item) || v < 0 || v > INT32_MAX) {
+            ui_error("--tokens: item %zu is no token id", i);
+            free(tokens);
+            return NULL;
+        }
+        tokens[i] = (npumoe_token)v;
+    }
+    return tokens;
+}
+
+/* "1,2,3", "[1, 2, 3]" or "@FILE" with either. NULL after a message. */
+static npumoe_token *parse_tokens(const char *list, size_t *n)
+{
+    char *text = NULL;
+    size_t bytes;
+    if (list[0] == '@') {
+        if (!in_read_all(list + 1, &text, &bytes))
+            return NULL;
+    } else if (!(text = strdup(list))) {
+        ui_error("out of memory");
+        return NULL;
+    }
+    size_t len = strlen(text);
+    char *wrapped = malloc(len + 3);
+    npumoe_token *tokens = NULL;
+    if (wrapped) {
+        bool bare = strchr(text, '[') == NULL;
+        snprintf(wrapped, len + 3, "%s%s%s", bare ? "[" : "", text, bare ? "]" : "");
+        json_error_t why;
+        json_t *array = json_loads(wrapped, 0, &why);
+        if (json_is_array(array))
+            tokens = tokens_of_json(array, n);
+        else
+            ui_error("--tokens: not a list of token ids like 1,2,3 or [1, 2, 3]");
+        json_decref(array);
+    }
+    free(wrapped);
+    free(text);
+    return tokens;
+}
+
+static npumoe_token *get_tokens(const logits_args *a, const npumoe_model *model, size_t *n)
+{
+    if (a->tokens) {
+        if (a->text.prompt || a->text.file) {
+            ui_error("give a text (-p, -f) or --tokens, not both");
+            return NULL;
+        }
+        return parse_tokens(a->tokens, n);
+    }
+    char *text;
+    size_t bytes;
+    if (!text_read(&a->text, false, &text, &bytes))
+        return NULL;
+    unsigned flags = NPUMOE_TOKENIZE_PLAIN;
+    if (!a->no_bos)
+        flags |= NPUMOE_TOKENIZE_ADD_SPECIAL;
+    if (!a->no_parse_special)
+        flags |= NPUMOE_TOKENIZE_PARSE_SPECIAL;
+    npumoe_token *tokens = text_tokens(model, text, bytes, flags, n);
+    free(text);
+    return tokens;
+}
+
+/* ---- output ------------------------------------------------------------------------------- */
+
+static bool write_row(void *user, size_t position, const float *logits)
+{
+    (void)position;
+    return npy_row(user, logits);
+}
+
+/* id, logit, probability and text of the likeliest tokens; ties by id. */
+static void print_top(const npumoe_model *model, const float *logits, int32_t n_vocab, int32_t top)
+{
+    double sum = 0.0;
+    float max = -INFINITY;
+    for (int32_t i = 0; i < n_vocab; i++)
+        max = logits[i] > max ? logits[i] : max;
+    for (int32_t i = 0; i < n_vocab; i++)
+        sum += exp((double)(logits[i] - max));
+    float last = INFINITY;
+    int32_t last_id = -1;
+    for (int32_t k = 0; k < top && k < n_vocab; k++) {
+        int32_t best = -1;
+        for (int32_t i = 0; i < n_vocab; i++) {
+            bool after = logits[i] < last || (logits[i] == last && i > last_id);
+            if (after && (best < 0 || logits[i] > logits[best]))
+                best = i;
+        }
+        if (best < 0)
+            break;
+        last = logits[best];
+        last_id = best;
+        size_t bytes;
+        const char *text = npumoe_token_bytes(model, best, true, &bytes);
+        printf("%7d %12.6f %9.6f '", (int)best, (double)last, exp((double)(last - max)) / sum);
+        if (bytes)
+            fwrite(text, 1, bytes, stdout);
+        puts("'");
+    }
+}
+
+static int evaluate(const logits_args *a, npumoe_session *session, const npumoe_token *tokens,
+                    size_t n, int32_t n_vocab)
+{
+    npumoe_eval_options eval = npumoe_eval_options_default();
+    npy_file npy = {0};
+    if (a->output && !npy_open(&npy, a->output, a->all ? n : 1, (uint64_t)n_vocab))
+        return 1;
+    if (a->output && a->all) {
+        eval.on_logits = write_row;
+        eval.user = &npy;
+    }
+    npumoe_error err = {0};
+    npumoe_status st = npumoe_session_eval(session, tokens, n, &eval, &err);
+    if (a->output && !a->all && st == NPUMOE_OK)
+        npy_row(&npy, npumoe_session_logits(session));
+    bool complete = !a->output || npy_close(&npy);
+    if (!complete && (st == NPUMOE_OK || !ui_interrupted()))
+        return 1; /* what could not be written was said by npy_close or will be by main */
+    return st == NPUMOE_OK ? 0 : ui_fail(st, &err);
+}
+
+static int logits(const logits_args *a, npumoe_model *model)
+{
+    npumoe_model_info info = {.struct_bytes = sizeof info};
+    npumoe_model_get_info(model, &info);
+    size_t n = 0;
+    npumoe_token *tokens = get_tokens(a, model, &n);
+    if (!tokens)
+        return 1;
+    npumoe_session *session = NULL;
+    ui_progress bar;
+    ui_progress_begin(&bar, "text", "tokens");
+    int code = 1;
+    if (n == 0) {
+        ui_error("there are no tokens to evaluate");
+    } else if (n > UINT32_MAX) {
+        ui_error("%zu tokens are too many", n);
+    } else {
+        uint32_t n_ctx = a->session.ctx ? (uint32_t)a->session.ctx : (uint32_t)n;
+        npumoe_session_options opt = session_options(&a->session, n_ctx);
+        opt.progress = ui_progress_step;
+        opt.progress_user = &bar;
+        npumoe_error err = {0};
+        npumoe_status st = npumoe_session_new(model, &opt, &session, &err);
+        code = st == NPUMOE_OK ? evaluate(a, session, tokens, n, info.n_vocab) : ui_fail(st, &err);
+    }
+    ui_progress_end(&bar);
+    if (code == 0 && !a->output)
+        print_top(model, npumoe_session_logits(session), info.n_vocab, a->top);
+    npumoe_session_free(&session);
+    free(tokens);
+    return code;
+}
+
+int cmd_logits(int argc, char **argv)
+{
+    logits_args a = {.session = SESSION_ARGS_DEFAULT, .top = 5};
+    const cli_group groups[] = {
+        {"Text", text_opts, &a.text},    {"Logits", logits_opts, &a},
+        {"Model", model_opts, &a.model}, {"Context", session_opts, &a.session},
+        {"Other", log_opts, &a.common},  {0},
+    };
+    cli_parsed parsed = cli_parse(&help, groups, argc, argv, NULL, 0, NULL);
+    if (parsed != CLI_GO)
+        return cli_exit_code(parsed);
+    ui_log log;
+    if (!ui_log_open(&log, a.common.log_file, a.common.verbose))
+        return 1;
+    ui_catch_interrupts();
+    npumoe_model *model = NULL;
+    int code = model_open(&a.model, false, &log, &model, NULL);
+    if (code == 0)
+        code = logits(&a, model);
+    npumoe_model_free(&model);
+    ui_log_close(&log);
+    return ui_exit_code(code);
+}
