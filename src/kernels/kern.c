@@ -23,9 +23,53 @@ static void fill_ref(nm_kern *table)
     nm_kern_fill_rows_ref(table);
 }
 
+#if defined(__x86_64__)
+static bool has_avx2(const nm_cpu *cpu)
+{
+    return cpu->avx2 && cpu->fma && cpu->f16c;
+}
+
+static void fill_avx2(nm_kern *table)
+{
+    nm_kern_fill_gemm_avx2(table);
+    nm_kern_fill_rows_avx2(table);
+    nm_kern_fill_decode_avx2(table);
+}
+
+static bool has_avx512(const nm_cpu *cpu)
+{
+    return has_avx2(cpu) && cpu->avx512f && cpu->avx512bw && cpu->avx512vl && cpu->avx512dq;
+}
+
+static void fill_avx512(nm_kern *table)
+{
+    nm_kern_fill_gemm_avx512(table);
+    nm_kern_fill_rows_avx512(table);
+    nm_kern_fill_decode_avx512(table);
+}
+#elif defined(__aarch64__)
+static bool has_neon(const nm_cpu *cpu)
+{
+    return cpu->neon;
+}
+
+static void fill_neon(nm_kern *table)
+{
+    nm_kern_fill_gemm_neon(table);
+    nm_kern_fill_rows_neon(table);
+    nm_kern_fill_decode_neon(table);
+}
+#endif
+
 /* Ascending: a CPU that can run one can run those before it. */
 static const tier tiers[] = {
     {"scalar", always, fill_ref},
+#if defined(__x86_64__)
+    {"avx2", has_avx2, fill_avx2},
+    {"avx512", has_avx512, fill_avx512},
+#elif defined(__aarch64__)
+    {"neon", has_neon, fill_neon},
+#endif
 };
 
 enum { N_TIERS = sizeof tiers / sizeof tiers[0] };

@@ -1,0 +1,209 @@
+/* bench.c: kcheck --bench: each kernel at a size that real models have, best of several runs.
+ *
+ * GFLOP/s count a multiply-add as two. GB/s of decoders and stores count the bytes of the encoded
+ * side; G/s are elements. One thread; buffers stay in L2, as they do in use. */
+#include "kcheck.h"
+
+#include "base/clock.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { M = 48, N = 32, COLS = 2048, STRIDE = COLS + 16, BLOCK = 64, HEAD = 128 };
+
+typedef struct bench {
+    const nm_kern *k;
+    float *x, *w, *y;
+    const float *xs[M];
+    float *ys[M];
+    void *codes;
+    uint32_t type;
+} bench;
+
+/* ---- bodies -------------------------------------------------------------------------------- */
+
+static void run_gemm_nt(bench *b)
+{
+    b->k->gemm_nt(M, N, COLS, b->xs, b->w, STRIDE, b->ys);
+}
+
+static void run_gemm_nt_1(bench *b)
+{
+    b->k->gemm_nt(1, N, COLS, b->xs, b->w, STRIDE, b->ys);
+}
+
+static void run_gemm_nt_64(bench *b)
+{
+    b->k->gemm_nt(M, BLOCK, HEAD, b->xs, b->w, HEAD + 16, b->ys);
+}
+
+static void run_gemm_nn(bench *b)
+{
+    b->k->gemm_nn(M, HEAD, BLOCK, b->x, BLOCK, b->w, HEAD + 16, b->y, HEAD + 16, true);
+}
+
+static void run_rms_norm(bench *b)
+{
+    b->k->rms_norm(COLS, b->x, b->w, 1e-5f, b->y);
+}
+
+static void run_layer_norm(bench *b)
+{
+    b->k->layer_norm(COLS, b->x, b->w, b->w, 1e-5f, b->y);
+}
+
+static void run_silu_mul(bench *b)
+{
+    b->k->silu_mul(COLS, b->y, b->x);
+}
+
+static void run_axpy(bench *b)
+{
+    b->k->axpy(COLS, 1e-6f, b->x, b->y);
+}
+
+static void run_add(bench *b)
+{
+    b->k->add(COLS, b->x, b->y);
+}
+
+static void run_scale(bench *b)
+{
+    b->k->scale(COLS, 1.0f, b->y);
+}
+
+static void run_softmax(bench *b)
+{
+    b->k->softmax(COLS, b->y);
+}
+
+static void run_softmax_online(bench *b)
+{
+    float m = 0, l = 1, corr;
+    b->k->softmax_online(BLOCK, b->y, &m, &l, &corr);
+}
+
+static void run_rope_neox(bench *b)
+{
+    b->k->rope_neox(HEAD, b->y, b->x, b->w);
+}
+
+static void run_rope_norm(bench *b)
+{
+    b->k->rope_norm(HEAD, b->y, b->x, b->w);
+}
+
+static void run_f32_to_f16(bench *b)
+{
+    b->k->f32_to_f16(COLS, b->x, b->codes);
+}
+
+static void run_f32_to_q8_0(bench *b)
+{
+    b->k->f32_to_q8_0(COLS, b->x, b->codes);
+}
+
+static void run_decode(bench *b)
+{
+    b->k->decode[b->type](b->codes, b->y, COLS);
+}
+
+/* ---- clock --------------------------------------------------------------------------------- */
+
+/* Seconds of CPU per call (time spent put aside by the kernel does not count): the best of seven
+ * batches of about 3 ms. */
+static double seconds_per_call(bench *b, void (*run)(bench *b))
+{
+    uint64_t best = UINT64_MAX;
+    unsigned long calls = 1;
+    for (int batch = 0; batch < 7;) {
+        uint64_t start = nm_clock_thread_cpu_ns();
+        for (unsigned long i = 0; i < calls; i++)
+            run(b);
+        uint64_t ns = nm_clock_thread_cpu_ns() - start;
+        if (ns < 3000000) {
+            calls *= 2;
+            best = UINT64_MAX;
+            batch = 0;
+            continue;
+        }
+        best = ns < best ? ns : best;
+        batch++;
+    }
+    return 1e-9 * (double)best / (double)calls;
+}
+
+static void report(bench *b, const char *filter, const char *name, void (*run)(bench *b),
+                   double amount, const char *unit)
+{
+    if (filter && !strstr(name, filter))
+        return;
+    double s = seconds_per_call(b, run);
+    printf("%-8s %-16s %9.2f %s\n", b->k->isa, name, 1e-9 * amount / s, unit);
+    fflush(stdout);
+}
+
+static void bench_decoders(bench *b, const char *filter)
+{
+    for (b->type = 0; b->type < NM_TYPE_END; b->type++) {
+        const nm_type_traits *t = nm_type_get(b->type);
+        if (!b->k->decode[b->type])
+            continue;
+        char name[64];
+        snprintf(name, sizeof name, "decode %s", t->name);
+        if (filter && !strstr(name, filter))
+            continue;
+        t->encode(b->x, b->codes, COLS, NULL);
+        double s = seconds_per_call(b, run_decode);
+        double bytes = (double)COLS / t->block_elems * t->block_bytes;
+        printf("%-8s %-16s %9.2f GB/s %8.2f G/s\n", b->k->isa, name, 1e-9 * bytes / s,
+               1e-9 * COLS / s);
+        fflush(stdout);
+    }
+}
+
+void bench_tier(const nm_kern *tier, const char *filter)
+{
+    bench b = {.k = tier};
+    size_t rows = M > BLOCK ? M : BLOCK;
+    b.x = calloc(rows * STRIDE, sizeof *b.x);
+    b.w = calloc(rows * STRIDE, sizeof *b.w);
+    b.y = calloc(rows * STRIDE, sizeof *b.y);
+    b.codes = calloc(COLS, sizeof(float));
+    if (!b.x || !b.w || !b.y || !b.codes)
+        exit(1);
+    for (size_t i = 0; i < rows * STRIDE; i++) {
+        b.x[i] = (float)(i * 7919 % 1021) / 1021.0f - 0.5f;
+        b.w[i] = (float)(i * 6053 % 1019) / 1019.0f - 0.5f;
+    }
+    for (size_t i = 0; i < M; i++) {
+        b.xs[i] = b.x + i * STRIDE;
+        b.ys[i] = b.y + i * STRIDE;
+    }
+    report(&b, filter, "gemm_nt", run_gemm_nt, 2.0 * M * N * COLS, "GFLOP/s");
+    report(&b, filter, "gemm_nt m=1", run_gemm_nt_1, 2.0 * N * COLS, "GFLOP/s");
+    report(&b, filter, "gemm_nt k=128", run_gemm_nt_64, 2.0 * M * BLOCK * HEAD, "GFLOP/s");
+    report(&b, filter, "gemm_nn", run_gemm_nn, 2.0 * M * BLOCK * HEAD, "GFLOP/s");
+    memcpy(b.y, b.x, rows * STRIDE * sizeof *b.y);
+    report(&b, filter, "rms_norm", run_rms_norm, COLS, "G/s");
+    report(&b, filter, "layer_norm", run_layer_norm, COLS, "G/s");
+    report(&b, filter, "add", run_add, COLS, "G/s");
+    report(&b, filter, "axpy", run_axpy, COLS, "G/s");
+    report(&b, filter, "scale", run_scale, COLS, "G/s");
+    memcpy(b.y, b.x, rows * STRIDE * sizeof *b.y);
+    report(&b, filter, "softmax", run_softmax, COLS, "G/s");
+    report(&b, filter, "softmax_online", run_softmax_online, BLOCK, "G/s");
+    memcpy(b.y, b.x, rows * STRIDE * sizeof *b.y);
+    report(&b, filter, "silu_mul", run_silu_mul, COLS, "G/s");
+    memcpy(b.y, b.x, rows * STRIDE * sizeof *b.y);
+    report(&b, filter, "rope_neox", run_rope_neox, HEAD, "G/s");
+    report(&b, filter, "rope_norm", run_rope_norm, HEAD, "G/s");
+    report(&b, filter, "f32_to_f16", run_f32_to_f16, COLS, "G/s");
+    report(&b, filter, "f32_to_q8_0", run_f32_to_q8_0, COLS, "G/s");
+    bench_decoders(&b, filter);
+    free(b.x);
+    free(b.w);
+    free(b.y);
+    free(b.codes);
+}

@@ -1,0 +1,91 @@
+/* kcheck.h: what the files of kcheck share.
+ *
+ * kcheck runs every kernel of kern.def, in every tier that this CPU can run, against the tier below
+ * all others, ref/. A check function draws inputs for many shapes, lets both tiers compute, and
+ * compares by the tolerance class that kern.def states. Buffers come from slots: memory that ends
+ * at a page without access (so a read past the end is caught) or stands between poisoned guards
+ * one element off alignment (so a write beside the end is caught). */
+#ifndef NM_KCHECK_H
+#define NM_KCHECK_H
+
+#include "kernels/kern.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---- the run ------------------------------------------------------------------------------- */
+
+typedef struct margin {
+    enum { CLASS_EXACT, CLASS_ULP, CLASS_DOT, CLASS_EXP } class;
+    int ulps;
+} margin;
+
+typedef struct kcheck {
+    nm_kern ref, tier;
+    margin tolerance; /* of the kernel under test */
+    uint64_t rng;
+    unsigned long cases;
+    double worst;      /* largest error seen, in units of the tolerance */
+    char failure[320]; /* of the first case that failed; "" = none */
+} kcheck;
+
+/* Notes the first failure; what follows is counted but not told. */
+__attribute__((format(printf, 2, 3))) void fail(kcheck *c, const char *fmt, ...);
+
+/* ---- buffers ------------------------------------------------------------------------------- */
+
+enum { SLOTS = 8, SLOT_BYTES = 1 << 20, GUARD_BYTES = 64 };
+
+/* Where a buffer stands in its slot. */
+typedef enum placement {
+    AT_PAGE_END, /* the next byte faults */
+    ALIGNED,     /* 64 bytes, guards on both sides */
+    ONE_OFF,     /* one element further */
+    N_PLACEMENTS
+} placement;
+
+void slots_init(void);
+/* count elements in a slot, the bytes around them poisoned. */
+void *slot_take(int slot, placement where, size_t count, size_t elem_bytes);
+bool slot_guards_intact(int slot);
+
+/* ---- numbers ------------------------------------------------------------------------------- */
+
+typedef enum flavour {
+    PLAIN,   /* uniform in -1 .. 1 */
+    WIDE,    /* magnitudes from 1e-12 to 1e12, signs, zeros */
+    SPECIAL, /* mostly plain; some NaN, Inf, denormals, -0 */
+    N_FLAVOURS
+} flavour;
+
+uint32_t draw_bits(kcheck *c);
+float draw(kcheck *c, flavour f);
+void draw_many(kcheck *c, flavour f, float *to, size_t n);
+void draw_bytes(kcheck *c, void *to, size_t n);
+
+/* Distance in representable numbers; 0 for two NaN, huge for one. */
+double ulps_apart(float a, float b);
+/* By the class of c->tolerance (not DOT); notes the failure under `what` and returns false. */
+bool same(kcheck *c, const float *got, const float *want, size_t n, const char *what);
+/* |got - want| <= bound; infinities and NaN must be the same kind. */
+bool near_enough(kcheck *c, float got, float want, double bound, const char *what);
+
+/* ---- checks and benchmarks, one pair per kernel -------------------------------------------- */
+
+typedef void check_fn(kcheck *c);
+/* Runs the kernel once per call on fixed buffers; *work: operations or bytes per call. */
+typedef struct work {
+    double amount;
+    const char *unit; /* "GFLOP/s" or "GB/s" */
+} work;
+
+#define K(name, args, tolerance, what) check_fn check_##name;
+#include "kernels/kern.def"
+#undef K
+check_fn check_decode;
+
+/* Prints one line per kernel whose name contains filter. */
+void bench_tier(const nm_kern *tier, const char *filter);
+
+#endif

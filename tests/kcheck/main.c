@@ -1,0 +1,136 @@
+/* main.c: kcheck [--seed N] [--filter TEXT] [--tier NAME] [--bench]
+ *
+ * Prints TAP: one line per tier and kernel. A crash inside a kernel is a failure of that kernel. */
+#include "kcheck.h"
+
+#include "tap.h"
+
+#include <setjmp.h>
+#include <signal.h>
+
+#define EXACT          \
+    {                  \
+        CLASS_EXACT, 0 \
+    }
+#define ULP(n)       \
+    {                \
+        CLASS_ULP, n \
+    }
+#define DOT          \
+    {                \
+        CLASS_DOT, 0 \
+    }
+#define EXP(n)       \
+    {                \
+        CLASS_EXP, n \
+    }
+
+static const struct kernel {
+    const char *name;
+    check_fn *check;
+    margin tolerance;
+} kernels[] = {
+#define K(name, args, tolerance, what) {#name, check_##name, tolerance},
+#include "kernels/kern.def"
+#undef K
+    {"decode", check_decode, EXACT},
+};
+
+typedef struct options {
+    uint64_t seed;
+    const char *filter, *tier;
+    bool bench;
+} options;
+
+static sigjmp_buf crashed;
+
+static void on_crash(int sig)
+{
+    siglongjmp(crashed, sig);
+}
+
+static void catch_crashes(void)
+{
+    struct sigaction act;
+    memset(&act, 0, sizeof act);
+    act.sa_handler = on_crash;
+    act.sa_flags = SA_NODEFER;
+    static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
+        sigaction(signals[i], &act, NULL);
+}
+
+static void run_kernel(kcheck *c, const struct kernel *k, uint64_t seed)
+{
+    c->tolerance = k->tolerance;
+    c->rng = seed;
+    c->cases = 0;
+    c->worst = 0;
+    c->failure[0] = '\0';
+    int sig = sigsetjmp(crashed, 1);
+    if (sig == 0)
+        k->check(c);
+    else
+        fail(c, "crashed: %s", strsignal(sig));
+    ok(!c->failure[0] && c->cases > 0, "%s %s: %lu cases, worst error %.2f of the tolerance",
+       c->tier.isa, k->name, c->cases, c->worst);
+    if (c->failure[0])
+        fprintf(stderr, "#   %s\n", c->failure);
+}
+
+static void run_tier(const char *tier, const nm_cpu *cpu, const options *o)
+{
+    static kcheck c;
+    if (nm_kern_init(&c.ref, cpu, "scalar", NULL) != NPUMOE_OK ||
+        nm_kern_init(&c.tier, cpu, tier, NULL) != NPUMOE_OK)
+        bail("tier %s cannot be made", tier);
+    if (o->bench) {
+        bench_tier(&c.tier, o->filter);
+        return;
+    }
+    for (size_t i = 0; i < sizeof kernels / sizeof kernels[0]; i++)
+        if (!o->filter || strstr(kernels[i].name, o->filter))
+            run_kernel(&c, &kernels[i], o->seed);
+}
+
+static options parse(int argc, char **argv)
+{
+    options o = {.seed = 1};
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+        if (strcmp(argv[i], "--bench") == 0) {
+            o.bench = true;
+            continue;
+        }
+        if (value && strcmp(argv[i], "--seed") == 0)
+            o.seed = strtoull(value, NULL, 0);
+        else if (value && strcmp(argv[i], "--filter") == 0)
+            o.filter = value;
+        else if (value && strcmp(argv[i], "--tier") == 0)
+            o.tier = value;
+        else
+            bail("usage: kcheck [--seed N] [--filter TEXT] [--tier NAME] [--bench]");
+        i++;
+    }
+    return o;
+}
+
+int main(int argc, char **argv)
+{
+    options o = parse(argc, argv);
+    nm_cpu cpu = nm_cpu_detect();
+    slots_init();
+    catch_crashes();
+    if (!o.bench)
+        printf("# seed %llu\n", (unsigned long long)o.seed);
+    for (size_t i = 0; nm_kern_tier(i); i++) {
+        const char *tier = nm_kern_tier(i);
+        if (o.tier && strcmp(o.tier, tier) != 0)
+            continue;
+        if (nm_kern_tier_usable(tier, &cpu))
+            run_tier(tier, &cpu, &o);
+        else if (!o.bench)
+            skip(1, "%s: this CPU lacks it", tier);
+    }
+    return o.bench ? 0 : done_testing();
+}
