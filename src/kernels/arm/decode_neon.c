@@ -2,6 +2,7 @@
 #include "kernels/tmpl/vec.h"
 
 #include "kernels/arm/vec_neon.inc"
+
 #include "kernels/tmpl/decode.inc"
 
 void nm_kern_fill_decode_neon(nm_kern *table)

@@ -2,6 +2,7 @@
 #include "kernels/tmpl/vec.h"
 
 #include "kernels/arm/vec_neon.inc"
+
 #include "kernels/tmpl/rows.inc"
 
 void nm_kern_fill_rows_neon(nm_kern *table)
