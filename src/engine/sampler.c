@@ -362,13 +362,13 @@ static size_t keep_best(npumoe_sampler *s, float max_logit)
     return kept;
 }
 
-/* Draws from the kept candidates, which lie at the array's end. */
-static npumoe_token draw(npumoe_sampler *s, size_t kept, float max_logit)
+/* Draws from first[0], first[step], ... first[(kept - 1) * step]. */
+static npumoe_token draw(npumoe_sampler *s, const candidate *first, ptrdiff_t step, size_t kept,
+                         float max_logit)
 {
-    const candidate *end = s->cand + s->n_vocab;
     double sum = 0.0;
     for (size_t i = 0; i < kept; i++) {
-        double d = (double)end[-1 - (ptrdiff_t)i].logit - (double)max_logit;
+        double d = (double)first[(ptrdiff_t)i * step].logit - (double)max_logit;
         s->weight[i] = exp(d / (double)s->opt.temp);
         sum += s->weight[i];
     }
@@ -382,7 +382,7 @@ static npumoe_token draw(npumoe_sampler *s, size_t kept, float max_logit)
             break;
         r -= s->weight[i];
     }
-    return end[-1 - (ptrdiff_t)pick].token;
+    return first[(ptrdiff_t)pick * step].token;
 }
 
 npumoe_status npumoe_sampler_pick(npumoe_sampler *s, const float *logits, npumoe_token *token,
@@ -399,7 +399,11 @@ npumoe_status npumoe_sampler_pick(npumoe_sampler *s, const float *logits, npumoe
     const npumoe_sampler_options *o = &s->opt;
     bool cut =
         (o->top_k > 0 && (size_t)o->top_k < s->n_vocab) || o->top_p < 1.0f || o->min_p > 0.0f;
-    size_t kept = cut ? keep_best(s, best.logit) : s->n_vocab;
-    *token = draw(s, kept, best.logit);
+    if (cut) {
+        size_t kept = keep_best(s, best.logit);
+        *token = draw(s, s->cand + s->n_vocab - 1, -1, kept, best.logit);
+    } else {
+        *token = draw(s, s->cand, 1, s->n_vocab, best.logit);
+    }
     return NPUMOE_OK;
 }
