@@ -2,8 +2,9 @@
  * made once, for people, outside of any model's allocator. */
 #include "engine/describe.h"
 
+#include "base/utf8.h"
+
 #include <stdlib.h>
-#include <utf8proc.h>
 
 json_t *nm_describe_text(nm_str s)
 {
@@ -15,18 +16,12 @@ json_t *nm_describe_text(nm_str s)
         return NULL;
     size_t n = 0;
     for (size_t i = 0; i < s.n;) {
-        utf8proc_int32_t cp;
-        utf8proc_ssize_t step =
-            utf8proc_iterate((const utf8proc_uint8_t *)s.p + i, (utf8proc_ssize_t)(s.n - i), &cp);
-        if (step > 0) {
-            memcpy(clean + n, s.p + i, (size_t)step);
-            n += (size_t)step;
-            i += (size_t)step;
-        } else {
-            memcpy(clean + n, bad, 3);
-            n += 3;
-            i++;
-        }
+        uint32_t cp;
+        int step = nm_utf8_next(s.p + i, s.n - i, &cp);
+        size_t taken = step > 0 ? (size_t)step : step < 0 ? (size_t)-step : s.n - i;
+        memcpy(clean + n, step > 0 ? s.p + i : bad, step > 0 ? taken : sizeof bad - 1);
+        n += step > 0 ? taken : sizeof bad - 1;
+        i += taken;
     }
     json_t *text = json_stringn(clean, n);
     free(clean);

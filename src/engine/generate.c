@@ -153,7 +153,12 @@ static npumoe_status prepare(run *r, npumoe_token *tokens, size_t n_tokens, size
         r->tokens = r->own;
     }
     NM_TRY(nm_stop_new(a, r->opt.stop, r->opt.n_stop, &r->stop, err));
-    return npumoe_detokenizer_new(r->model, r->opt.special, &r->detok, err);
+    NM_TRY(npumoe_detokenizer_new(r->model, r->opt.special, &r->detok, err));
+    /* The answer goes on after the prompt: the leading space of its first word is part of it, where
+     * a text of its own would lose it, and a character may have begun in the prompt. */
+    const char *text;
+    size_t bytes;
+    return npumoe_detokenizer_push(r->detok, tokens[n_tokens - 1], &text, &bytes, err);
 }
 
 npumoe_status npumoe_generate(npumoe_session *session, npumoe_sampler *sampler,

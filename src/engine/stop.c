@@ -9,9 +9,9 @@
 #include "engine/stop.h"
 
 #include "base/num.h"
+#include "base/utf8.h"
 
 #include <string.h>
-#include <utf8proc.h>
 
 struct nm_stop {
     const npumoe_allocator *alloc;
@@ -20,19 +20,6 @@ struct nm_stop {
     char *buf;
     size_t cap, len, done;
 };
-
-static bool valid_utf8(nm_str s)
-{
-    for (size_t i = 0; i < s.n;) {
-        utf8proc_int32_t cp;
-        utf8proc_ssize_t n =
-            utf8proc_iterate((const utf8proc_uint8_t *)s.p + i, (utf8proc_ssize_t)(s.n - i), &cp);
-        if (n <= 0)
-            return false;
-        i += (size_t)n;
-    }
-    return true;
-}
 
 static npumoe_status copy_strings(nm_stop *s, const char *const *strings, size_t n,
                                   npumoe_error *err)
@@ -44,7 +31,7 @@ static npumoe_status copy_strings(nm_stop *s, const char *const *strings, size_t
         nm_str from = nm_str_of(strings[i]);
         if (from.n == 0)
             return nm_err_set(err, NPUMOE_EINVAL, "stop string %zu is empty", i);
-        if (!valid_utf8(from))
+        if (nm_utf8_valid(from.p, from.n) != from.n)
             return nm_err_set(err, NPUMOE_EINVAL, "stop string %zu is not valid UTF-8", i);
         char *copy = nm_strndup(s->alloc, from.p, from.n);
         if (!copy)
