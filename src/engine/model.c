@@ -61,11 +61,9 @@ static uint64_t tensor_bytes(const nm_gguf *g)
 npumoe_status nm_model_check_memory(npumoe_model *m, uint64_t kv_bytes, uint64_t scratch_bytes,
                                     npumoe_error *err)
 {
-    pthread_mutex_lock(&m->lock);
     const nm_memory_need need = {.weights_bytes = tensor_bytes(m->gguf),
                                  .kv_bytes = kv_bytes,
-                                 .scratch_bytes = scratch_bytes + m->session_bytes};
-    pthread_mutex_unlock(&m->lock);
+                                 .scratch_bytes = scratch_bytes + atomic_load(&m->session_bytes)};
     return nm_memory_check(&need, m->memory_limit_bytes, err);
 }
 
@@ -209,8 +207,8 @@ npumoe_status npumoe_model_load(const char *path, const npumoe_model_options *op
         st = nm_err_set(err, NPUMOE_ENOMEM, "no resources for a mutex");
     if (st == NPUMOE_OK) {
         st = load_into(m, path, o, err);
-        if (st == NPUMOE_EMODEL || st == NPUMOE_ETOOBIG || st == NPUMOE_EUNSUPPORTED)
-            st = m->gguf ? nm_err_prefix(err, st, "%s", path) : st;
+        if (m->gguf && st != NPUMOE_ENOMEM && st != NPUMOE_ECANCELED)
+            nm_err_prefix(err, st, "%s", path);
     }
     if (st != NPUMOE_OK) {
         npumoe_model_free(&m);

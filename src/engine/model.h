@@ -1,5 +1,6 @@
 /* model.h: what a model is made of. Immutable after loading, except for the lock and the count of
- * session memory that it guards. */
+ * session memory (an atomic of its own, so that a callback of a running evaluation may make or free
+ * a session). */
 #ifndef NM_ENGINE_MODEL_H
 #define NM_ENGINE_MODEL_H
 
@@ -9,6 +10,7 @@
 #include "model/weights.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #define NM_DEFAULT_CTX   4096u
 #define NM_DEFAULT_CHUNK 512u
@@ -25,8 +27,8 @@ struct npumoe_model {
     uint64_t memory_limit_bytes;
     bool vocab_only;
     bool has_lock;
-    pthread_mutex_t lock;   /* held during an evaluation, and for the next line */
-    uint64_t session_bytes; /* KV and scratch of all living sessions */
+    pthread_mutex_t lock;           /* held during an evaluation */
+    _Atomic uint64_t session_bytes; /* KV and scratch of all living sessions */
 };
 
 /* ETOOBIG unless the weights, the living sessions and one more session fit. */

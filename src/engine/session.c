@@ -103,13 +103,6 @@ static npumoe_status allocate(npumoe_session *s, const plan *p, npumoe_error *er
     return NPUMOE_OK;
 }
 
-static void account(npumoe_model *m, uint64_t add, uint64_t remove)
-{
-    pthread_mutex_lock(&m->lock);
-    m->session_bytes += add - remove;
-    pthread_mutex_unlock(&m->lock);
-}
-
 npumoe_status npumoe_session_new(npumoe_model *model, const npumoe_session_options *options,
                                  npumoe_session **out, npumoe_error *err)
 {
@@ -130,7 +123,7 @@ npumoe_status npumoe_session_new(npumoe_model *model, const npumoe_session_optio
     s->progress_user = o->progress_user;
     s->scratch_bytes = p.scratch_bytes;
     s->reserved_bytes = p.kv_bytes + p.scratch_bytes;
-    account(model, s->reserved_bytes, 0);
+    atomic_fetch_add(&model->session_bytes, s->reserved_bytes);
     npumoe_status st = allocate(s, &p, err);
     if (st != NPUMOE_OK) {
         npumoe_session_free(&s);
@@ -156,7 +149,7 @@ void npumoe_session_free(npumoe_session **session)
     if (session == NULL || *session == NULL)
         return;
     npumoe_session *s = *session;
-    account(s->model, 0, s->reserved_bytes);
+    atomic_fetch_sub(&s->model->session_bytes, s->reserved_bytes);
     nm_kv_fini(&s->kv);
     nm_free_aligned(s->allocator, s->scratch);
     nm_free(s->allocator, s->tokens);
