@@ -52,13 +52,14 @@ struct mk_skew {
     float *bias; /* [experts], ascending, units of TAU */
 };
 
-/* The shape: a line, and a rise at the upper end. q in (0, 1). */
+/* The shape: a gentle line, so that most experts get 0.3 to 1 times the mean, and a steep rise at the
+ * upper end for the few busy ones. q in (0, 1). */
 static float curve(float q)
 {
     float q2 = q * q;
-    float q6 = q2 * q2 * q2;
-    float line = 1.8f * (q - 0.5f);
-    return line + 1.4f * q6;
+    float q10 = q2 * q2 * q2 * q2 * q2;
+    float line = 0.8f * (q - 0.5f);
+    return line + 1.5f * q10;
 }
 
 static void fill_curve(float *bias, uint32_t n, float scale)
