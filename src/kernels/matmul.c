@@ -25,6 +25,8 @@ enum {
     PANEL_BYTES = 512 * 1024,
     MAX_TILE_ROWS = 32, /* more would leave small matrices with too few tiles to share */
     MIN_TILE_ROWS = 4,
+    L1_BYTES = 32 * 1024,
+    FEW = 4,     /* rows of x that make little work of a panel */
     X_BLOCK = 64 /* rows of x per ticket when there are too few tiles */
 };
 
@@ -58,26 +60,43 @@ static bool is_plain(const nm_mat *w)
            w->row_bytes % sizeof(float) == 0;
 }
 
-void nm_matmul_tile(const nm_kern *kern, void *scratch, const nm_mat *w, uint64_t j0, uint64_t j1,
-                    size_t m, const float *const *x, float *const *y)
+/* y[i][j0 ..] for n rows of the panel. */
+static void multiply(const nm_kern *kern, size_t n, size_t k, const float *panel, size_t stride,
+                     uint64_t j0, size_t m, const float *const *x, float *const *y)
 {
     enum { POINTERS = 64 };
-    size_t n = (size_t)(j1 - j0), k = (size_t)w->cols, stride = panel_stride(w->cols);
-    const float *panel = scratch;
-    if (is_plain(w)) {
-        panel = (const float *)(const void *)row_of(w, j0);
-        stride = (size_t)w->row_bytes / sizeof(float);
-    } else {
-        float *to = scratch;
-        for (size_t r = 0; r < n; r++, to += stride)
-            kern->decode[w->type](row_of(w, j0 + r), to, k);
-    }
     for (size_t i = 0; i < m; i += POINTERS) {
         float *at[POINTERS];
         size_t rows = nm_min_size(POINTERS, m - i);
         for (size_t r = 0; r < rows; r++)
             at[r] = y[i + r] + j0;
         kern->gemm_nt(rows, n, k, x + i, panel, stride, at);
+    }
+}
+
+/* Rows to decode before x meets them. Few rows of x pass over the panel so fast that it should
+ * still be in L1. */
+static size_t rows_per_pass(size_t stride, size_t m)
+{
+    size_t rows = L1_BYTES / (stride * sizeof(float)) / MIN_TILE_ROWS * MIN_TILE_ROWS;
+    return m > FEW ? MAX_TILE_ROWS : nm_max_size(rows, MIN_TILE_ROWS);
+}
+
+void nm_matmul_tile(const nm_kern *kern, void *scratch, const nm_mat *w, uint64_t j0, uint64_t j1,
+                    size_t m, const float *const *x, float *const *y)
+{
+    size_t k = (size_t)w->cols, stride = panel_stride(w->cols);
+    if (is_plain(w)) {
+        const void *at = row_of(w, j0);
+        multiply(kern, (size_t)(j1 - j0), k, at, (size_t)w->row_bytes / sizeof(float), j0, m, x, y);
+        return;
+    }
+    for (size_t step = rows_per_pass(stride, m); j0 < j1; j0 += step) {
+        size_t n = (size_t)(j1 - j0 < step ? j1 - j0 : step);
+        float *panel = scratch;
+        for (size_t r = 0; r < n; r++)
+            kern->decode[w->type](row_of(w, j0 + r), panel + r * stride, k);
+        multiply(kern, n, k, panel, stride, j0, m, x, y);
     }
 }
 

@@ -4,6 +4,7 @@
  * side; G/s are elements. One thread; buffers stay in L2, as they do in use. */
 #include "kcheck.h"
 
+#include "base/alloc.h"
 #include "base/clock.h"
 
 #include <stdio.h>
@@ -163,16 +164,23 @@ static void bench_decoders(bench *b, const char *filter)
     }
 }
 
+static float *floats(size_t n)
+{
+    float *p = nm_alloc_aligned(nm_allocator_default(), n * sizeof *p);
+    if (!p)
+        exit(1);
+    memset(p, 0, n * sizeof *p);
+    return p;
+}
+
 void bench_tier(const nm_kern *tier, const char *filter)
 {
     bench b = {.k = tier};
     size_t rows = M > BLOCK ? M : BLOCK;
-    b.x = calloc(rows * STRIDE, sizeof *b.x);
-    b.w = calloc(rows * STRIDE, sizeof *b.w);
-    b.y = calloc(rows * STRIDE, sizeof *b.y);
-    b.codes = calloc(COLS, sizeof(float));
-    if (!b.x || !b.w || !b.y || !b.codes)
-        exit(1);
+    b.x = floats(rows * STRIDE);
+    b.w = floats(rows * STRIDE);
+    b.y = floats(rows * STRIDE);
+    b.codes = floats(COLS);
     for (size_t i = 0; i < rows * STRIDE; i++) {
         b.x[i] = (float)(i * 7919 % 1021) / 1021.0f - 0.5f;
         b.w[i] = (float)(i * 6053 % 1019) / 1019.0f - 0.5f;
@@ -202,8 +210,8 @@ void bench_tier(const nm_kern *tier, const char *filter)
     report(&b, filter, "f32_to_f16", run_f32_to_f16, COLS, "G/s");
     report(&b, filter, "f32_to_q8_0", run_f32_to_q8_0, COLS, "G/s");
     bench_decoders(&b, filter);
-    free(b.x);
-    free(b.w);
-    free(b.y);
-    free(b.codes);
+    nm_free_aligned(nm_allocator_default(), b.x);
+    nm_free_aligned(nm_allocator_default(), b.w);
+    nm_free_aligned(nm_allocator_default(), b.y);
+    nm_free_aligned(nm_allocator_default(), b.codes);
 }

@@ -27,7 +27,9 @@
  * entries), b_spread_pair, b_test, and
  *
  *   b_put(to, b, d)                  to[i] = (signed) b[i] * d,       i < 16
- *   b_put_add(to, b, d, m)           to[i] = (signed) b[i] * d + m    two roundings
+ *   b_put_add(to, b, d, m)           to[i] = (signed) b[i] * d + m    fused
+ *   b_put_halves(to, b, d0, d1)      to[i] = (signed) b[i] * (i < 8 ? d0 : d1)
+ *   b_words(a, b, c, d)              16 bytes from four little-endian words
  *   s_half(p)                        the fp16 at p, any alignment
  *
  * and the register blocks of the products: NT_MR x NT_NR, NN_MR x NN_NV vectors. */
