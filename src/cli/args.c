@@ -245,22 +245,18 @@ const char *cli_nearest(const char *word, const char *const *words, size_t n)
 
 /* ---- the line ----------------------------------------------------------------------------- */
 
-/* Old or short spellings that llama.cpp's users type. */
+/* Other spellings that llama.cpp's users type. */
+static const char *const aliases[][2] = {
+    {"--n-predict", "--predict"},
+    {"--stop", "--reverse-prompt"},
+    {"--temperature", "--temp"},
+};
+
+enum { N_ALIASES = sizeof aliases / sizeof aliases[0] };
+
 static const char *canonical(const char *name)
 {
-    static const char *const aliases[][2] = {
-        {"--n-predict", "--predict"},
-        {"--stop", "--reverse-prompt"},
-        {"--temperature", "--temp"},
-        {"--sampling-seed", "--seed"},
-        {"--cache-type-k", "-ctk"},
-        {"--cache-type-v", "-ctv"},
-        {"--usage", "--help"},
-        {"--repeat_penalty", "--repeat-penalty"},
-        {"--presence_penalty", "--presence-penalty"},
-        {"--frequency_penalty", "--frequency-penalty"},
-    };
-    for (size_t i = 0; i < sizeof aliases / sizeof aliases[0]; i++)
+    for (size_t i = 0; i < N_ALIASES; i++)
         if (strcmp(name, aliases[i][0]) == 0)
             return aliases[i][1];
     return name;
@@ -315,8 +311,12 @@ static cli_parsed unknown(const cli_help *help, const cli_group *groups, const c
     size_t n = 0;
     for (const cli_group *g = groups; g->opts; g++)
         for (const cli_opt *o = g->opts; o->set; o++)
-            if (o->long_name && n < 128)
+            if (o->long_name && n < 128 - N_ALIASES)
                 words[n++] = o->long_name;
+    const cli_group *where;
+    for (size_t i = 0; i < N_ALIASES; i++)
+        if (find(groups, aliases[i][1], strlen(aliases[i][1]), &where))
+            words[n++] = aliases[i][0];
     const char *near = cli_nearest(word, words, n);
     if (near)
         ui_error("%s: unknown option %s; did you mean %s? (npumoe help %s lists all)", help->verb,

@@ -151,7 +151,8 @@ const cli_opt common_opts[] = {
 };
 
 const cli_opt text_opts[] = {
-    {"-p", "--prompt", "TEXT", cli_set_string, AT(text_args, prompt), 0, 0, "the text", true},
+    {"-p", "--prompt", "TEXT", cli_set_string, AT(text_args, prompt), 0, 0,
+     "the text; without -p and -f standard input is read", true},
     {"-f", "--file", "FILE", cli_set_string, AT(text_args, file), 0, 0,
      "read it from FILE; - is standard input", true},
     {NULL, "--no-escape", NULL, cli_set_flag, AT(text_args, no_escape), 0, 0,

@@ -3,6 +3,7 @@
 #include "ui.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,16 @@ bool out_text(const char *text, size_t bytes)
     return fwrite(text, 1, bytes, stdout) == bytes && fflush(stdout) == 0;
 }
 
+/* An earlier write failed, and its errno is gone by now: a pipe without a reader and a device that
+ * takes nothing can still be told. */
+static int reason_of_loss(void)
+{
+    struct pollfd p = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    if (poll(&p, 1, 0) == 1 && (p.revents & POLLERR))
+        return EPIPE;
+    return write(STDOUT_FILENO, "", 0) != 0 ? errno : 0;
+}
+
 int out_finish(int code)
 {
     errno = 0;
@@ -28,11 +39,8 @@ int out_finish(int code)
     int why = errno;
     if (!lost && !ferror(stdout))
         return code;
-    if (why == 0) {
-        /* an earlier write failed and the reason is gone; an empty write finds it again */
-        if (write(STDOUT_FILENO, "", 0) != 0)
-            why = errno;
-    }
+    if (!lost)
+        why = reason_of_loss();
     if (why != EPIPE)
         ui_error("cannot write to standard output%s%s", why ? ": " : "", why ? strerror(why) : "");
     return code ? code : 1;

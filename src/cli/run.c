@@ -45,7 +45,9 @@ static const cli_help help = {
     "run",
     "[-m FILE] [-p TEXT | -f FILE | < FILE] [options]",
     "Continues a prompt. The answer goes to standard output, everything else to\n"
-    "standard error. Ctrl-C stops the answer; a second Ctrl-C leaves at once.",
+    "standard error. Ctrl-C stops the answer; a second Ctrl-C leaves at once.\n"
+    "Without -c the context has room for the prompt and the answer (-n, or else 2048\n"
+    "tokens; 4096 in all at least), up to the length that the model was trained for.",
     "npumoe run -p \"Once upon a time\"\n"
     "npumoe run -m olmoe.gguf -f chapter.txt -n 200 --temp 0\n"
     "cat letter.txt | npumoe run -m qwen3.gguf -s 1 --stop \"Yours\" >answer.txt",

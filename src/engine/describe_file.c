@@ -203,28 +203,35 @@ static json_t *describe_geometry(const file_view *f)
     return o;
 }
 
-static const char *score_text(nm_score score)
+/* The router's rule in words. */
+static void rule_text(const nm_config *c, char *buf, size_t cap)
 {
-    switch (score) {
+    const unsigned k = c->n_expert_used;
+    const char *tail = c->router.renormalise ? ", weights divided by their sum" : "";
+    switch (c->router.score) {
     case NM_SCORE_SOFTMAX:
-        return "softmax over all experts, then the top";
+        snprintf(buf, cap, "softmax over all experts, then the top %u%s", k, tail);
+        return;
     case NM_SCORE_SOFTMAX_TOPK:
-        return "the top logits, then softmax over these";
+        snprintf(buf, cap, "the top %u of the logits, then softmax over these%s", k, tail);
+        return;
     case NM_SCORE_SIGMOID:
-        return "sigmoid of each expert, then the top";
+        snprintf(buf, cap, "sigmoid of each expert, then the top %u%s", k, tail);
+        return;
     case NM_SCORE_SPARSEMIXER:
-        return "sparsemixer: picks one after the other, each a softmax in a band below its "
-               "maximum; the top";
+        snprintf(buf, cap,
+                 "sparsemixer: %u picks, each weighted by a softmax in a band below its maximum%s",
+                 k, tail);
+        return;
     }
-    return "";
+    buf[0] = '\0';
 }
 
 static json_t *describe_router(const nm_config *c)
 {
     char rule[256];
     const nm_router_rule *r = &c->router;
-    snprintf(rule, sizeof rule, "%s %u%s", score_text(r->score), c->n_expert_used,
-             r->renormalise ? ", weights divided by their sum" : "");
+    rule_text(c, rule, sizeof rule);
     json_t *o = json_object();
     nm_describe_put(o, "rule", json_string(rule));
     nm_describe_put(o, "renormalise", json_boolean(r->renormalise));
