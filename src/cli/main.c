@@ -21,6 +21,7 @@ static const verb verbs[] = {
     {"tokenize", cmd_tokenize, "show the tokens of a text"},
     {"logits", cmd_logits, "write the model's raw predictions as .npy"},
     {"perplexity", cmd_perplexity, "how well a model predicts a text; KL divergence"},
+    {"quantize", cmd_quantize, "write a smaller copy of a model"},
     {"bench", cmd_bench, "measure tokens per second (llama-bench's table)"},
     {"doctor", cmd_doctor, "what this machine offers and what npumoe uses of it"},
 };

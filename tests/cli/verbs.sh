@@ -134,6 +134,29 @@ run perplexity -m "$olmoe" --kl-divergence --kl-divergence-base "$work/cut.kld"
 is_code 1 "a file of predictions that is cut short"
 check "... is named" grep -q 'cut.kld is cut short or broken' "$work/err"
 
+# ---- quantize ----
+"$NPUMOE_BUILD/mkmodel" --preset tiny-olmoe --type F16 --threads 1 "$work/f16.gguf" >/dev/null 2>&1
+run quantize "$work/f16.gguf" "$work/q8.gguf" Q8_0
+is_code 0 "quantize"
+check "... a line per tensor on standard error" grep -q 'blk.0.ffn_down_exps.weight .*F16 .*-> Q8_0' "$work/err"
+check "... nothing on standard output" test ! -s "$work/out"
+run info "$work/q8.gguf"
+check "... info shows the new type" grep -q '^expert types   gate Q8_0; up Q8_0; down Q8_0$' "$work/out"
+run quantize --dry-run "$work/f16.gguf" "$work/dry.gguf" Q4_K_M
+is_code 0 "quantize --dry-run"
+check "... writes nothing" test ! -e "$work/dry.gguf"
+run quantize "$work/q8.gguf" "$work/again.gguf" Q4_0
+is_code 1 "a quantised input is refused"
+run quantize --allow-requantize "$work/q8.gguf" "$work/again.gguf" Q4_0
+is_code 0 "... unless --allow-requantize"
+run quantize "$work/f16.gguf" "$work/x.gguf" Q9_9
+is_code 1 "an unknown type is refused"
+check "... with the list of types" grep -q "Q9_9.*Q4_K_M" "$work/err"
+run quantize "$work/f16.gguf" "$work/x.gguf"
+is_code 1 "a word is missing"
+echo 'npumoe: quantize: give IN.gguf OUT.gguf TYPE (npumoe help quantize)' | err_is "... says what belongs there"
+check "nothing is left behind" sh -c "! ls '$work' | grep -q partial"
+
 # ---- bench ----
 run bench -m "$olmoe" -p 16,32 -n 4 -d 0,8 -r 2
 is_code 0 "bench"
