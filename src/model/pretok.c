@@ -43,24 +43,27 @@ const nm_pretok_rule *nm_pretok_find(nm_str name)
     return NULL;
 }
 
+/* Appends " name" when it fits. */
+static void add_name(char *list, size_t room, const char *name)
+{
+    size_t n = strlen(list), len = strlen(name);
+    if (n + len + 2 > room)
+        return;
+    list[n] = ' ';
+    memcpy(list + n + 1, name, len + 1);
+}
+
+/* The list has the first name of every rule, then of the others what an error message can hold. */
 static npumoe_status unknown_name(nm_str name, npumoe_error *err)
 {
-    char list[400];
-    size_t n = 0;
-    list[0] = '\0';
-    for (size_t i = 0; i < nm_pretok_n_rules; i++) {
-        for (const char *const *z = nm_pretok_rules[i].names; *z; z++) {
-            size_t len = strlen(*z);
-            if (n + len + 2 > sizeof list)
-                continue;
-            if (n)
-                list[n++] = ' ';
-            memcpy(list + n, *z, len + 1);
-            n += len;
-        }
-    }
+    char list[sizeof err->message - 100] = "";
+    for (size_t i = 0; i < nm_pretok_n_rules; i++)
+        add_name(list, sizeof list, nm_pretok_rules[i].names[0]);
+    for (size_t i = 0; i < nm_pretok_n_rules; i++)
+        for (const char *const *z = nm_pretok_rules[i].names + 1; *z; z++)
+            add_name(list, sizeof list, *z);
     return nm_err_set(err, NPUMOE_EUNSUPPORTED,
-                      "tokenizer.ggml.pre: unknown pre-tokenizer '%.*s'; there are: %s",
+                      "tokenizer.ggml.pre: unknown pre-tokenizer '%.*s'; there are:%s",
                       (int)(name.n < 40 ? name.n : 40), name.p, list);
 }
 
