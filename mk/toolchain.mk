@@ -68,7 +68,7 @@ else
 SO_LINK  := libnpumoe.so
 SO_NAME  := $(SO_LINK).$(SO_VERSION)
 SO_FILE  := $(SO_LINK).$(VERSION)
-SO_FLAGS  = -shared -Wl,-soname,$(SO_NAME)
+SO_FLAGS  = -shared -Wl,-soname,$(SO_NAME) -Wl,--no-undefined
 endif
 
 PREFIX     ?= /usr/local

@@ -102,11 +102,6 @@ uint64_t nm_memory_available(const char **what)
 
 #endif
 
-static double gib(uint64_t bytes)
-{
-    return (double)bytes / (1024.0 * 1024.0 * 1024.0);
-}
-
 npumoe_status nm_memory_check(const nm_memory_need *need, uint64_t limit_bytes, npumoe_error *err)
 {
     const char *what;
@@ -121,9 +116,12 @@ npumoe_status nm_memory_check(const nm_memory_need *need, uint64_t limit_bytes, 
         sum = UINT64_MAX;
     if (have == 0 || sum <= have)
         return NPUMOE_OK;
+    const bool large = sum >= UINT64_C(1) << 30;
+    const double unit = large ? 1024.0 * 1024.0 * 1024.0 : 1024.0 * 1024.0;
     return nm_err_set(err, NPUMOE_ETOOBIG,
-                      "needs %.1f GiB (weights %.1f, KV cache %.1f, scratch %.1f), but %s has %.1f "
-                      "GiB; a smaller quantisation or a shorter context (-c) would need less",
-                      gib(sum), gib(need->weights_bytes), gib(need->kv_bytes),
-                      gib(need->scratch_bytes), what, gib(have));
+                      "needs %.1f %s (weights %.1f, KV cache %.1f, scratch %.1f), but %s has %.1f; "
+                      "a smaller quantisation or a shorter context (-c) would need less",
+                      (double)sum / unit, large ? "GiB" : "MiB", (double)need->weights_bytes / unit,
+                      (double)need->kv_bytes / unit, (double)need->scratch_bytes / unit, what,
+                      (double)have / unit);
 }

@@ -6,9 +6,11 @@ BEGIN {
           "asctime ctime tmpnam mktemp", list, " ")
     for (i in list) everywhere[list[i]] = 1
     # In the library: it never ends the process, prints, or reads the environment. rand keeps
-    # global state, signal and setlocale change the caller's process.
+    # global state, signal and setlocale change the caller's process. Memory comes from the caller's
+    # allocator (base/alloc.h).
     split("exit _exit abort getenv setenv printf vprintf fprintf vfprintf dprintf puts fputs " \
-          "putchar perror rand srand signal sigaction setlocale system popen", list2, " ")
+          "putchar perror rand srand signal sigaction setlocale system popen " \
+          "malloc calloc realloc strdup strndup aligned_alloc posix_memalign", list2, " ")
     for (i in list2) library[list2[i]] = 1
 }
 FILENAME ~ /\.allow$/ {
