@@ -99,7 +99,7 @@ static npumoe_status split_key(const nm_gguf_part *part, const char *key, uint64
             return nm_err_at(err, NPUMOE_EFORMAT, kv->offset,
                              "%s: byte %" PRIu64
                              ": key '%s': expected an integer from 0 to %" PRIu64,
-                             part->path, kv->offset, key, max);
+                             nm_gguf_label(part->path), kv->offset, key, max);
         return NPUMOE_OK;
     }
     return NPUMOE_OK;
@@ -142,18 +142,18 @@ static npumoe_status check_split_name(const nm_gguf_part *part, uint64_t no, uin
     if (no >= count)
         return nm_err_set(err, NPUMOE_EFORMAT,
                           "%s: split.no is %" PRIu64 ", expected less than split.count, %" PRIu64,
-                          part->path, no, count);
+                          nm_gguf_label(part->path), no, count);
     if (!parse_split_name(part->path, name))
         return nm_err_set(err, NPUMOE_EFORMAT,
                           "%s: this is part %" PRIu64 " of %" PRIu64
                           " and must be called NAME-%05" PRIu64 "-of-%05" PRIu64
                           ".gguf, because the other parts are found by name",
-                          part->path, no + 1, count, no + 1, count);
+                          nm_gguf_label(part->path), no + 1, count, no + 1, count);
     if (name->number != no + 1 || name->count != count)
         return nm_err_set(err, NPUMOE_EFORMAT,
                           "%s: the name says part %" PRIu32 " of %" PRIu32
                           ", its keys say part %" PRIu64 " of %" PRIu64,
-                          part->path, name->number, name->count, no + 1, count);
+                          nm_gguf_label(part->path), name->number, name->count, no + 1, count);
     return NPUMOE_OK;
 }
 
@@ -182,7 +182,7 @@ static npumoe_status open_fellow(nm_gguf *g, const nm_gguf_part *given, const sp
             err, NPUMOE_EFORMAT,
             "%s: the keys split.no and split.count do not say that this is part %" PRIu32
             " of %" PRIu32,
-            part->path, i + 1, name->count);
+            nm_gguf_label(part->path), i + 1, name->count);
     return NPUMOE_OK;
 }
 
@@ -246,7 +246,7 @@ static npumoe_status check_set(const nm_gguf *g, size_t twice, npumoe_error *err
         uint64_t at = (uint64_t)((const unsigned char *)t->name.p - part->data);
         return nm_err_at(err, NPUMOE_EFORMAT, at,
                          "%s: byte %" PRIu64 ": tensor '%.*s': an earlier part has it too",
-                         part->path, at, NM_STR_ARG(t->name));
+                         nm_gguf_label(part->path), at, NM_STR_ARG(t->name));
     }
     if (g->n_parts < 2)
         return NPUMOE_OK;
@@ -255,7 +255,7 @@ static npumoe_status check_set(const nm_gguf *g, size_t twice, npumoe_error *err
         return nm_err_set(err, NPUMOE_EFORMAT,
                           "%s: split.tensors.count is %" PRIu64 ", but the %" PRIu32
                           " parts hold %zu tensors",
-                          first->path, total, g->n_parts, g->n_tensors);
+                          nm_gguf_label(first->path), total, g->n_parts, g->n_tensors);
     return NPUMOE_OK;
 }
 

@@ -70,9 +70,9 @@ static npumoe_status wrong(const nm_gguf *g, const nm_gguf_kv *kv, const char *e
 {
     char found[80];
     describe(kv, found, sizeof found);
-    return nm_err_at(err, NPUMOE_EMODEL, kv->offset,
-                     "%s: byte %" PRIu64 ": key '%.*s' is %s, expected %s", nm_gguf_path(g),
-                     kv->offset, NM_STR_ARG(kv->key), found, expected);
+    return nm_err_at(
+        err, NPUMOE_EMODEL, kv->offset, "%s: byte %" PRIu64 ": key '%.*s' is %s, expected %s",
+        nm_gguf_label(nm_gguf_path(g)), kv->offset, NM_STR_ARG(kv->key), found, expected);
 }
 
 static npumoe_status get(const nm_gguf *g, const char *key, const nm_gguf_kv **out,
@@ -80,7 +80,8 @@ static npumoe_status get(const nm_gguf *g, const char *key, const nm_gguf_kv **o
 {
     *out = nm_gguf_find(g, key);
     return *out ? NPUMOE_OK
-                : nm_err_set(err, NPUMOE_ENOENT, "%s: key '%s' is missing", nm_gguf_path(g), key);
+                : nm_err_set(err, NPUMOE_ENOENT, "%s: key '%s' is missing",
+                             nm_gguf_label(nm_gguf_path(g)), key);
 }
 
 npumoe_status nm_gguf_get_u32(const nm_gguf *g, const char *key, uint32_t *out, npumoe_error *err)

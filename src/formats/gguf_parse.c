@@ -34,6 +34,7 @@
 #include <stdlib.h>
 
 enum {
+    NAME_SHOWN = 120,                        /* bytes of a name that a message shows */
     KV_MIN_BYTES = 8 + 1 + 4 + 1,            /* name length, name, kind, value */
     TENSOR_MIN_BYTES = 8 + 1 + 4 + 8 + 4 + 8 /* name length, name, dims, ne, type, offset */
 };
@@ -62,7 +63,8 @@ static NM_PRINTF(4, 5) npumoe_status
     va_end(ap);
     const char *what = r->place == IN_KEY ? "key" : "tensor";
     if (r->place != IN_HEADER && r->name.n)
-        snprintf(where, sizeof where, "%s '%.*s': ", what, NM_STR_ARG(r->name));
+        snprintf(where, sizeof where, "%s '%.*s': ", what,
+                 r->name.n < NAME_SHOWN ? (int)r->name.n : NAME_SHOWN, r->name.p);
     else if (r->place != IN_HEADER)
         snprintf(where, sizeof where, "%s %" PRIu64 ": ", what, r->entry);
     return nm_err_at(r->err, code, at, "%s: byte %" PRIu64 ": %s%s", r->file, at, where, text);
@@ -536,11 +538,12 @@ static npumoe_status check_unique(reader *r, place where, const void *entries, s
 
 npumoe_status nm_gguf_part_parse(nm_gguf_part *part, const npumoe_allocator *a, npumoe_error *err)
 {
-    reader r = {.a = a, .data = part->data, .bytes = part->bytes, .file = part->path, .err = err};
+    reader r = {.a = a,
+                .data = part->data,
+                .bytes = part->bytes,
+                .file = nm_gguf_label(part->path),
+                .err = err};
     uint64_t n_kv, n_tensors;
-    size_t path_bytes = strlen(part->path);
-    if (path_bytes > 120) /* leave room for the message; the end of a path says most */
-        r.file += path_bytes - 120;
     NM_TRY(take_header(&r, &part->version, &n_kv, &n_tensors));
     NM_TRY(take_kvs(&r, part, n_kv));
     NM_TRY(find_alignment(&r, part));
@@ -548,6 +551,12 @@ npumoe_status nm_gguf_part_parse(nm_gguf_part *part, const npumoe_allocator *a, 
     NM_TRY(check_unique(&r, IN_KEY, part->kv, sizeof *part->kv, part->n_kv));
     NM_TRY(check_unique(&r, IN_TENSOR, part->tensors, sizeof *part->tensors, part->n_tensors));
     return place_tensors(&r, part);
+}
+
+const char *nm_gguf_label(const char *path)
+{
+    const size_t shown = 120, n = strlen(path);
+    return n > shown ? path + n - shown : path;
 }
 
 void nm_gguf_part_fini(nm_gguf_part *part, const npumoe_allocator *a)

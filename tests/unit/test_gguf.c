@@ -359,6 +359,85 @@ static void test_paths(void)
         skip(1, "no pipes here");
 }
 
+/* ---- memory and time ----------------------------------------------------------------------- */
+
+typedef struct counting {
+    long live, until_failure; /* blocks out; calls that still succeed */
+} counting;
+
+static void *counting_realloc(void *ctx, void *ptr, size_t bytes)
+{
+    counting *c = ctx;
+    if (c->until_failure-- <= 0)
+        return NULL;
+    c->live += ptr == NULL;
+    return realloc(ptr, bytes);
+}
+
+static void counting_free(void *ctx, void *ptr)
+{
+    counting *c = ctx;
+    c->live -= ptr != NULL;
+    free(ptr);
+}
+
+static void test_allocation_failures(void)
+{
+    gb_bytes b = gb_build(GB_HEAD(2, 3) GB_U32("general.alignment", 32)
+                              GB_ARR("strs", 8, 2) "s=one s=two " GB_STR("s", "x") GB_DIM1("t", 8)
+                                  GB_TYPE(0, 0) GB_DIM1("u", 8) GB_TYPE(0, 32) "pad:32 z:64");
+    long n = 0, leaked = 0, wrong = 0;
+    npumoe_status st = NPUMOE_ENOMEM;
+    for (; st != NPUMOE_OK && n < 100; n++) {
+        counting c = {.until_failure = n};
+        npumoe_allocator a = {&c, counting_realloc, counting_free};
+        nm_gguf_options o = {.allocator = &a};
+        nm_gguf *g = NULL;
+        npumoe_error err = {0};
+        st = nm_gguf_open_memory(b.p, b.n, "m.gguf", &o, &g, &err);
+        wrong += st != NPUMOE_OK && (st != NPUMOE_ENOMEM || g || err.code != st);
+        nm_gguf_free(&g);
+        leaked += c.live != 0;
+    }
+    is_int(st, NPUMOE_OK, "opens once %ld allocations succeed", n - 1);
+    ok(n > 5, "failed at each of them before");
+    is_int(wrong, 0, "each failure is ENOMEM");
+    is_int(leaked, 0, "and leaks nothing");
+    gb_free(&b);
+}
+
+/* A hundred thousand names that share a long beginning, in falling order: sorting and looking up
+ * must not become quadratic (then this takes minutes, not a fraction of a second). */
+static void test_many_names(void)
+{
+    enum { N = 100000 };
+    gb_bytes b = gb_build("'GGUF' 4:3 8:0 8:100000");
+    b.p = realloc(b.p, b.n + N * (8 + 38 + 4 + 1));
+    if (!b.p)
+        bail("out of memory");
+    for (int i = 0; i < N; i++) {
+        unsigned char *p = b.p + b.n;
+        memset(p, 0, 8 + 38 + 4 + 1);
+        p[0] = 38;
+        memcpy(p + 8, "a.long.prefix.that.all.names.sha", 32);
+        snprintf((char *)p + 40, 7, "%06d", N - i);
+        p[46] = NM_GGUF_U8; /* the kind, over the terminator */
+        b.n += 8 + 38 + 4 + 1;
+    }
+    nm_gguf *g = NULL;
+    npumoe_error err = {0};
+    is_int(nm_gguf_open_memory(b.p, b.n, "m.gguf", NULL, &g, &err), NPUMOE_OK, "%d keys", N);
+    size_t found = 0;
+    for (size_t i = 0; g && i < nm_gguf_n_kv(g); i++) {
+        char key[40] = "";
+        memcpy(key, nm_gguf_kv_at(g, i)->key.p, 38);
+        found += nm_gguf_find(g, key) == nm_gguf_kv_at(g, i);
+    }
+    is_u64(found, N, "each is found");
+    nm_gguf_free(&g);
+    gb_free(&b);
+}
+
 /* ---- writer -------------------------------------------------------------------------------- */
 
 static npumoe_status put_everything(nm_gguf_writer *w, npumoe_error *err)
@@ -565,6 +644,8 @@ int main(void)
     test_versions();
     test_splits();
     test_paths();
+    test_allocation_failures();
+    test_many_names();
     test_writer();
     test_copy();
     test_writer_refuses();
