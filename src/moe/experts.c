@@ -3,13 +3,25 @@
 
 #include "base/num.h"
 
-/* Row pointers of one expert's part of the dispatch order. */
+/* Places [begin, end) of one expert's rows in the dispatch order, without those taken. */
+typedef struct span {
+    size_t begin, end;
+} span;
+
+static span rows_of(const nm_expert_job *j, uint32_t e)
+{
+    const nm_dispatch *d = j->dispatch;
+    size_t taken = j->taken ? j->taken[e] : 0;
+    return (span){nm_min_size(d->first[e] + taken, d->first[e + 1]), d->first[e + 1]};
+}
+
 static void point_rows(const nm_expert_job *j, uint32_t e)
 {
     const nm_dispatch *d = j->dispatch;
     nm_expert_room *r = j->room;
     const size_t n = (size_t)j->weights->gate.mat.cols, n_ff = (size_t)j->weights->gate.mat.rows;
-    for (size_t i = d->first[e]; i < d->first[e + 1]; i++) {
+    const span s = rows_of(j, e);
+    for (size_t i = s.begin; i < s.end; i++) {
         size_t pair = d->order[i];
         r->x[i] = j->x + pair / j->k * n;
         r->gate_rows[i] = r->gate + i * n_ff;
@@ -32,12 +44,13 @@ static void gate_up_task(const nm_expert_job *j, void *scratch, uint32_t e, size
     nm_expert_room *r = j->room;
     const nm_mat gate = nm_mat_stack_at(&j->weights->gate, e);
     const nm_mat up = nm_mat_stack_at(&j->weights->up, e);
-    const size_t rows = nm_matmul_tile_rows(gate.cols), first = j->dispatch->first[e];
-    const size_t m = nm_dispatch_load(j->dispatch, e);
+    const size_t rows = nm_matmul_tile_rows(gate.cols);
     const size_t j0 = tile * rows, j1 = nm_min_size(j0 + rows, (size_t)gate.rows);
-    nm_matmul_tile(kern, scratch, &gate, j0, j1, m, r->x + first, r->gate_rows + first);
-    nm_matmul_tile(kern, scratch, &up, j0, j1, m, r->x + first, r->up_rows + first);
-    for (size_t i = first; i < first + m; i++) {
+    const span s = rows_of(j, e);
+    const size_t m = s.end - s.begin;
+    nm_matmul_tile(kern, scratch, &gate, j0, j1, m, r->x + s.begin, r->gate_rows + s.begin);
+    nm_matmul_tile(kern, scratch, &up, j0, j1, m, r->x + s.begin, r->up_rows + s.begin);
+    for (size_t i = s.begin; i < s.end; i++) {
         switch (j->act) {
         case NM_ACT_SWIGLU:
             kern->silu_mul(j1 - j0, r->gate_rows[i] + j0, r->up_rows[i] + j0);
@@ -50,10 +63,11 @@ static void down_task(const nm_expert_job *j, void *scratch, uint32_t e, size_t 
 {
     nm_expert_room *r = j->room;
     const nm_mat down = nm_mat_stack_at(&j->weights->down, e);
-    const size_t rows = nm_matmul_tile_rows(down.cols), first = j->dispatch->first[e];
+    const size_t rows = nm_matmul_tile_rows(down.cols);
     const size_t j0 = tile * rows, j1 = nm_min_size(j0 + rows, (size_t)down.rows);
-    nm_matmul_tile(j->compute->kern, scratch, &down, j0, j1, nm_dispatch_load(j->dispatch, e),
-                   r->h + first, r->slot_rows + first);
+    const span s = rows_of(j, e);
+    nm_matmul_tile(j->compute->kern, scratch, &down, j0, j1, s.end - s.begin, r->h + s.begin,
+                   r->slot_rows + s.begin);
 }
 
 static void run_experts(void *arg, int thread, int n_threads)

@@ -7,8 +7,9 @@
  * A task is (expert, tile of weight rows): the tile is decoded once and meets all rows of that
  * expert. Threads draw tasks by ticket, busiest expert first. Every row lands in a place of its
  * own, and the sum over slots runs in a fixed order, so the result does not depend on timing, on
- * the number of threads, or on what else computed part of the rows: `experts` may name any
- * subset, which is how a device takes some experts while the CPU does the rest.
+ * the number of threads, or on what else computed part of the rows: `experts` and `taken` select
+ * any part of the work, which is how a device takes the first C rows of some experts while the CPU
+ * does the rest.
  *
  * Rows are pointer arrays: x is gathered and slots are scattered by address, never by copying. */
 #ifndef NM_MOE_EXPERTS_H
@@ -34,6 +35,8 @@ typedef struct nm_expert_job {
     const nm_dispatch *dispatch;
     const uint32_t *experts; /* which of them to run here, in this order */
     uint32_t n_experts;
+    const uint32_t *taken; /* [n_expert] rows at the front of each expert's list that somebody else
+                              computes; NULL = none */
     uint32_t k;
     const float *x; /* [n_tokens][n_embd] */
     float *slots;   /* [n_pairs][n_embd], row = pair */

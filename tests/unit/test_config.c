@@ -204,6 +204,55 @@ static void check_tensors(void)
     expect(&s, NPUMOE_EMODEL, "tensor 'rope_factors_short.weight' is missing (expected shape [8])");
 }
 
+/* The keys of a file as the converter writes it for Phi-3.5-MoE, without tensors. */
+static float phi_mscale(uint32_t n_layer, float attn_factor)
+{
+    static const struct {
+        const char *key;
+        uint32_t value;
+    } keys[] = {
+        {"phimoe.embedding_length", 4096},
+        {"phimoe.context_length", 131072},
+        {"phimoe.feed_forward_length", 6400},
+        {"phimoe.attention.head_count", 32},
+        {"phimoe.attention.head_count_kv", 8},
+        {"phimoe.expert_count", 16},
+        {"phimoe.expert_used_count", 2},
+        {"phimoe.vocab_size", 32064},
+        {"phimoe.rope.scaling.original_context_length", 4096},
+    };
+    nm_gguf_writer *w = NULL;
+    nm_gguf *g = NULL;
+    nm_config c = {0};
+    npumoe_error err = {0};
+    bool fine = nm_gguf_writer_new(NULL, tiny_path(), &w, &err) == NPUMOE_OK;
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        fine = fine && nm_gguf_put_u32(w, keys[i].key, keys[i].value, &err) == NPUMOE_OK;
+    fine = fine && nm_gguf_put_u32(w, "phimoe.block_count", n_layer, &err) == NPUMOE_OK &&
+           nm_gguf_put_str(w, "general.architecture", NM_STR("phimoe"), &err) == NPUMOE_OK &&
+           nm_gguf_put_f32(w, "phimoe.attention.layer_norm_rms_epsilon", 1e-5f, &err) == 0 &&
+           nm_gguf_put_f32(w, "phimoe.rope.scaling.attn_factor", attn_factor, &err) == 0 &&
+           nm_gguf_begin_data(w, &err) == NPUMOE_OK && nm_gguf_writer_finish(w, &err) == 0;
+    nm_gguf_writer_free(&w);
+    const nm_gguf_options o = {0};
+    fine = fine && nm_gguf_open(tiny_path(), &o, &g, &err) == NPUMOE_OK &&
+           nm_config_init(&c, g, NULL, &err) == NPUMOE_OK;
+    if (!fine)
+        bail("%s", err.message);
+    float factor = c.ropes[0].attn_factor;
+    nm_config_fini(&c);
+    nm_gguf_free(&g);
+    return factor;
+}
+
+static void check_phi_mscale(void)
+{
+    is_near(phi_mscale(32, 1.190238f), 1.243163121016122, 1e-7,
+            "Phi-3.5-MoE: the checkpoint's mscale, not the converter's");
+    is_near(phi_mscale(32, 1.1f), 1.1, 1e-7, "a file that states another factor keeps it");
+    is_near(phi_mscale(24, 1.190238f), 1.190238, 1e-7, "and so does another model");
+}
+
 /* Angles against the closed formulas. */
 static void check_rope(void)
 {
@@ -256,6 +305,7 @@ int main(void)
     check_keys();
     check_tensors();
     check_rope();
+    check_phi_mscale();
     unlink(tiny_path());
     return done_testing();
 }
