@@ -116,8 +116,9 @@ static mk_tensor *add(list *l, const char *name, mk_role role, float std, uint64
     *t = (mk_tensor){.role = role, .std = std, .layer = l->layer, .ne = {ne0, ne1, ne2}};
     t->n_dims = ne2 > 0 ? 3 : ne1 > 0 ? 2 : 1;
     t->type = NM_TYPE_F32;
+    nm_type base = l->mix->base == NM_TYPE_MXFP4 && ne2 == 0 ? NM_TYPE_Q8_0 : l->mix->base;
     if (role == MK_MATRIX || role == MK_WRITER || role == MK_EMBEDDING)
-        t->type = fitting(l->mix->base, ne0);
+        t->type = fitting(base, ne0);
     for (uint32_t i = t->n_dims; i < 3; i++)
         t->ne[i] = 1;
     (void)snprintf(t->name, sizeof t->name, "%s", name);
@@ -164,7 +165,7 @@ static void add_attention(list *l, float beta)
     add_blk(l, "attn_q.weight", MK_MATRIX, normed ? in : in * sharp, d, q, 0);
     add_blk(l, "attn_k.weight", MK_MATRIX, normed ? in : in * sharp, d, kv, 0);
     mk_tensor *v = add_blk(l, "attn_v.weight", MK_MATRIX, in, d, kv, 0);
-    if (more_bits(l->layer, s->layers))
+    if (more_bits(l->layer, s->layers) && v->type == fitting(l->mix->base, d))
         v->type = fitting(l->mix->more, d);
     if (l->f->qkv_bias) {
         add_blk(l, "attn_q.bias", MK_VECTOR, 0.5f, q, 0, 0);
@@ -177,7 +178,9 @@ static void add_attention(list *l, float beta)
     }
     /* A query mixes few values: their mean keeps about half the deviation. */
     add_blk(l, "attn_output.weight", MK_WRITER, 2.0f * beta / sqrtf((float)q), q, d, 0);
-    if (l->f->layer_norm)
+    if (l->f->oss)
+        add_blk(l, "attn_sinks.weight", MK_VECTOR, 2.0f, s->heads, 0, 0);
+    if (l->f->layer_norm || l->f->oss)
         add_blk(l, "attn_output.bias", MK_VECTOR, 0.1f * beta, d, 0, 0);
 }
 
@@ -186,15 +189,18 @@ static void add_experts(list *l, float beta)
     const mk_spec *s = l->s;
     uint64_t d = s->embd, e = s->experts, ff = s->ff;
     float in = 1.0f / sqrtf((float)d);
-    /* silu(g) * u of two normal values has deviation 0.55; k experts add up by their weights. */
+    /* silu(g) * u of two normal values has deviation 0.55, gpt-oss's (u + 1) * g * sigmoid(1.7 g) one of
+     * 0.9; k experts add up by their weights. */
+    float act = l->f->oss ? 0.9f : 0.55f;
     float weights = s->used <= 2 ? 0.75f : s->used <= 4 ? 0.6f : 0.45f;
     if (l->f->layer_norm)
         weights = 1.4f; /* sparsemixer: each weight is near 1 */
     else if (!l->f->renormalised)
         weights *= 0.5f;
-    float out = beta / (0.55f * weights * sqrtf((float)ff));
+    float out = beta / (act * weights * sqrtf((float)ff));
     char name[64];
-    (void)snprintf(name, sizeof name, "blk.%u.ffn_norm", l->layer);
+    (void)snprintf(name, sizeof name, "blk.%u.%s", l->layer,
+                   l->f->oss ? "post_attention_norm" : "ffn_norm");
     add_norm(l, name, MK_FFN_ANCHOR);
     add_blk(l, "ffn_gate_inp.weight", MK_ROUTER, 1.0f, d, e, 0);
     add_blk(l, "ffn_gate_exps.weight", MK_MATRIX, in, d, ff, e);
@@ -202,6 +208,12 @@ static void add_experts(list *l, float beta)
     mk_tensor *down = add_blk(l, "ffn_down_exps.weight", MK_WRITER, out, ff, d, e);
     if (more_bits(l->layer, s->layers))
         down->type = fitting(l->mix->more, ff);
+    if (l->f->oss) {
+        add_blk(l, "ffn_gate_inp.bias", MK_VECTOR, 0.2f, e, 0, 0);
+        add_blk(l, "ffn_gate_exps.bias", MK_VECTOR, 0.1f, ff, e, 0);
+        add_blk(l, "ffn_up_exps.bias", MK_VECTOR, 0.1f, ff, e, 0);
+        add_blk(l, "ffn_down_exps.bias", MK_VECTOR, 0.1f * beta, d, e, 0);
+    }
     if (!l->f->shared_expert)
         return;
     uint64_t fs = s->ff_shared;
@@ -301,6 +313,15 @@ static void key_f32(keys *k, const char *key, float v)
         k->st = nm_gguf_put_f32(k->w, full_key(k, key, buf, sizeof buf), v, k->err);
 }
 
+static void oss_keys(keys *k, const mk_spec *s)
+{
+    key_u32(k, "attention.sliding_window", s->window);
+    if (k->st == NPUMOE_OK)
+        k->st = nm_gguf_put_str(k->w, "gpt-oss.rope.scaling.type", NM_STR("yarn"), k->err);
+    key_f32(k, "rope.scaling.factor", (float)s->ctx / (float)s->ctx_orig);
+    key_u32(k, "rope.scaling.original_context_length", s->ctx_orig);
+}
+
 static void family_keys(keys *k, const mk_spec *s, const mk_family *f)
 {
     if (f->expert_ff_key)
@@ -321,6 +342,8 @@ static void family_keys(keys *k, const mk_spec *s, const mk_family *f)
         key_f32(k, "attention.scale", s->attn_scale);
         key_f32(k, "logit_scale", s->logit_scale);
     }
+    if (f->oss)
+        oss_keys(k, s);
     if (s->arch == MK_PHIMOE) {
         key_u32(k, "rope.dimension_count", s->head_dim);
         key_u32(k, "attention.sliding_window", s->window);

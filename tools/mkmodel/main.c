@@ -98,22 +98,30 @@ static void list_tensors(const mk_tensor *t, size_t n)
     printf("%zu tensors, %.3f GB\n", n, (double)total / 1e9);
 }
 
-static npumoe_status check_spec(const mk_spec *s, npumoe_error *err)
+static npumoe_status check_heads(const mk_spec *s, npumoe_error *err)
 {
-    if (s->embd < 32 || s->embd % 32 != 0 || s->ff % 32 != 0 || s->ff == 0)
-        return nm_err_set(err, NPUMOE_EINVAL, "--embd %u --ff %u: multiples of 32 are needed",
-                          s->embd, s->ff);
     if (s->heads == 0 || s->kv_heads == 0 || s->heads % s->kv_heads != 0 || s->head_dim % 2 != 0 ||
         s->head_dim == 0 || (s->heads * s->head_dim) % 32 != 0)
         return nm_err_set(err, NPUMOE_EINVAL,
                           "--heads %u --kv-heads %u --head-dim %u do not fit together", s->heads,
                           s->kv_heads, s->head_dim);
+    return NPUMOE_OK;
+}
+
+static npumoe_status check_spec(const mk_spec *s, npumoe_error *err)
+{
+    if (s->embd < 32 || s->embd % 32 != 0 || s->ff % 32 != 0 || s->ff == 0)
+        return nm_err_set(err, NPUMOE_EINVAL, "--embd %u --ff %u: multiples of 32 are needed",
+                          s->embd, s->ff);
+    NM_TRY(check_heads(s, err));
     if (s->used == 0 || s->used > s->experts || s->experts > 1024)
         return nm_err_set(err, NPUMOE_EINVAL,
                           "--experts %u --used %u: 1 <= used <= experts <= 1024", s->experts,
                           s->used);
     if (s->arch == MK_PHIMOE && s->used != 2)
         return nm_err_set(err, NPUMOE_EINVAL, "phimoe routes to 2 experts, not %u", s->used);
+    if (s->arch == MK_GPT_OSS && s->ctx_orig == 0)
+        return nm_err_set(err, NPUMOE_EINVAL, "gpt-oss needs --ctx-orig, the length before YaRN");
     if (s->layers == 0 || s->layers > 1024 || s->ctx == 0)
         return nm_err_set(err, NPUMOE_EINVAL, "--layers %u --ctx %u", s->layers, s->ctx);
     return NPUMOE_OK;

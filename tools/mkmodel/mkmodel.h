@@ -10,7 +10,7 @@
  *
  * Why synthetic weights need a design: plain random weights route uniformly, and everything that
  * one then measures about experts (padding, overflow, cache hits) is upside down. skew.c has the
- * design, docs/mkmodel.md the loads that were measured. */
+ * design, tools/mkmodel/README.md the loads that were measured. */
 #ifndef MKMODEL_H
 #define MKMODEL_H
 
@@ -25,6 +25,7 @@ typedef enum mk_arch {
     MK_LLAMA,
     MK_GRANITEMOE,
     MK_PHIMOE,
+    MK_GPT_OSS, /* for measuring and for other engines; not yet one of npumoe's families */
     MK_ARCH_COUNT
 } mk_arch;
 
@@ -41,6 +42,7 @@ typedef struct mk_family {
     bool expert_ff_key; /* expert_feed_forward_length is stored */
     bool head_dim_key;  /* attention.key_length is stored even when it is embd / heads */
     bool renormalised;  /* routing weights sum to 1 */
+    bool oss;           /* gpt-oss: biases everywhere, attention sinks, post_attention_norm, YaRN */
 } mk_family;
 
 typedef struct mk_spec {
@@ -49,8 +51,8 @@ typedef struct mk_spec {
     uint32_t layers, embd, heads, kv_heads, head_dim;
     uint32_t experts, used, ff, ff_shared;
     uint32_t vocab, ctx;
-    uint32_t ctx_orig; /* phimoe: > 0 = LongRoPE factors, trained length */
-    uint32_t window;   /* phimoe: 0 = none */
+    uint32_t ctx_orig; /* phimoe: > 0 = LongRoPE factors, trained length; gpt-oss: YaRN's */
+    uint32_t window;   /* phimoe, gpt-oss: 0 = none */
     float rope_base, eps;
     float embd_scale, residual_scale, attn_scale, logit_scale; /* granitemoe; 0 = not used */
     const char *type;                                          /* "Q4_K_M", "F32", ... */

@@ -35,6 +35,14 @@ static const mk_family families[MK_ARCH_COUNT] = {
                    .vocab_pre = "default",
                    .qkv_bias = true,
                    .layer_norm = true},
+    [MK_GPT_OSS] = {.arch = "gpt-oss",
+                    .vocab_model = "gpt2",
+                    .vocab_pre = "gpt-4o",
+                    .qkv_bias = true,
+                    .expert_ff_key = true,
+                    .head_dim_key = true,
+                    .renormalised = true,
+                    .oss = true},
 };
 
 /* clang-format off */
@@ -61,6 +69,9 @@ static const mk_spec presets[] = {
     {.name = "phi-3.5-moe", .arch = MK_PHIMOE, .layers = 32, .embd = 4096, .heads = 32, .kv_heads = 8,
      .head_dim = 128, .experts = 16, .used = 2, .ff = 6400, .vocab = 32064, .ctx = 131072,
      .ctx_orig = 4096, .window = 131072, .rope_base = 1e4f, .eps = 1e-5f},
+    {.name = "gpt-oss-20b", .arch = MK_GPT_OSS, .layers = 24, .embd = 2880, .heads = 64, .kv_heads = 8,
+     .head_dim = 64, .experts = 32, .used = 4, .ff = 2880, .vocab = 201088, .ctx = 131072,
+     .ctx_orig = 4096, .window = 128, .rope_base = 150000.0f, .eps = 1e-5f},
     /* Tiny ones: seconds to run through the slowest path, and every number unlike its neighbours, so
      * that swapped dimensions cannot cancel. */
     {.name = "tiny-olmoe", .arch = MK_OLMOE, .layers = 3, .embd = 128, .heads = 4, .kv_heads = 4,
