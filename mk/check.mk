@@ -40,12 +40,13 @@ fuzz-replay: $(FUZZ)
 fuzz-run: $(FUZZ)
 	@set -e; $(foreach f,$(FUZZ),echo '== $(f)'; $(call fuzz_one,$(f));) :
 
-# Kernels on CPUs that this machine is not: an x86 without AVX2 finds instructions that leaked into
-# the lower tier, qemu's best x86 has AVX2 but no AVX-512, arm64 has NEON.
-check-emulated: $(KCHECK) ## T2: kernels under qemu: old x86, AVX2-only x86, arm64
+# Kernels on CPUs that this machine is not: an x86 without AVX finds instructions that leaked into the
+# lowest tier (lint isa finds the others), arm64 has NEON. qemu 7.2 cannot stand in for an AVX2
+# machine: its masked loads fault on elements that are masked out.
+check-emulated: $(KCHECK) ## T2: kernels under qemu: old x86, arm64
 	@$(MAKE) --no-print-directory CC='$(CROSS_ARM)' LDFLAGS=-static kcheck
 	@$(TEST_ENV) sh tests/run '$(QEMU_X86) -cpu Nehalem $(B)/kcheck' \
-	  '$(QEMU_X86) -cpu max $(B)/kcheck' '$(QEMU_ARM) -cpu max build/aarch64-release/kcheck'
+	  '$(QEMU_ARM) -cpu max build/aarch64-release/kcheck'
 
 check-all: lint ## lint and every tier that needs no model files
 	@$(MAKE) --no-print-directory check check-torture

@@ -35,6 +35,7 @@ lint includes awk -f $here/includes.awk "$work/code"
 lint headers sh $here/headers.sh
 lint banned awk -f $here/banned.awk $here/banned.allow "$work/code"
 lint symbols sh $here/symbols.sh
+lint isa sh $here/isa.sh
 lint sizes sh $here/sizes.sh
 lint dup awk -f $here/dup.awk "$work/code"
 
