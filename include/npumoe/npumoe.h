@@ -204,7 +204,7 @@ typedef struct npumoe_session_options {
     uint32_t n_ctx;   /* tokens the KV cache holds; 0 = min(the model's, 4096) */
     uint32_t n_chunk; /* tokens that prefill processes together (ubatch); 0 = 512 */
     npumoe_kv_type type_k, type_v;
-    npumoe_progress_fn progress; /* tokens of one eval; false cancels between chunks */
+    npumoe_progress_fn progress; /* tokens of one eval; false cancels, finished chunks stay */
     void *progress_user;
 } npumoe_session_options;
 

@@ -385,7 +385,7 @@ static void feed_forward(layer_job *job)
 
 /* ---- the chunk ------------------------------------------------------------------------------ */
 
-void nm_forward_chunk(nm_forward *f, const npumoe_token *tokens, uint32_t n, size_t pos0,
+bool nm_forward_chunk(nm_forward *f, const npumoe_token *tokens, uint32_t n, size_t pos0,
                       uint32_t wanted)
 {
     layer_job job = {.f = f, .tokens = tokens, .n = n, .pos0 = pos0};
@@ -405,9 +405,12 @@ void nm_forward_chunk(nm_forward *f, const npumoe_token *tokens, uint32_t n, siz
         }
         if (job.n > 0)
             feed_forward(&job);
+        if (f->keep_going && !f->keep_going(f->keep_going_user, i + 1))
+            return false;
     }
     if (watched)
         drop_rows(&job, wanted);
+    return true;
 }
 
 static void final_norm_row(const layer_job *job, size_t i)

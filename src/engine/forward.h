@@ -30,12 +30,16 @@ typedef struct nm_forward {
     nm_buffers *buf;
     uint32_t rope_variant;
     nm_hooks hooks;
+    /* Asked after each layer; false abandons the chunk. NULL = go on. */
+    bool (*keep_going)(void *user, uint32_t layers_done);
+    void *keep_going_user;
 } nm_forward;
 
 /* Positions pos0 .. pos0 + n - 1 (n <= n_chunk) through all layers; keys and values land in the
  * cache. Only the rows from `wanted` on are needed afterwards (n = none): the last layer computes no
- * others. Row wanted + i of the residual stream is left in row i of buf->x. */
-void nm_forward_chunk(nm_forward *f, const npumoe_token *tokens, uint32_t n, size_t pos0,
+ * others. Row wanted + i of the residual stream is left in row i of buf->x. False: abandoned; the
+ * cache holds rubbish at these positions. */
+bool nm_forward_chunk(nm_forward *f, const npumoe_token *tokens, uint32_t n, size_t pos0,
                       uint32_t wanted);
 
 /* Final norm and lm_head of rows [row, row + n) of buf->x, n <= buf->logit_rows, into

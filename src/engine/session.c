@@ -37,6 +37,8 @@ struct npumoe_session {
     bool has_logits;
     npumoe_progress_fn progress;
     void *progress_user;
+    size_t eval_start, eval_end; /* of the evaluation that is running */
+    uint32_t eval_chunk;         /* tokens of its chunk in flight */
     npumoe_session_stats stats;
 };
 
@@ -231,6 +233,23 @@ static npumoe_status cancelled(npumoe_error *err, size_t done, size_t n_tokens)
     return nm_err_set(err, NPUMOE_ECANCELED, "cancelled after %zu of %zu tokens", done, n_tokens);
 }
 
+static bool report(const npumoe_session *s, size_t done)
+{
+    return !s->progress ||
+           s->progress(s->progress_user, done - s->eval_start, s->eval_end - s->eval_start);
+}
+
+/* A layer of a large model may take a second, so a chunk reports as it goes: each layer counts as
+ * its share of the tokens. */
+static bool after_layer(void *user, uint32_t layers_done)
+{
+    const npumoe_session *s = user;
+    const uint32_t n_layer = s->model->config.n_layer;
+    if (s->eval_chunk == 1 || layers_done == n_layer)
+        return true;
+    return report(s, s->n_past + (size_t)s->eval_chunk * layers_done / n_layer);
+}
+
 /* One chunk: positions n_past .. n_past + n. */
 static bool eval_chunk(npumoe_session *s, const npumoe_token *tokens, size_t n_tokens, uint32_t n,
                        const npumoe_eval_options *o)
@@ -240,7 +259,9 @@ static bool eval_chunk(npumoe_session *s, const npumoe_token *tokens, size_t n_t
     uint32_t wanted = o->on_logits ? 0 : last ? n - 1 : n;
     if (o->on_logits && o->logits_from > pos)
         wanted = (uint32_t)nm_min_size(o->logits_from - pos, n);
-    nm_forward_chunk(&s->forward, tokens + pos, n, pos, wanted);
+    s->eval_chunk = n;
+    if (!nm_forward_chunk(&s->forward, tokens + pos, n, pos, wanted))
+        return false;
     memcpy(s->tokens + pos, tokens + pos, n * sizeof *tokens);
     s->n_past = pos + n;
     bool go_on = emit_logits(s, o, pos + wanted, n - wanted, last);
@@ -251,13 +272,13 @@ static bool eval_chunk(npumoe_session *s, const npumoe_token *tokens, size_t n_t
 static npumoe_status eval_rest(npumoe_session *s, const npumoe_token *tokens, size_t n_tokens,
                                const npumoe_eval_options *o, npumoe_error *err)
 {
-    const size_t start = s->n_past;
+    s->eval_start = s->n_past;
+    s->eval_end = n_tokens;
+    s->forward.keep_going = s->progress ? after_layer : NULL;
+    s->forward.keep_going_user = s;
     while (s->n_past < n_tokens) {
         size_t n = nm_min_size(n_tokens - s->n_past, s->buf.n_chunk);
-        bool go_on = eval_chunk(s, tokens, n_tokens, (uint32_t)n, o);
-        if (s->progress)
-            go_on = s->progress(s->progress_user, s->n_past - start, n_tokens - start) && go_on;
-        if (!go_on)
+        if (!eval_chunk(s, tokens, n_tokens, (uint32_t)n, o) || !report(s, s->n_past))
             return cancelled(err, s->n_past, n_tokens);
     }
     return NPUMOE_OK;

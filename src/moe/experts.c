@@ -92,27 +92,35 @@ void nm_experts_run(const nm_expert_job *job)
     nm_pool_run(job->compute->pool, run_experts, &j);
 }
 
+static void combine_token(const nm_combine_args *a, size_t t)
+{
+    const nm_kern *kern = a->compute->kern;
+    float *sum = a->slots + t * a->k * a->n;
+    const float *w = a->w + t * a->k;
+    kern->scale(a->n, w[0], sum);
+    for (size_t s = 1; s < a->k; s++)
+        kern->axpy(a->n, w[s], sum + s * a->n, sum);
+    if (a->extra)
+        kern->add(a->n, a->extra + t * a->n, sum);
+    kern->axpy(a->n, a->scale, sum, a->out + t * a->n);
+}
+
 static void combine(void *arg, int thread, int n_threads)
 {
     const nm_combine_args *a = arg;
-    const nm_kern *kern = a->compute->kern;
     (void)thread;
     (void)n_threads;
     nm_pool *pool = a->compute->pool;
-    for (size_t t = nm_pool_next(pool); t < a->n_tokens; t = nm_pool_next(pool)) {
-        float *sum = a->slots + t * a->k * a->n;
-        const float *w = a->w + t * a->k;
-        kern->scale(a->n, w[0], sum);
-        for (size_t s = 1; s < a->k; s++)
-            kern->axpy(a->n, w[s], sum + s * a->n, sum);
-        if (a->extra)
-            kern->add(a->n, a->extra + t * a->n, sum);
-        kern->axpy(a->n, a->scale, sum, a->out + t * a->n);
-    }
+    for (size_t t = nm_pool_next(pool); t < a->n_tokens; t = nm_pool_next(pool))
+        combine_token(a, t);
 }
 
+/* A single token is too little work to wake others for. */
 void nm_experts_combine(const nm_combine_args *args)
 {
     nm_combine_args a = *args;
-    nm_pool_run(args->compute->pool, combine, &a);
+    if (a.n_tokens == 1)
+        combine_token(&a, 0);
+    else
+        nm_pool_run(a.compute->pool, combine, &a);
 }

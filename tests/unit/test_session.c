@@ -293,6 +293,11 @@ static bool stop_at_64(void *user, uint64_t done, uint64_t total)
     return done < 64;
 }
 
+static bool stop_within(void *user, uint64_t done, uint64_t total)
+{
+    return done <= total && done < *(uint64_t *)user;
+}
+
 static void check_cancel(npumoe_model *m)
 {
     npumoe_session_options o = npumoe_session_options_default();
@@ -311,6 +316,18 @@ static void check_cancel(npumoe_model *m)
     ok(npumoe_session_logits(s) == NULL, "no logits after a cancelled evaluation");
     is_int(npumoe_session_eval(s, prompt, 90, NULL, &err), NPUMOE_OK, "and goes on from there");
     float *want = fresh_logits(m, 90, 64, NPUMOE_KV_F16);
+    is_mem(npumoe_session_logits(s), want + 89 * n_vocab(m), n_vocab(m) * sizeof(float),
+           "with the right result");
+    /* In the middle of a chunk: its tokens are not there, and the next evaluation is right. */
+    uint64_t stop = 70;
+    npumoe_session_free(&s);
+    o.progress = stop_within;
+    o.progress_user = &stop;
+    ok(npumoe_session_new(m, &o, &s, &err) == NPUMOE_OK, "another session");
+    is_int(npumoe_session_eval(s, prompt, 90, NULL, &err), NPUMOE_ECANCELED, "cancelled at 70");
+    is_int((int64_t)npumoe_session_length(s), 64, "the chunk in flight is gone");
+    stop = 1000;
+    is_int(npumoe_session_eval(s, prompt, 90, NULL, &err), NPUMOE_OK, "and computed again");
     is_mem(npumoe_session_logits(s), want + 89 * n_vocab(m), n_vocab(m) * sizeof(float),
            "with the right result");
     free(want);
