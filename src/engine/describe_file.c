@@ -346,6 +346,8 @@ static json_t *describe_memory(const file_view *f, const tensor_sums *s, uint32_
     nm_describe_put(o, "kv_bytes", kv);
     nm_buffers plan;
     uint64_t scratch = nm_buffers_plan(&plan, c, n_chunk, nm_cpus_allowed(), NULL), f16;
+    /* and the session's tokens and logits (session.c) */
+    scratch += (uint64_t)n_ctx * sizeof(npumoe_token) + (uint64_t)c->n_vocab * sizeof(float);
     nm_describe_put(o, "scratch_bytes", nm_describe_u64(scratch));
     if (nm_kv_bytes(c, n_ctx, NM_TYPE_F16, NM_TYPE_F16, &f16, NULL) == NPUMOE_OK)
         nm_describe_put(o, "total_bytes", nm_describe_u64(s->bytes + f16 + scratch));

@@ -1,9 +1,8 @@
 /* test_generate: stop strings against a definition for every way to cut a text, and the generation
- * loop on a model whose answer is known: its network passes the token embedding through (all other
- * weights are zero), and its output matrix says which token follows which. */
+ * loop on a model whose answer is known (support/scripted_model.h). */
 #include "engine/stop.h"
-#include "formats/gguf_write.h"
 
+#include "support/scripted_model.h"
 #include "tap.h"
 
 #include <unistd.h>
@@ -116,146 +115,6 @@ static void test_stop_refused(void)
     ok(s == NULL, "nothing was made");
 }
 
-/* ---- the scripted model ------------------------------------------------------------------- */
-
-enum { N_VOCAB = 64, N_EMBD = 64, N_HEAD = 2, N_FF = 32, BOS = 1, EOS = 2, N_CTX_TRAIN = 48 };
-
-/* After token i comes next[i]. Text of a token: pieces[i]. */
-static const char *const pieces[N_VOCAB] = {
-    "<unk>",
-    "<s>",
-    "</s>",
-    "One",
-    "\xe2\x96\x81two",
-    "\xe2\x96\x81three",
-    "\xe2\x96\x81"
-    "f",
-    "our",
-    ".",
-    "<0xE2>",
-    "<0x82>",
-    "<0xAC>",
-    "END",
-    "<0xF0>",
-    "loop-a",
-    "loop-b",
-    "control",
-};
-
-static const int next_token[N_VOCAB] = {
-    [BOS] = 3, [3] = 4,    [4] = 5,    [5] = 6,   [6] = 7,    [7] = 8,   [8] = 9,   [9] = 10,
-    [10] = 11, [11] = EOS, [EOS] = 12, [12] = 13, [13] = EOS, [14] = 15, [15] = 14, [16] = 3,
-};
-
-static npumoe_status put_vocab(nm_gguf_writer *w, npumoe_error *err)
-{
-    nm_str texts[N_VOCAB];
-    char spare[N_VOCAB][16];
-    float scores[N_VOCAB];
-    int32_t types[N_VOCAB];
-    for (int i = 0; i < N_VOCAB; i++) {
-        snprintf(spare[i], sizeof spare[i], "spare%d", i);
-        texts[i] = nm_str_of(pieces[i] ? pieces[i] : spare[i]);
-        scores[i] = (float)-i;
-        bool byte = texts[i].n == 6 && memcmp(texts[i].p, "<0x", 3) == 0;
-        types[i] = i == 0 ? 2 : i == BOS || i == EOS || i == 16 ? 3 : byte ? 6 : 1;
-    }
-    NM_TRY(nm_gguf_put_str(w, "tokenizer.ggml.model", NM_STR("llama"), err));
-    NM_TRY(nm_gguf_put_str_array(w, "tokenizer.ggml.tokens", texts, N_VOCAB, err));
-    NM_TRY(nm_gguf_put_array(w, "tokenizer.ggml.scores", NM_GGUF_F32, scores, N_VOCAB, err));
-    NM_TRY(nm_gguf_put_array(w, "tokenizer.ggml.token_type", NM_GGUF_I32, types, N_VOCAB, err));
-    NM_TRY(nm_gguf_put_u32(w, "tokenizer.ggml.bos_token_id", BOS, err));
-    return nm_gguf_put_u32(w, "tokenizer.ggml.eos_token_id", EOS, err);
-}
-
-static npumoe_status put_keys(nm_gguf_writer *w, npumoe_error *err)
-{
-    const struct {
-        const char *key;
-        uint32_t value;
-    } keys[] = {
-        {"olmoe.block_count", 1},
-        {"olmoe.context_length", N_CTX_TRAIN},
-        {"olmoe.embedding_length", N_EMBD},
-        {"olmoe.feed_forward_length", N_FF},
-        {"olmoe.attention.head_count", N_HEAD},
-        {"olmoe.attention.head_count_kv", N_HEAD},
-        {"olmoe.expert_count", 2},
-        {"olmoe.expert_used_count", 1},
-    };
-    NM_TRY(nm_gguf_put_str(w, "general.architecture", NM_STR("olmoe"), err));
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
-        NM_TRY(nm_gguf_put_u32(w, keys[i].key, keys[i].value, err));
-    NM_TRY(nm_gguf_put_f32(w, "olmoe.attention.layer_norm_rms_epsilon", 1e-5f, err));
-    return nm_gguf_put_f32(w, "olmoe.rope.freq_base", 10000.0f, err);
-}
-
-typedef struct tensor {
-    const char *name;
-    uint64_t ne[3];
-} tensor;
-
-static const tensor tensors[] = {
-    {"token_embd.weight", {N_EMBD, N_VOCAB, 0}},
-    {"output_norm.weight", {N_EMBD, 0, 0}},
-    {"output.weight", {N_EMBD, N_VOCAB, 0}},
-    {"blk.0.attn_norm.weight", {N_EMBD, 0, 0}},
-    {"blk.0.attn_q.weight", {N_EMBD, N_EMBD, 0}},
-    {"blk.0.attn_k.weight", {N_EMBD, N_EMBD, 0}},
-    {"blk.0.attn_v.weight", {N_EMBD, N_EMBD, 0}},
-    {"blk.0.attn_output.weight", {N_EMBD, N_EMBD, 0}},
-    {"blk.0.attn_q_norm.weight", {N_EMBD, 0, 0}},
-    {"blk.0.attn_k_norm.weight", {N_EMBD, 0, 0}},
-    {"blk.0.ffn_norm.weight", {N_EMBD, 0, 0}},
-    {"blk.0.ffn_gate_inp.weight", {N_EMBD, 2, 0}},
-    {"blk.0.ffn_gate_exps.weight", {N_EMBD, N_FF, 2}},
-    {"blk.0.ffn_up_exps.weight", {N_EMBD, N_FF, 2}},
-    {"blk.0.ffn_down_exps.weight", {N_FF, N_EMBD, 2}},
-};
-
-enum { N_TENSORS = sizeof tensors / sizeof tensors[0] };
-
-static uint32_t n_dims(const tensor *t)
-{
-    return t->ne[2] ? 3 : t->ne[1] ? 2 : 1;
-}
-
-/* Norms are 1, the embedding is the identity, the output the script, the rest 0. */
-static npumoe_status write_tensor(nm_gguf_writer *w, const tensor *t, npumoe_error *err)
-{
-    static float data[N_VOCAB * N_EMBD];
-    size_t n = t->ne[0] * (t->ne[1] ? t->ne[1] : 1) * (t->ne[2] ? t->ne[2] : 1);
-    for (size_t i = 0; i < n; i++)
-        data[i] = n_dims(t) == 1 ? 1.0f : 0.0f;
-    for (size_t i = 0; i < N_VOCAB; i++) {
-        if (strcmp(t->name, "token_embd.weight") == 0)
-            data[i * N_EMBD + i] = 8.0f;
-        if (strcmp(t->name, "output.weight") == 0)
-            data[(size_t)next_token[i] * N_EMBD + i] = 10.0f;
-    }
-    return nm_gguf_write_data(w, data, n * sizeof *data, err);
-}
-
-static npumoe_status write_model(const char *path, npumoe_error *err)
-{
-    nm_gguf_writer *w = NULL;
-    NM_TRY(nm_gguf_writer_new(nm_allocator_default(), path, &w, err));
-    npumoe_status st = put_keys(w, err);
-    if (st == NPUMOE_OK)
-        st = put_vocab(w, err);
-    for (size_t i = 0; i < N_TENSORS && st == NPUMOE_OK; i++)
-        st = nm_gguf_put_tensor(w, tensors[i].name, NM_TYPE_F32, n_dims(&tensors[i]), tensors[i].ne,
-                                err);
-    if (st == NPUMOE_OK)
-        st = nm_gguf_begin_data(w, err);
-    for (size_t i = 0; i < N_TENSORS && st == NPUMOE_OK; i++)
-        st = write_tensor(w, &tensors[i], err);
-    if (st == NPUMOE_OK)
-        st = nm_gguf_writer_finish(w, err);
-    nm_gguf_writer_free(&w);
-    return st;
-}
-
 /* ---- generation --------------------------------------------------------------------------- */
 
 typedef struct collected {
@@ -292,7 +151,7 @@ static bool may_go_on(void *user, uint64_t done, uint64_t total)
 static void make_world(world *w, const char *path)
 {
     npumoe_error err = {0};
-    if (write_model(path, &err) != NPUMOE_OK)
+    if (scripted_model_write(path, &err) != NPUMOE_OK)
         bail("cannot write the model: %s", err.message);
     npumoe_model_options mo = npumoe_model_options_default();
     mo.n_threads = 1;
