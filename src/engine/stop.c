@@ -122,7 +122,7 @@ npumoe_status nm_stop_push(nm_stop *s, nm_str piece, nm_str *ready, size_t *matc
         }
     }
     s->done = s->len - maybe_prefix(s);
-    *ready = (nm_str){s->buf, s->done};
+    *ready = s->done ? (nm_str){s->buf, s->done} : (nm_str){"", 0}; /* never a NULL */
     return NPUMOE_OK;
 }
 

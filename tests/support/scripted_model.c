@@ -48,7 +48,7 @@ static const int next_token[SCRIPTED_N_VOCAB] = {
 static npumoe_status put_vocab(nm_gguf_writer *w, npumoe_error *err)
 {
     nm_str texts[SCRIPTED_N_VOCAB];
-    char spare[SCRIPTED_N_VOCAB][16];
+    char spare[SCRIPTED_N_VOCAB][24];
     float scores[SCRIPTED_N_VOCAB];
     int32_t types[SCRIPTED_N_VOCAB];
     for (int i = 0; i < SCRIPTED_N_VOCAB; i++) {
