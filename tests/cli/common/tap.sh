@@ -15,12 +15,18 @@ work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 # What a user's environment sets must not change results.
 unset NPUMOE_MODEL NPUMOE_THREADS NPUMOE_CTX_SIZE NPUMOE_SEED NPUMOE_TEMP NPUMOE_ISA NO_COLOR
-count=0 failed=0
+# Counts are files: `echo TEXT | out_is NAME` runs out_is in a subshell.
+echo 0 >"$work/count"
+echo 0 >"$work/failed"
 
-pass() { count=$((count + 1)); echo "ok $count - $1"; }
-fail() { count=$((count + 1)); failed=$((failed + 1)); echo "not ok $count - $1"; }
-skip() { count=$((count + 1)); echo "ok $count # SKIP $1"; }
-done_testing() { echo "1..$count"; [ $failed -eq 0 ]; }
+bump() { # NAME: the counter's new value, in $bumped
+    bumped=$(($(cat "$work/$1") + 1))
+    echo $bumped >"$work/$1"
+}
+pass() { bump count; echo "ok $bumped - $1"; }
+fail() { bump failed; bump count; echo "not ok $bumped - $1"; }
+skip() { bump count; echo "ok $bumped # SKIP $1"; }
+done_testing() { echo "1..$(cat "$work/count")"; [ "$(cat "$work/failed")" -eq 0 ]; }
 
 check() {
     check_name=$1
