@@ -26,6 +26,12 @@ for verb in $(sed -n 's/^  \([a-z]*\)  .*/\1/p' tests/cli/expected/help.txt); do
     check "help $verb fits into 100 columns" sh -c "! grep -q '.\{101\}' '$work/out'"
 done
 
+missing=
+for word in $(sed -n 's/^  .*\(--[a-z][a-z-]*\).*/\1/p' tests/cli/expected/help-*.txt | sort -u); do
+    grep -qe "\`$word\b" -e ", \`$word\b" docs/cli.md || missing="$missing $word"
+done
+check "docs/cli.md has every option (missing:$missing)" test -z "$missing"
+
 run --version
 is_code 0 "--version: exit 0"
 check "... name, version, build" grep -Eq '^npumoe [0-9]+\.[0-9]+\.[0-9]+ \(build .+\)$' "$work/out"

@@ -76,6 +76,18 @@ run run -m "$qwen" -p 'the sea' -n 3 --log-file "$work/log" --no-perf
 check "--log-file has llama.cpp's form" grep -Eq '^[0-9]+\.[0-9]{2}\.[0-9]{3}\.[0-9]{3} [EWID] ' "$work/log"
 check "... and does not talk on standard error" test ! -s "$work/err"
 
+# Without -m: the demo model, wherever the program lies.
+for place in models share/npumoe; do
+    rm -rf "$work/inst"
+    mkdir -p "$work/inst/bin" "$work/inst/$place"
+    cp "$NPUMOE" "$work/inst/bin/npumoe"
+    cp "$qwen" "$work/inst/$place/npumoe-demo.gguf"
+    "$work/inst/bin/npumoe" run -p 'the sea and the' -n 20 --temp 0 --no-perf </dev/null >"$work/out" 2>"$work/err"
+    check "without -m: npumoe-*.gguf in ../$place" cmp "$work/out" "$work/answer"
+    echo 'model: npumoe-demo.gguf (the demo model that ships with npumoe; use -m for your own)' |
+        err_is "... which is said"
+done
+
 # Output that cannot be written.
 if [ -w /dev/full ]; then
     "$NPUMOE" run -m "$qwen" -p 'the sea' -n 5 >/dev/full 2>"$work/err" </dev/null

@@ -76,7 +76,7 @@ run logits -m "$olmoe" --tokens 5,6 -o "$work/no/such/folder.npy"
 is_code 1 "a folder that is not there"
 
 # ---- perplexity: against the definition, from the .npy of logits ----
-awk 'BEGIN { for (i = 0; i < 60; i++) printf "the %d sea and %d winds, ", i, i * 7 }' >"$work/text"
+awk 'BEGIN { for (i = 0; i < 24; i++) printf "the %d sea and %d winds, ", i, i * 7 }' >"$work/text"
 "$NPUMOE" tokenize -m "$olmoe" -f "$work/text" --ids >"$work/ids.json" 2>/dev/null
 # reference WINDOW FIRST: the perplexity of whole windows, counting tokens from FIRST on
 cat >"$work/ppl.pl" <<'P'
