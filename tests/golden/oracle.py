@@ -9,12 +9,12 @@ error it is when two engines differ.
 
     oracle.py MODEL.gguf TOKENS.txt OUT.npy [--routing OUT.json]
 
-TOKENS.txt: token ids separated by blanks. OUT.npy: float64 logits, one row per position.
+TOKENS.txt: token ids, separated by blanks or commas. OUT.npy: float64 logits, one row per position.
 --routing: experts chosen, per layer and position.
 """
 import argparse
 import json
-import struct
+import re
 import sys
 
 import numpy as np
@@ -26,7 +26,7 @@ SCALARS = {0: "<u1", 1: "<i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4",
 STRING, ARRAY = 8, 9
 
 # ggml type -> (elements per block, bytes per block)
-BLOCKS = {0: (1, 4), 1: (1, 2), 30: (1, 2), 2: (32, 18), 8: (32, 34), 12: (256, 144), 14: (256, 210)}
+BLOCKS = {0: (1, 4), 1: (1, 2), 30: (1, 2), 2: (32, 18), 6: (32, 22), 8: (32, 34), 12: (256, 144), 14: (256, 210)}
 
 
 class Gguf:
@@ -109,6 +109,12 @@ def decode_q4_0(b):
     return half(b[:, :2]) * q
 
 
+def decode_q5_0(b):
+    high = np.unpackbits(b[:, 2:6], axis=1, bitorder="little")
+    low = np.concatenate([b[:, 6:] & 15, b[:, 6:] >> 4], axis=1)
+    return half(b[:, :2]) * ((low | high << 4).astype(np.float64) - 16)
+
+
 def decode_q8_0(b):
     return half(b[:, :2]) * np.ascontiguousarray(b[:, 2:]).view(np.int8).astype(np.float64)
 
@@ -132,7 +138,7 @@ def decode_q6_k(b):
 
 
 DECODE = {0: lambda b: np.ascontiguousarray(b).view(np.float32).astype(np.float64), 1: half, 30: decode_bf16,
-          2: decode_q4_0, 8: decode_q8_0, 12: decode_q4_k, 14: decode_q6_k}
+          2: decode_q4_0, 6: decode_q5_0, 8: decode_q8_0, 12: decode_q4_k, 14: decode_q6_k}
 
 # ---- pieces ----------------------------------------------------------------------------------
 
@@ -329,7 +335,7 @@ def main():
     a = a.parse_args()
     model = Model(a.model)
     with open(a.tokens) as f:
-        tokens = [int(t) for t in f.read().split()]
+        tokens = [int(t) for t in re.findall(r"\d+", f.read())]
     np.save(a.out, model.logits(tokens))
     if a.routing:
         with open(a.routing, "w") as f:
