@@ -97,8 +97,8 @@ npumoe_status nm_bpe_encode(nm_encoder *e, const char *p, size_t n)
         i += good;
         size_t bad = i;
         uint32_t cp;
-        for (int len; bad < n && (len = nm_utf8_next(p + bad, n - bad, &cp)) <= 0;)
-            bad += len < 0 ? (size_t)-len : n - bad;
+        while (bad < n && nm_utf8_next(p + bad, n - bad, &cp) <= 0)
+            bad++;
         if (bad > i)
             NM_TRY(nm_bpe_word(e, p + i, bad - i));
         i = bad;

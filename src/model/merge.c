@@ -46,7 +46,7 @@ static nm_pair *probe(const nm_pair *slot, size_t mask, uint64_t key)
 npumoe_status nm_pairs_reserve(nm_pairs *p, const npumoe_allocator *a, size_t n, npumoe_error *err)
 {
     size_t cap = 16;
-    while (cap / 2 < n)
+    while (cap / 3 * 2 < n)
         cap *= 2;
     if (p->slot && cap <= p->mask + 1)
         return NPUMOE_OK;

@@ -190,6 +190,35 @@ static void test_missing_bytes(void)
     close_vocab(&o);
 }
 
+/* A byte that has a letter of the alphabet and a byte token is the letter. */
+static void test_two_for_a_byte(void)
+{
+    const char *tokens[257];
+    int32_t types[257];
+    for (int i = 0; i < 256; i++) {
+        tokens[i] = alphabet[i];
+        types[i] = NM_TOK_NORMAL;
+    }
+    tokens[256] = "<0x61>";
+    types[256] = NM_TOK_BYTE;
+    vocab_spec s = {.model = "gpt2",
+                    .pre = "gpt-2",
+                    .tokens = tokens,
+                    .n_tokens = 257,
+                    .types = types,
+                    .n_types = 257,
+                    .merges = tokens,
+                    .n_merges = 0};
+    opened o = open_vocab(&s);
+    ids_are(o.t, "ab", 0, "97 98");
+    is_mem(nm_tokenizer_bytes(o.t, 256, false).p, "a", 1, "a byte token is its byte");
+    close_vocab(&o);
+    tokens[97] = "nobody";
+    o = open_vocab(&s);
+    ids_are(o.t, "ab", 0, "256 98");
+    close_vocab(&o);
+}
+
 static void test_invalid_utf8(void)
 {
     opened o = open_bpe("gpt-2", 0, 0);
@@ -368,6 +397,7 @@ enum {
     S_XY,
     S_TAG,
     S_UV,
+    S_CTL,
     N_SPM
 };
 
@@ -392,6 +422,8 @@ static opened open_spm(const char *name, int add_space, bool phrase)
     tokens[S_UV] = phrase ? "a" SP : "uv"; /* a piece with a space after a letter */
     types[S_UNK] = NM_TOK_UNKNOWN;
     types[S_BOS] = types[S_EOS] = NM_TOK_CONTROL;
+    tokens[S_CTL] = "qq";
+    types[S_CTL] = NM_TOK_CONTROL;
     types[S_TAG] = NM_TOK_USER;
     scores[S_SPA] = -1;
     scores[S_AB] = -2;
@@ -424,6 +456,8 @@ static void test_spm(void)
     ids_are(o.t, "x", 0, "259 123");
     ids_are(o.t, "uv", 0, "259 267");
     ids_are(o.t, "</s>", 0, "259 63 50 118 65"); /* never a control token by merging */
+    ids_are(o.t, "qq", 0, "259 116 116");
+    ids_are(o.t, "qq", 2, "268");
     ids_are(o.t, "</s>", 2, "2");
     ids_are(o.t, "a</s>a", 2, "262 2 262"); /* a space again after a special token */
     ids_are(o.t, "<tag>b", 0, "266 259 261");
@@ -628,6 +662,7 @@ int main(void)
     test_bpe();
     test_capacity();
     test_missing_bytes();
+    test_two_for_a_byte();
     test_invalid_utf8();
     test_merging(false);
     test_merging(true);

@@ -9,7 +9,7 @@
 #define SEPARATOR "\n__ggml_vocab_test__\n"
 
 #define SMALL ((size_t)1 << 16)
-#define LARGE ((size_t)1 << 19)
+#define LARGE ((size_t)1 << 18)
 
 typedef struct vocab {
     const char *name;
