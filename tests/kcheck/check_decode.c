@@ -33,6 +33,8 @@ static void check_type(kcheck *c, uint32_t type)
     static const size_t counts[] = {0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 61};
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
         for (unsigned kind = 0; kind < 24; kind++) {
+            if (!chosen(c))
+                continue;
             placement where = (placement)(kind % N_PLACEMENTS);
             size_t bytes = counts[i] * t->block_bytes;
             /* Blocks may stand at any address, plain numbers at multiples of their size. */

@@ -89,6 +89,8 @@ void check_gemm_nt(kcheck *c)
     for (size_t a = 0; a < COUNT(ms); a++)
         for (size_t b = 0; b < COUNT(ns); b++)
             for (size_t d = 0; d < COUNT(ks); d++) {
+                if (!chosen(c))
+                    continue;
                 placement where = (placement)(draw_bits(c) % N_PLACEMENTS);
                 flavour f = (flavour)(draw_bits(c) % N_FLAVOURS);
                 nt_run(c, ms[a], ns[b], ks[d], draw_bits(c) % 4, PLAIN, where);
@@ -176,6 +178,7 @@ void check_gemm_nn(kcheck *c)
         for (size_t b = 0; b < COUNT(widths); b++)
             for (size_t d = 0; d < COUNT(depths); d++)
                 for (int where = 0; where < N_PLACEMENTS; where++)
-                    nn_run(c, ms[a], widths[b], depths[d], (flavour)(draw_bits(c) % N_FLAVOURS),
-                           (placement)where);
+                    if (chosen(c))
+                        nn_run(c, ms[a], widths[b], depths[d], (flavour)(draw_bits(c) % N_FLAVOURS),
+                               (placement)where);
 }

@@ -237,7 +237,7 @@ void check_f32_to_f16(kcheck *c)
     }
     /* Every half, its neighbours in fp32 and the ties between halves. */
     float *in = slot_take(0, ALIGNED, 65536, sizeof *in);
-    for (int shift = -1; shift <= 1; shift++)
+    for (int shift = c->one_in > 1 ? 1 : -1; shift <= 1; shift++)
         for (uint32_t tie = 0; tie < 2; tie++) {
             for (uint32_t h = 0; h < 65536; h++) {
                 float f = nm_f16_to_f32((uint16_t)h);
@@ -248,7 +248,7 @@ void check_f32_to_f16(kcheck *c)
             }
             compare_f16(c, in, 65536, ALIGNED);
         }
-    for (int round = 0; round < 4; round++) {
+    for (int round = 0; round < (c->one_in > 1 ? 1 : 4); round++) {
         draw_bytes(c, in, 65536 * sizeof *in);
         compare_f16(c, in, 65536, ALIGNED);
     }

@@ -26,6 +26,7 @@ typedef struct kcheck {
     margin tolerance; /* of the kernel under test */
     uint64_t rng;
     unsigned long cases;
+    unsigned one_in;   /* run one case in so many, where there are thousands */
     double worst;      /* largest error seen, in units of the tolerance */
     char failure[320]; /* of the first case that failed; "" = none */
 } kcheck;
@@ -45,7 +46,8 @@ typedef enum placement {
     N_PLACEMENTS
 } placement;
 
-void slots_init(void);
+/* no_edges: AT_PAGE_END is ALIGNED. */
+void slots_init(bool no_edges);
 /* count elements in a slot, the bytes around them poisoned. */
 void *slot_take(int slot, placement where, size_t count, size_t elem_bytes);
 bool slot_guards_intact(int slot);
@@ -60,6 +62,8 @@ typedef enum flavour {
 } flavour;
 
 uint32_t draw_bits(kcheck *c);
+/* True for one case in c->one_in. */
+bool chosen(kcheck *c);
 float draw(kcheck *c, flavour f);
 void draw_many(kcheck *c, flavour f, float *to, size_t n);
 void draw_bytes(kcheck *c, void *to, size_t n);

@@ -29,8 +29,11 @@ static struct slot {
     size_t bytes;
 } slots[SLOTS];
 
-void slots_init(void)
+static bool edges;
+
+void slots_init(bool no_edges)
 {
+    edges = !no_edges;
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     for (int i = 0; i < SLOTS; i++) {
         char *m =
@@ -52,12 +55,12 @@ void *slot_take(int slot, placement where, size_t count, size_t elem_bytes)
         exit(1);
     }
     s->at = s->memory + GUARD_BYTES;
-    if (where == AT_PAGE_END)
+    if (where == AT_PAGE_END && edges)
         s->at = s->memory + SLOT_BYTES - s->bytes;
     else if (where == ONE_OFF)
         s->at += elem_bytes;
     memset(s->at - GUARD_BYTES, POISON, GUARD_BYTES + s->bytes);
-    if (where != AT_PAGE_END)
+    if (where != AT_PAGE_END || !edges)
         memset(s->at + s->bytes, POISON, GUARD_BYTES);
     return s->at;
 }
@@ -80,6 +83,11 @@ uint32_t draw_bits(kcheck *c)
 {
     c->rng = c->rng * 6364136223846793005ull + 1442695040888963407ull;
     return (uint32_t)(c->rng >> 32);
+}
+
+bool chosen(kcheck *c)
+{
+    return draw_bits(c) % c->one_in == 0;
 }
 
 static float special(uint32_t which)

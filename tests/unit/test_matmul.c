@@ -155,7 +155,7 @@ static void test_tier(const char *tier, const nm_cpu *cpu)
         b->bias[j] = uniform();
     for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
         uint32_t block = nm_type_get(types[t])->block_elems;
-        test_shape(b, types[t], 67, block == 256 ? 768 : block == 32 ? 1056 : 1021);
+        test_shape(b, types[t], 39, block == 256 ? 768 : block == 32 ? 1056 : 1021);
     }
     test_shape(b, NM_TYPE_F32, 1, 1);
     test_shape(b, NM_TYPE_F16, 5, 33);
