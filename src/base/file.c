@@ -1,3 +1,7 @@
+/* file.c: mapping files to read, and writing files that appear whole or not at all (POSIX).
+ *
+ * stdio does the buffering of output; errors carry the system's reason, for "No space left on device"
+ * is what the user must know. */
 #include "base/file.h"
 
 #include <errno.h>
@@ -95,10 +99,12 @@ static char *partial_name(const npumoe_allocator *a, const char *path)
     return name;
 }
 
-/* O_EXCL is not used: a partial file of our own pid can only be the rest of a killed run. */
+/* What has this name already can only be the rest of a killed run of our pid, or a link that
+ * somebody laid there: it goes, and is not written through. */
 static FILE *create(const char *path)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    (void)unlink(path);
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd < 0)
         return NULL;
     FILE *f = fdopen(fd, "wb");
