@@ -8,9 +8,9 @@
  *   1. every logit is checked (NaN and +infinity are an error that names the token: they mean broken
  *      weights, and a sampler that swallows them turns a bug into odd prose), biased, penalised;
  *   2. temp <= 0: the largest wins;
- *   3. else the candidates become a binary heap, and the best are popped until top-k, top-p and
- *      min-p are satisfied. Building the heap is O(n) and each pop O(log n), so the usual case (k =
- *      40 of 150 000) never sorts the vocabulary, and top-p without top-k pops only what it keeps;
+ *   3. else top-k is selected with a heap of k, in which nearly every entry of the vocabulary costs
+ *      one comparison; without top-k all candidates become a heap, O(n), from which the best are
+ *      popped until top-p and min-p are satisfied. So the vocabulary is never sorted;
  *   4. softmax of logit / temp over the kept ones in double, and one draw by walking the sum.
  * top-p and min-p look at probabilities before temperature, as llama.cpp's default chain does.
  *
@@ -264,16 +264,22 @@ static bool before(candidate a, candidate b)
     return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
 }
 
-static void sift_down(candidate *heap, size_t n, size_t i)
+/* Heaps of both directions: the root is the best (best_first) or the worst of all. */
+static inline bool above(candidate a, candidate b, bool best_first)
+{
+    return best_first ? before(a, b) : before(b, a);
+}
+
+static void sift_down(candidate *heap, size_t n, size_t i, bool best_first)
 {
     candidate moving = heap[i];
     for (;;) {
         size_t child = 2 * i + 1;
         if (child >= n)
             break;
-        if (child + 1 < n && before(heap[child + 1], heap[child]))
+        if (child + 1 < n && above(heap[child + 1], heap[child], best_first))
             child++;
-        if (!before(heap[child], moving))
+        if (!above(heap[child], moving, best_first))
             break;
         heap[i] = heap[child];
         i = child;
@@ -281,16 +287,35 @@ static void sift_down(candidate *heap, size_t n, size_t i)
     heap[i] = moving;
 }
 
-/* Takes the best off the heap and puts it at the array's end: after p pops the kept ones are
- * heap[n-1], heap[n-2], ... in descending order. */
-static candidate pop(candidate *heap, size_t *n)
+static void make_heap(candidate *heap, size_t n, bool best_first)
 {
-    candidate best = heap[0];
-    size_t last = --*n;
-    heap[0] = heap[last];
-    heap[last] = best;
-    sift_down(heap, last, 0);
-    return best;
+    for (size_t i = n / 2; i-- > 0;)
+        sift_down(heap, n, i, best_first);
+}
+
+/* Moves the root behind the heap, which then has n - 1 entries. */
+static void pop(candidate *heap, size_t n, bool best_first)
+{
+    candidate root = heap[0];
+    heap[0] = heap[n - 1];
+    heap[n - 1] = root;
+    sift_down(heap, n - 1, 0, best_first);
+}
+
+/* The best k < n come to c[0..k), in descending order. The worst of the best so far is at hand, so
+ * nearly every entry costs one comparison. */
+static void select_top(candidate *c, size_t n, size_t k)
+{
+    make_heap(c, k, false);
+    for (size_t i = k; i < n; i++)
+        if (before(c[i], c[0])) {
+            candidate out = c[0];
+            c[0] = c[i];
+            c[i] = out;
+            sift_down(c, k, 0, false);
+        }
+    for (size_t left = k; left > 1; left--)
+        pop(c, left, false);
 }
 
 static npumoe_status fill_candidates(npumoe_sampler *s, const float *logits, npumoe_error *err)
@@ -325,56 +350,60 @@ static candidate largest(const npumoe_sampler *s)
     return best;
 }
 
-/* Pops the candidates that top-k, top-p and min-p keep, at least one. Returns how many; they lie at
- * the end of s->cand, the best last. */
-static size_t keep_best(npumoe_sampler *s, float max_logit)
+/* The candidates that top-k, top-p and min-p keep, in descending order: first[0], first[step], ... */
+typedef struct kept {
+    const candidate *first;
+    ptrdiff_t step;
+    size_t n;
+} kept;
+
+static double odds(candidate c, float max_logit)
+{
+    return exp((double)(c.logit - max_logit));
+}
+
+static kept keep_best(npumoe_sampler *s, float max_logit)
 {
     const npumoe_sampler_options *o = &s->opt;
-    size_t n = s->n_vocab;
-    size_t k = o->top_k > 0 ? nm_min_size((size_t)o->top_k, n) : n;
-    for (size_t i = n / 2; i-- > 0;)
-        sift_down(s->cand, n, i);
-
-    /* top-p needs the probability mass of the top k: pop them if k is a real limit, else sum all */
-    double total = 0.0;
-    size_t left = n;
-    if (k < n) {
+    const size_t n = s->n_vocab;
+    const bool top_k = o->top_k > 0 && (size_t)o->top_k < n;
+    const size_t k = top_k ? (size_t)o->top_k : n;
+    kept out = top_k ? (kept){s->cand, 1, 0} : (kept){s->cand + n - 1, -1, 0};
+    /* Without top-k nobody knows how many are needed: a heap, from which they are popped one by one
+     * to the array's end. */
+    if (top_k)
+        select_top(s->cand, n, k);
+    else
+        make_heap(s->cand, n, true);
+    double total = 0.0, mass = 0.0;
+    if (o->top_p < 1.0f)
         for (size_t i = 0; i < k; i++)
-            total += exp((double)(pop(s->cand, &left).logit - max_logit));
-    } else if (o->top_p < 1.0f) {
-        for (size_t i = 0; i < n; i++)
-            total += exp((double)(s->cand[i].logit - max_logit));
-    }
-
-    double mass = 0.0;
-    size_t kept = 0;
-    while (kept < k) {
-        if (k == n)
-            pop(s->cand, &left);
-        double p = exp((double)(s->cand[n - 1 - kept].logit - max_logit));
-        if (kept > 0 && p < (double)o->min_p) /* the best one has p = 1 here */
+            total += odds(s->cand[i], max_logit);
+    while (out.n < k) {
+        if (!top_k)
+            pop(s->cand, n - out.n, true);
+        double p = odds(out.first[(ptrdiff_t)out.n * out.step], max_logit);
+        if (out.n > 0 && p < (double)o->min_p) /* the best one has p = 1 here */
             break;
-        kept++;
+        out.n++;
         mass += p;
         if (o->top_p < 1.0f && mass >= (double)o->top_p * total)
             break;
     }
-    return kept;
+    return out;
 }
 
-/* Draws from first[0], first[step], ... first[(kept - 1) * step]. */
-static npumoe_token draw(npumoe_sampler *s, const candidate *first, ptrdiff_t step, size_t kept,
-                         float max_logit)
+static npumoe_token draw(npumoe_sampler *s, kept from, float max_logit)
 {
     double sum = 0.0;
-    for (size_t i = 0; i < kept; i++) {
-        double d = (double)first[(ptrdiff_t)i * step].logit - (double)max_logit;
+    for (size_t i = 0; i < from.n; i++) {
+        double d = (double)from.first[(ptrdiff_t)i * from.step].logit - (double)max_logit;
         s->weight[i] = exp(d / (double)s->opt.temp);
         sum += s->weight[i];
     }
     double r = rng_double(s->rng) * sum;
     size_t pick = 0;
-    for (size_t i = 0; i < kept; i++) {
+    for (size_t i = 0; i < from.n; i++) {
         if (s->weight[i] <= 0.0)
             continue; /* a forbidden token is not drawn even when r is 0 */
         pick = i;
@@ -382,7 +411,7 @@ static npumoe_token draw(npumoe_sampler *s, const candidate *first, ptrdiff_t st
             break;
         r -= s->weight[i];
     }
-    return first[(ptrdiff_t)pick * step].token;
+    return from.first[(ptrdiff_t)pick * from.step].token;
 }
 
 npumoe_status npumoe_sampler_pick(npumoe_sampler *s, const float *logits, npumoe_token *token,
@@ -399,11 +428,7 @@ npumoe_status npumoe_sampler_pick(npumoe_sampler *s, const float *logits, npumoe
     const npumoe_sampler_options *o = &s->opt;
     bool cut =
         (o->top_k > 0 && (size_t)o->top_k < s->n_vocab) || o->top_p < 1.0f || o->min_p > 0.0f;
-    if (cut) {
-        size_t kept = keep_best(s, best.logit);
-        *token = draw(s, s->cand + s->n_vocab - 1, -1, kept, best.logit);
-    } else {
-        *token = draw(s, s->cand, 1, s->n_vocab, best.logit);
-    }
+    kept all = {s->cand, 1, s->n_vocab};
+    *token = draw(s, cut ? keep_best(s, best.logit) : all, best.logit);
     return NPUMOE_OK;
 }

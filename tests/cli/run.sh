@@ -107,7 +107,7 @@ is_code 1 "a closed pipe gives exit 1"
 check "... without an error message" sh -c "! grep -q '^npumoe:' '$work/err'"
 
 # Ctrl-C in the answer: timings, 130.
-"$NPUMOE" run -m "$qwen" -p 'the sea' -n 1000000 -c 1000000 -ctk q8_0 -ctv q8_0 --ignore-eos >"$work/out" 2>"$work/err" </dev/null &
+"$NPUMOE" run -m "$qwen" -p 'the sea' -n 200000 -c 200000 -ctk q8_0 -ctv q8_0 --ignore-eos >"$work/out" 2>"$work/err" </dev/null &
 pid=$!
 i=0
 while [ ! -s "$work/out" ] && [ $i -lt 100 ]; do sleep 0.1; i=$((i + 1)); done
@@ -119,8 +119,8 @@ is_code 130 "Ctrl-C in the answer gives 130"
 check "... and the timings" grep -q 'total time' "$work/err"
 
 # Ctrl-C in a long prompt.
-awk 'BEGIN { for (i = 0; i < 60000; i++) print "the sea and the wind and the rain" }' >"$work/long"
-"$NPUMOE" run -m "$qwen" -f "$work/long" -c 1000000 -n 1 >"$work/out" 2>"$work/err" </dev/null &
+awk 'BEGIN { for (i = 0; i < 10000; i++) print "the sea and the wind and the rain" }' >"$work/long"
+"$NPUMOE" run -m "$qwen" -f "$work/long" -c 200000 -n 1 >"$work/out" 2>"$work/err" </dev/null &
 pid=$!
 sleep 1
 kill -INT $pid
