@@ -12,8 +12,8 @@ static const char *const pieces[SCRIPTED_N_VOCAB] = {
     "One",
     "\xe2\x96\x81two",
     "\xe2\x96\x81three",
-    "\xe2\x96\x81"
-    "f",
+    ("\xe2\x96\x81"
+     "f"),
     "our",
     ".",
     "<0xE2>",
