@@ -55,7 +55,7 @@ TOOLBIN := $(TOOLS:%=$(B)/%)
 
 # ---- what people type ------------------------------------------------------------------------
 
-.PHONY: all lib tools tests kcheck check check-run check-asan check-tsan check-torture check-fuzz \
+.PHONY: all lib tools tests kcheck check check-asan check-tsan check-torture check-fuzz \
   check-emulated check-all lint format install uninstall clean help FORCE
 .DEFAULT_GOAL := all
 
