@@ -77,7 +77,7 @@ static size_t ends_here(const nm_stop *s, size_t end)
     size_t found = NM_STOP_NONE;
     for (size_t i = 0; i < s->n_strings; i++) {
         nm_str t = s->strings[i];
-        if (t.n > end - s->done || memcmp(s->buf + end - t.n, t.p, t.n) != 0)
+        if (t.n > end || memcmp(s->buf + end - t.n, t.p, t.n) != 0)
             continue;
         if (found == NM_STOP_NONE || t.n > s->strings[found].n)
             found = i;
@@ -91,7 +91,7 @@ static size_t maybe_prefix(const nm_stop *s)
     size_t hold = 0;
     for (size_t i = 0; i < s->n_strings; i++) {
         nm_str t = s->strings[i];
-        for (size_t n = nm_min_size(t.n - 1, s->len - s->done); n > hold; n--)
+        for (size_t n = nm_min_size(t.n - 1, s->len); n > hold; n--)
             if (memcmp(s->buf + s->len - n, t.p, n) == 0)
                 hold = n;
     }
@@ -101,7 +101,7 @@ static size_t maybe_prefix(const nm_stop *s)
 npumoe_status nm_stop_push(nm_stop *s, nm_str piece, nm_str *ready, size_t *match,
                            npumoe_error *err)
 {
-    if (s->done) {
+    if (s->done) { /* below, the buffer holds nothing that was handed on */
         memmove(s->buf, s->buf + s->done, s->len - s->done);
         s->len -= s->done;
         s->done = 0;

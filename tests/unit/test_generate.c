@@ -306,6 +306,34 @@ static void test_reuse(world *w)
            "... with the numbers");
 }
 
+/* With a penalty that forbids whatever is in the text, prompt and answer alike. */
+static void test_penalties(world *w)
+{
+    npumoe_sampler *sampler = NULL;
+    npumoe_error err = {0};
+    npumoe_sampler_options so = npumoe_sampler_options_default();
+    so.temp = 0.0f;
+    so.presence_penalty = 1000.0f;
+    if (npumoe_sampler_new(w->model, &so, &sampler, &err) != NPUMOE_OK)
+        bail("no sampler: %s", err.message);
+    npumoe_generate_options o = npumoe_generate_options_default();
+    o.n_predict = 2;
+    npumoe_generate_result r = {0};
+    for (int again = 0; again < 2; again++) {
+        npumoe_token tokens[64] = {14};
+        size_t n = 1;
+        npumoe_generate(w->session, sampler, tokens, &n, 64, &o, &r, &err);
+        is_int(tokens[1], 15, "the script goes on with what is new");
+        is_int(tokens[2], 0, "... and not back to the prompt");
+    }
+    npumoe_token tokens[64] = {15, 14};
+    size_t n = 2;
+    npumoe_generate(w->session, sampler, tokens, &n, 64, &o, &r, &err);
+    is_int(tokens[2], 0, "all of the prompt counts");
+    is_int(tokens[3], 1, "and what was answered counts");
+    npumoe_sampler_free(&sampler);
+}
+
 int main(void)
 {
     note("seed %u", SEED);
@@ -322,6 +350,7 @@ int main(void)
     test_stops(&w);
     test_ends(&w);
     test_reuse(&w);
+    test_penalties(&w);
     npumoe_sampler_free(&w.sampler);
     npumoe_session_free(&w.session);
     npumoe_model_free(&w.model);

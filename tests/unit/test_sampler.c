@@ -323,6 +323,19 @@ static void test_penalties(void)
     }
 }
 
+/* A penalty lowers a logit on either side of zero. */
+static void test_penalty_sign(void)
+{
+    npumoe_sampler_options o = plain(0.0f);
+    o.repeat_penalty = 1.3f;
+    npumoe_sampler *s = make(2, &o);
+    npumoe_sampler_accept(s, 0);
+    is_int(pick(s, (const float[]){-0.5f, -0.55f}), 1, "a negative logit is multiplied");
+    is_int(pick(s, (const float[]){0.6f, 0.55f}), 1, "a positive one is divided");
+    is_int(pick(s, (const float[]){0.8f, 0.55f}), 0, "... and no more than that");
+    npumoe_sampler_free(&s);
+}
+
 /* ---- bad input ---------------------------------------------------------------------------- */
 
 static void refused(const npumoe_sampler_options *o, const char *want)
@@ -434,6 +447,7 @@ int main(void)
     test_seed();
     test_greedy();
     test_penalties();
+    test_penalty_sign();
     test_bad_input();
     test_allocation();
     return done_testing();
