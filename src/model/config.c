@@ -148,6 +148,10 @@ static npumoe_status read_router(reader *r, nm_config *c)
                           "key %s: found %" PRIu32 ", expected %" PRIu32
                           " (the router of architecture %s)",
                           r->key, func, own, r->arch);
+    /* norm_topk_prob of the checkpoint, where a converter wrote it. */
+    if (c->router.score == NM_SCORE_SOFTMAX)
+        NM_TRY(nm_gguf_bool_or(r->g, key_of(r, "expert_weights_norm"), c->router.renormalise,
+                               &c->router.renormalise, r->err));
     NM_TRY(nm_gguf_f32_or(r->g, key_of(r, "expert_weights_scale"), c->router.scale,
                           &c->router.scale, r->err));
     if (!isfinite(c->router.scale))
