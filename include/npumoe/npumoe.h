@@ -326,7 +326,11 @@ typedef struct npumoe_generate_result {
 NPUMOE_API npumoe_generate_options npumoe_generate_options_default(void);
 
 /* Evaluates the prompt, then samples until a stop. tokens[0..n_tokens) is the full prompt; what was
- * generated is appended when capacity allows (*n_tokens counts on), else it is only streamed. */
+ * generated is appended when capacity allows (*n_tokens counts on), else it is only streamed.
+ * The sampler's penalties see exactly this timeline: its history is set to the prompt first. The
+ * last token is not evaluated yet; a later call with the same tokens goes on there.
+ * EINVAL for a stop string that is empty or no UTF-8, ETOOLONG for a prompt longer than the context,
+ * ECANCELED when the session's progress function ended the prompt (in the answer: STOP_CANCEL). */
 NPUMOE_API npumoe_status npumoe_generate(npumoe_session *session, npumoe_sampler *sampler,
                                          npumoe_token *tokens, size_t *n_tokens, size_t capacity,
                                          const npumoe_generate_options *options,
