@@ -18,11 +18,14 @@
  *   - `const T *` arguments are borrowed for the call. What a function creates, the caller frees
  *     with the matching _free(T **), which accepts a pointer to NULL and nulls it.
  *   - Option structs begin with struct_bytes and are filled by their _default() function first;
- *     a zeroed field means "the default".
+ *     a zeroed field means "the default". Structs for results begin with struct_bytes too: the
+ *     caller sets it to sizeof before the call, and no more than that is written. Later versions
+ *     only add fields at the end, so programs keep working with a newer library.
  *   - The library never prints, exits, aborts or reads the environment. It holds no mutable
  *     global state. Log lines go to the caller's function.
  *   - Threads: a model may be used by many sessions, but as its thread pool is one, evaluations
  *     of sessions of one model are serialised inside. One session belongs to one thread at a time.
+ *     A callback must not evaluate a session of the same model: it would wait for itself.
  *   - Counts are elements; sizes in bytes end in _bytes.
  */
 #ifndef NPUMOE_H

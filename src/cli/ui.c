@@ -5,6 +5,7 @@
 #include "env.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
@@ -55,10 +56,13 @@ int ui_fail(npumoe_status status, const npumoe_error *err)
         return ui_exit_code(1);
     }
     const char *text = err && err->message[0] ? err->message : npumoe_status_text(status);
+    char at[32] = "";
     if (err && err->message[0] && err->offset != NPUMOE_NO_OFFSET)
-        ui_error("%s (at byte %llu)", text, (unsigned long long)err->offset);
-    else
+        snprintf(at, sizeof at, "byte %" PRIu64, err->offset);
+    if (strstr(text, at)) /* most messages say themselves where; "" is in every text */
         ui_error("%s", text);
+    else
+        ui_error("%s (at %s)", text, at);
     return 1;
 }
 

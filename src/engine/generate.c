@@ -6,6 +6,7 @@
  * Order of one step: pick, end token?, append, text, stop string?, callback, length?, context?,
  * evaluate. The evaluation is last, so a generation that stops has not paid for a token that nobody
  * sees; a later call with the returned tokens evaluates it then. */
+#include "base/abi.h"
 #include "base/num.h"
 #include "engine/access.h"
 #include "engine/sampler.h"
@@ -174,8 +175,7 @@ npumoe_status npumoe_generate(npumoe_session *session, npumoe_sampler *sampler,
              .model = nm_session_model(session),
              .n_ctx = npumoe_session_n_ctx(session),
              .opt = npumoe_generate_options_default()};
-    if (options)
-        memcpy(&r.opt, options, nm_min_size(options->struct_bytes, sizeof r.opt));
+    NM_TRY(nm_abi_read(&r.opt, sizeof r.opt, options, "npumoe_generate_options", err));
     npumoe_status st = prepare(&r, tokens, *n_tokens, capacity, err);
     if (st == NPUMOE_OK)
         st = generate(&r, err);

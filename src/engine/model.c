@@ -4,6 +4,7 @@
  * weights, then kernels and threads. Nothing before the last step costs more than the header. */
 #include "engine/model.h"
 
+#include "base/abi.h"
 #include "engine/buffers.h"
 #include "engine/kv.h"
 #include "engine/memory.h"
@@ -191,8 +192,9 @@ npumoe_status npumoe_model_load(const char *path, const npumoe_model_options *op
 {
     if (path == NULL || out == NULL)
         return nm_err_set(err, NPUMOE_EINVAL, "npumoe_model_load: path and out must not be NULL");
-    const npumoe_model_options dflt = npumoe_model_options_default();
-    const npumoe_model_options *o = options ? options : &dflt;
+    npumoe_model_options opt = npumoe_model_options_default();
+    NM_TRY(nm_abi_read(&opt, sizeof opt, options, "npumoe_model_options", err));
+    const npumoe_model_options *o = &opt;
     const npumoe_allocator *a = nm_allocator_or_default(o->allocator);
     npumoe_model *m = nm_zalloc(a, sizeof *m);
     if (m == NULL)
@@ -214,6 +216,8 @@ npumoe_status npumoe_model_load(const char *path, const npumoe_model_options *op
         npumoe_model_free(&m);
         return st;
     }
+    if (err) /* the search for optional keys may have left words here */
+        *err = (npumoe_error){.code = NPUMOE_OK, .offset = NPUMOE_NO_OFFSET};
     log_line(o, NPUMOE_LOG_INFO, "%s: %s, %" PRIu32 " layers, %.2f GiB, kernels %s, %d threads",
              path, m->config.family->title, m->config.n_layer,
              (double)m->weights.weights_bytes / 1073741824.0, m->kern.isa, nm_pool_size(m->pool));
@@ -244,7 +248,7 @@ void npumoe_model_free(npumoe_model **model)
 void npumoe_model_get_info(const npumoe_model *model, npumoe_model_info *info)
 {
     const nm_config *c = &model->config;
-    *info = (npumoe_model_info){
+    const npumoe_model_info all = {
         .struct_bytes = sizeof *info,
         .architecture = c->family->arch,
         .name = model->name,
@@ -265,6 +269,7 @@ void npumoe_model_get_info(const npumoe_model *model, npumoe_model_info *info)
         .weights_bytes = model->weights.weights_bytes,
         .mapped_bytes = nm_gguf_mapped_bytes(model->gguf),
     };
+    nm_abi_write(info, &all, sizeof all);
 }
 
 const char *npumoe_supported_architecture(size_t index)

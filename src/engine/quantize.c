@@ -11,6 +11,7 @@
  * input is mapped, the output streamed.
  *
  * Decisions that can fail (types, permission to requantise) are all taken before a byte is written. */
+#include "base/abi.h"
 #include "base/file.h"
 #include "base/num.h"
 #include "base/threads.h"
@@ -356,8 +357,7 @@ npumoe_status npumoe_quantize(const char *in_path, const char *out_path,
 {
     job j = {
         .opt = npumoe_quantize_options_default(), .a = nm_allocator_default(), .in_path = in_path};
-    if (options)
-        memcpy(&j.opt, options, nm_min_size(options->struct_bytes, sizeof j.opt));
+    NM_TRY(nm_abi_read(&j.opt, sizeof j.opt, options, "npumoe_quantize_options", err));
     if (!j.opt.type)
         j.opt.type = npumoe_quantize_options_default().type;
     if (!in_path || (!out_path && !j.opt.dry_run) || j.opt.n_threads < 0 ||

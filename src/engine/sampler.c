@@ -23,6 +23,7 @@
  * frequency_penalty and presence_penalty are subtracted. */
 #include "engine/sampler.h"
 
+#include "base/abi.h"
 #include "base/num.h"
 
 #include <math.h>
@@ -176,9 +177,7 @@ npumoe_status nm_sampler_new(const npumoe_allocator *a, size_t n_vocab,
                              npumoe_error *err)
 {
     npumoe_sampler_options o = npumoe_sampler_options_default();
-    if (options)
-        memcpy(&o, options, nm_min_size(options->struct_bytes, sizeof o));
-    o.struct_bytes = sizeof o;
+    NM_TRY(nm_abi_read(&o, sizeof o, options, "npumoe_sampler_options", err));
     if (n_vocab == 0 || n_vocab > INT32_MAX)
         return nm_err_set(err, NPUMOE_EINVAL, "sampler: a vocabulary of %zu tokens", n_vocab);
     NM_TRY(check_options(&o, n_vocab, err));

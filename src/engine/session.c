@@ -14,6 +14,7 @@
  */
 #include "engine/session.h"
 
+#include "base/abi.h"
 #include "base/clock.h"
 #include "base/num.h"
 #include "engine/memory.h"
@@ -108,8 +109,9 @@ static npumoe_status allocate(npumoe_session *s, const plan *p, npumoe_error *er
 npumoe_status npumoe_session_new(npumoe_model *model, const npumoe_session_options *options,
                                  npumoe_session **out, npumoe_error *err)
 {
-    const npumoe_session_options dflt = npumoe_session_options_default();
-    const npumoe_session_options *o = options ? options : &dflt;
+    npumoe_session_options opt = npumoe_session_options_default();
+    const npumoe_session_options *o = &opt;
+    NM_TRY(nm_abi_read(&opt, sizeof opt, options, "npumoe_session_options", err));
     if (model == NULL || out == NULL)
         return nm_err_set(err, NPUMOE_EINVAL, "npumoe_session_new: model and out must not be NULL");
     if (model->vocab_only)
@@ -288,8 +290,9 @@ npumoe_status npumoe_session_eval(npumoe_session *session, const npumoe_token *t
                                   size_t n_tokens, const npumoe_eval_options *options,
                                   npumoe_error *err)
 {
-    const npumoe_eval_options dflt = npumoe_eval_options_default();
-    const npumoe_eval_options *o = options ? options : &dflt;
+    npumoe_eval_options opt = npumoe_eval_options_default();
+    const npumoe_eval_options *o = &opt;
+    NM_TRY(nm_abi_read(&opt, sizeof opt, options, "npumoe_eval_options", err));
     npumoe_session *s = session;
     NM_TRY(check_tokens(s, tokens, n_tokens, o, err));
     const size_t reused = reusable(s, tokens, n_tokens, o);
@@ -328,7 +331,7 @@ uint32_t npumoe_session_n_ctx(const npumoe_session *session)
 
 void npumoe_session_get_stats(const npumoe_session *session, npumoe_session_stats *stats)
 {
-    *stats = session->stats;
+    nm_abi_write(stats, &session->stats, sizeof session->stats);
 }
 
 void npumoe_session_reset_stats(npumoe_session *session)

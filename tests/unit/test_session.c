@@ -69,7 +69,7 @@ static npumoe_session *open_session(npumoe_model *m, uint32_t n_chunk, npumoe_kv
 
 static size_t n_vocab(npumoe_model *m)
 {
-    npumoe_model_info info;
+    npumoe_model_info info = {.struct_bytes = sizeof info};
     npumoe_model_get_info(m, &info);
     return (size_t)info.n_vocab;
 }
@@ -175,7 +175,7 @@ static void check_reuse(const char *what, npumoe_model *m, const float *want)
 {
     const size_t width = n_vocab(m), row = width * sizeof(float);
     npumoe_session *s = open_session(m, 32, NPUMOE_KV_F16);
-    npumoe_session_stats st;
+    npumoe_session_stats st = {.struct_bytes = sizeof st};
     ok(npumoe_session_logits(s) == NULL, "%s: no logits before the first evaluation", what);
     /* Two evaluations below phimoe's rope switch, which is at 100 tokens, and one across it. */
     ok(eval(s, 60) && eval(s, 90), "%s: 60 tokens, then 90", what);
