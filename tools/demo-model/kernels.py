@@ -14,18 +14,28 @@ QUERY_BLOCK = 128  # queries per attention block: few scores above the diagonal 
 FLAGS = ["-O3", "-march=native", "-mprefer-vector-width=512", "-ffast-math", "-shared", "-fPIC"]
 
 
-def build():
-    source = pathlib.Path(__file__).with_name("kernels.c")
+def build(name, *more):
+    source = pathlib.Path(__file__).with_name(name)
     with tempfile.TemporaryDirectory() as folder:
-        library = f"{folder}/kernels.so"
-        subprocess.run(["cc", *FLAGS, str(source), "-o", library, "-lm"], check=True)
+        library = f"{folder}/library.so"
+        subprocess.run(["cc", *FLAGS, *more, str(source), "-o", library, "-lm"], check=True)
         return ctypes.CDLL(library)
 
 
-LIB = build()
+def build_tiles():
+    """The AMX attention, or None on a machine without AMX."""
+    try:
+        library = build("attention_amx.c", "-mamx-tile", "-mamx-bf16")
+    except subprocess.CalledProcessError:
+        return None
+    return library if library.amx_enable() == 0 else None
 
 
-def call(name, *args):
+LIB = build("kernels.c")
+TILES = build_tiles()
+
+
+def call(name, *args, library=LIB):
     """Tensors go as pointers, ints as long, floats as float, None as NULL. ctypes drops the GIL during the call."""
     def convert(a):
         if isinstance(a, torch.Tensor):
@@ -34,7 +44,7 @@ def call(name, *args):
         if isinstance(a, float):
             return ctypes.c_float(a)
         return ctypes.c_long(a) if isinstance(a, int) else a
-    getattr(LIB, name)(*map(convert, args))
+    getattr(library, name)(*map(convert, args))
 
 
 class RMSNorm(torch.autograd.Function):
@@ -118,6 +128,39 @@ class Attention(torch.autograd.Function):
             dq[:, :, first:end] = torch.bmm(ds, k[:, :end]).view(len(k), -1, end - first, d)
             dk[:, :end] += torch.bmm(ds.transpose(1, 2), rows)
         return dq.view(batch, heads, length, d), dk.view(batch, -1, length, d), dv.view(batch, -1, length, d)
+
+
+class TileShape(ctypes.Structure):
+    _fields_ = [*((name, ctypes.c_long) for name in ("pairs", "sharing", "length", "row", "groups")), ("factor", ctypes.c_float)]
+
+
+class TileAttention(torch.autograd.Function):
+    """The same on AMX tiles, with the output as rows of all heads of a token."""
+
+    @staticmethod
+    def forward(ctx, q, k, v):
+        batch, heads, length, d = q.shape
+        groups = k.shape[1]
+        ctx.shape = TileShape(batch * groups, heads // groups, length, heads * d, groups, d ** -0.5)
+        out, lse = q.new_empty(batch * length, heads * d), torch.empty(batch * heads * length)
+        call("attention_forward", q, k, v, out, lse, ctypes.byref(ctx.shape), library=TILES)
+        ctx.save_for_backward(q, k, v, out, lse)
+        return out
+
+    @staticmethod
+    def backward(ctx, dout):
+        q, k, v, out, lse = ctx.saved_tensors
+        dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        call("attention_backward", q, k, v, out, dout.contiguous(), lse, dq, dk, dv, ctypes.byref(ctx.shape), library=TILES)
+        return dq, dk, dv
+
+
+def attention(q, k, v):
+    """Heads [batch, heads, length, d] to rows [batch * length, heads * d]."""
+    batch, heads, length, d = q.shape
+    if TILES and d == 64 and length % 64 == 0:
+        return TileAttention.apply(q, k, v)
+    return Attention.apply(q, k, v).transpose(1, 2).reshape(batch * length, heads * d)
 
 
 def sort_by_expert(chosen, experts):

@@ -4,7 +4,7 @@ import dataclasses
 import torch
 import torch.nn.functional as F
 
-from kernels import Attention, Experts, HeadLoss, RMSNorm, SplitHeads
+from kernels import Experts, HeadLoss, RMSNorm, SplitHeads, attention
 
 
 @dataclasses.dataclass
@@ -75,8 +75,7 @@ class Model:
         g, w = self.g, self.w
         rows = F.linear(RMSNorm.apply(x, w[f"{i}.attn_norm"]), w[f"{i}.qkv"])
         q, k, v = SplitHeads.apply(rows, w[f"{i}.q_norm"], w[f"{i}.k_norm"], self.turn, batch, g.heads, g.groups)
-        mixed = Attention.apply(q, k, v).transpose(1, 2).reshape(len(x), -1)
-        x = x + F.linear(mixed, w[f"{i}.attn_out"])
+        x = x + F.linear(attention(q, k, v), w[f"{i}.attn_out"])
         normed = RMSNorm.apply(x, w[f"{i}.ffn_norm"])
         chosen, weight, load, balance, z = route(normed, w[f"{i}.router"], g.chosen)
         x = x + Experts.apply(normed, chosen, weight, w[f"{i}.gate_up"], w[f"{i}.down"])

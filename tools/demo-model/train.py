@@ -15,6 +15,7 @@ ENVIRONMENT = {
     "GLIBC_TUNABLES": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184:glibc.malloc.hugetlb=1",
     "ATEN_CPU_CAPABILITY": "avx512",
     "OMP_WAIT_POLICY": "passive",
+    "OPENBLAS_NUM_THREADS": "1",  # its worker threads would spin against the micro-batches of the other core
 }
 if __name__ == "__main__" and "GLIBC_TUNABLES" not in os.environ:
     os.execve(sys.executable, [sys.executable, *sys.argv], {**ENVIRONMENT, **os.environ})
@@ -29,7 +30,7 @@ from optim import optimisers
 
 MICRO_BATCH = 4096  # tokens per forward pass and thread: more of them than cores, so that a slowed core delays little
 CLIP = 1.0
-PHASES = [(0.0, 512), (0.70, 1024), (0.82, 2048), (0.91, 4096)]  # from this share of the time on: window length
+PHASES = [(0.0, 512), (0.80, 1024), (0.88, 2048), (0.94, 4096)]  # from this share of the time on: window length
 
 
 def learning_rate(progress, peak, warm_up=0.01, flat_until=0.35):
@@ -166,11 +167,11 @@ def arguments():
     parser.add_argument("held_out", help="folder of held-out .txt files")
     parser.add_argument("tokenizer", help="tokenizer.json of train_tokenizer.py")
     parser.add_argument("run", help="folder for checkpoints and logs")
-    parser.add_argument("--minutes", type=float, default=85)
+    parser.add_argument("--minutes", type=float, default=87)
     parser.add_argument("--batch", type=int, default=16384, help="tokens per step")
     parser.add_argument("--threads", type=int, default=2, help="micro-batches at once, one core each")
     parser.add_argument("--rate", type=float, default=0.015, help="Muon's peak learning rate")
-    parser.add_argument("--balance", type=float, default=0.005, help="weight of the load-balancing loss")
+    parser.add_argument("--balance", type=float, default=0.05, help="weight of the load-balancing loss")
     parser.add_argument("--z-loss", type=float, default=0.001, help="weight of the router z-loss")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--check-every", type=int, default=50, help="steps between held-out checks")
