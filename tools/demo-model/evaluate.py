@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Held-out perplexity and routing skew of an exported GGUF, computed by reference.py in f32; prints Markdown tables."""
 import argparse
+import itertools
 import math
 
+import heap  # first: it sets the allocator before NumPy and PyTorch start
 import numpy
 import torch
 import torch.nn.functional as F
@@ -25,10 +27,11 @@ class Tally:
         self.by_position = numpy.zeros((2, context))
         self.loads = None
 
-    def book(self, text):
-        """(total loss in nats, tokens) of one book; adds to the loss by position and to the expert loads."""
+    def book(self, text, limit=None):
+        """(total loss in nats, tokens) of a book or its first windows; adds to the loss by position and the loads."""
         total, count = 0.0, 0
-        for window in windows(self.model.tokenizer.encode(text.strip()), self.model.tokenizer.eot, self.context):
+        ids, start = self.model.tokenizer.encode(text.strip()), self.model.tokenizer.eot
+        for window in itertools.islice(windows(ids, start, self.context), limit):
             logits, chosen = self.model.run(window[:-1])
             loss = F.cross_entropy(logits, torch.tensor(window[1:]), reduction="none").double().numpy()
             self.by_position[:, :len(loss)] += loss, numpy.ones(len(loss))
@@ -64,7 +67,10 @@ def print_perplexity(tally, folder):
     print(perplexity_row("all", sums[0], int(sums[1]), sums[2]))
 
 
-def print_positions(tally):
+def print_positions(model, context, folder, limit):
+    tally = Tally(model, context)
+    for text in books(folder).values():
+        tally.book(text, limit)
     print("\n| position in the window | nats per token |\n| --- | ---: |")
     for a, b in zip(BUCKETS, BUCKETS[1:]):
         loss, count = tally.by_position[:, a:b].sum(1)
@@ -83,14 +89,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("held_out", help="folder of held-out .txt files")
-    parser.add_argument("--context", type=int, default=4096)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--context", type=int, default=1024, help="window of the perplexity and the skew")
+    parser.add_argument("--long", type=int, default=4096, help="window of the loss by position")
+    parser.add_argument("--long-windows", type=int, default=4, help="such windows per book")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    tally = Tally(Reference(args.model), args.context)
+    torch.set_num_threads(1)
+    model = Reference(args.model)
+    tally = Tally(model, args.context)
     print_perplexity(tally, args.held_out)
-    print_positions(tally)
     print_skew(tally)
+    print_positions(model, args.long, args.held_out, args.long_windows)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,14 @@
 #!/usr/bin/env python3
-"""Trains the demo model on a folder of .txt files for a given time; run it again with the same folder to resume."""
+"""Trains the demo model on a folder of .txt files for a given time; run it again to resume."""
 import argparse
 import csv
 import dataclasses
 import json
-import os
 import pathlib
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-# Large tensors must come from the heap: fresh mmap pages for every temporary would double the time of a step.
-ENVIRONMENT = {
-    "GLIBC_TUNABLES": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184:glibc.malloc.hugetlb=1",
-    "ATEN_CPU_CAPABILITY": "avx512",
-    "OMP_WAIT_POLICY": "passive",
-    "OPENBLAS_NUM_THREADS": "1",  # its worker threads would spin against the micro-batches of the other core
-}
-if __name__ == "__main__" and "GLIBC_TUNABLES" not in os.environ:
-    os.execve(sys.executable, [sys.executable, *sys.argv], {**ENVIRONMENT, **os.environ})
-
+import heap  # first: it sets the allocator before NumPy and PyTorch start
 import numpy
 import torch
 
@@ -30,11 +19,11 @@ from optim import optimisers
 
 MICRO_BATCH = 4096  # tokens per forward pass and thread: more of them than cores, so that a slowed core delays little
 CLIP = 1.0
-PHASES = [(0.0, 512), (0.80, 1024), (0.88, 2048), (0.94, 4096)]  # from this share of the time on: window length
+PHASES = [(0.0, 512), (0.80, 1024), (0.88, 2048), (0.94, 4096)]  # from this share of the run on: window length
 
 
 def learning_rate(progress, peak, warm_up=0.01, flat_until=0.35):
-    """Warm-up, plateau, then linear to zero; progress is the share of the time budget, so that it always completes."""
+    """Warm-up, plateau, then linear to zero; progress is the share of the budget, so that the decay always completes."""
     if progress < warm_up:
         return peak * progress / warm_up
     return peak * min(1.0, max(0.0, (1 - progress) / (1 - flat_until)))
@@ -145,11 +134,16 @@ class Run:
         self.log("log.csv", row)
         print(" ".join(f"{k}={v}" for k, v in row.items()), flush=True)
 
+    def progress(self):
+        if self.args.tokens:
+            return self.seen / (self.args.tokens * 1e6)
+        return self.elapsed / (self.args.minutes * 60)
+
     def loop(self):
-        budget, last_save = self.args.minutes * 60, time.time()
-        while self.elapsed < budget:
+        last_save = time.time()
+        while self.progress() < 1:
             start = time.time()
-            figures = self.train_step(self.elapsed / budget)
+            figures = self.train_step(self.progress())
             check = self.step % self.args.check_every == 0
             if check or self.step % 10 == 0:
                 self.report(*figures, check)
@@ -167,7 +161,9 @@ def arguments():
     parser.add_argument("held_out", help="folder of held-out .txt files")
     parser.add_argument("tokenizer", help="tokenizer.json of train_tokenizer.py")
     parser.add_argument("run", help="folder for checkpoints and logs")
-    parser.add_argument("--minutes", type=float, default=87)
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--minutes", type=float, default=87, help="length of the run; the learning rate ends at 0 with it")
+    budget.add_argument("--tokens", type=float, help="length in millions of tokens instead: does not depend on the machine's speed")
     parser.add_argument("--batch", type=int, default=16384, help="tokens per step")
     parser.add_argument("--threads", type=int, default=2, help="micro-batches at once, one core each")
     parser.add_argument("--rate", type=float, default=0.015, help="Muon's peak learning rate")
