@@ -4,7 +4,8 @@ import struct
 import numpy
 
 ALIGNMENT = 32
-F32, F16, Q8_0, BF16 = 0, 1, 8, 30
+F32, F16, Q8_0, Q6_K, BF16 = 0, 1, 8, 14, 30
+Q6_K_BLOCK = [("low", "u1", (2, 2, 32)), ("high", "u1", (2, 1, 32)), ("scale", "i1", 16), ("super", "<f2")]
 U32, I32, FLOAT, BOOL, STRING, ARRAY, U64 = 4, 5, 6, 7, 8, 9, 10
 SCALAR_FORMATS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", U32: "<I", I32: "<i", FLOAT: "<f", BOOL: "<?", U64: "<Q", 11: "<q",
                   12: "<d"}
@@ -64,8 +65,16 @@ def write(path, metadata, tensors):
         file.writelines(blobs)
 
 
+def expand_q6_k(blocks):
+    """Blocks of 256: four low bits and two high bits of each value, 16 scales, and one f16 scale of those."""
+    nibbles = numpy.concatenate([blocks["low"] & 15, blocks["low"] >> 4], axis=2)
+    high = blocks["high"] >> numpy.array([0, 2, 4, 6], dtype="u1")[:, None] & 3
+    values = (nibbles | high << 4).reshape(-1, 16, 16).astype(numpy.float32) - 32
+    return values * (blocks["super"].astype(numpy.float32)[:, None] * blocks["scale"])[:, :, None]
+
+
 class Reader:
-    """Metadata and tensors (as f32) of a GGUF file with F32, F16, BF16 or Q8_0 tensors."""
+    """Metadata and tensors (as f32) of a GGUF file with F32, F16, BF16, Q8_0 or Q6_K tensors."""
 
     def __init__(self, path):
         with open(path, "rb") as file:
@@ -118,6 +127,8 @@ class Reader:
         elif kind == Q8_0:
             blocks = numpy.frombuffer(self.data, [("scale", "<f2"), ("q", "i1", 32)], count // 32, at)
             values = blocks["scale"].astype(numpy.float32)[:, None] * blocks["q"]
+        elif kind == Q6_K:
+            values = expand_q6_k(numpy.frombuffer(self.data, Q6_K_BLOCK, count // 256, at))
         else:
             raise ValueError(f"{name}: tensor type {kind} is not supported here")
         return values.astype(numpy.float32).reshape(shape)
