@@ -25,7 +25,7 @@ class Tally:
     def __init__(self, model, context):
         self.model, self.context = model, context
         self.by_position = numpy.zeros((2, context))
-        self.loads = None
+        self.loads = []  # per window: [layers, experts]
 
     def book(self, text, limit=None):
         """(total loss in nats, tokens) of a book or its first windows; adds to the loss by position and the loads."""
@@ -36,8 +36,7 @@ class Tally:
             loss = F.cross_entropy(logits, torch.tensor(window[1:]), reduction="none").double().numpy()
             self.by_position[:, :len(loss)] += loss, numpy.ones(len(loss))
             total, count = total + loss.sum(), count + len(loss)
-            load = torch.stack([torch.bincount(c.flatten(), minlength=self.experts()) for c in chosen]).numpy()
-            self.loads = load if self.loads is None else self.loads + load
+            self.loads.append(torch.stack([torch.bincount(c.flatten(), minlength=self.experts()) for c in chosen]).numpy())
         return total, count
 
     def experts(self):
@@ -79,10 +78,14 @@ def print_positions(model, context, folder, limit):
 
 
 def print_skew(tally):
-    print("\n| layer | busiest / mean | least / mean | Gini | idle experts |\n| ---: | ---: | ---: | ---: | ---: |")
-    for i, load in enumerate(tally.loads):
+    """Over everything read, and what one window sees: the average of the windows' busiest / mean."""
+    windows = numpy.stack(tally.loads)
+    within = (windows.max(2) / windows.mean(2)).mean(0)
+    print("\n| layer | busiest / mean | least / mean | Gini | idle experts | busiest / mean in a window |")
+    print("| ---: | ---: | ---: | ---: | ---: | ---: |")
+    for i, load in enumerate(windows.sum(0)):
         share = load / load.mean()
-        print(f"| {i} | {share.max():.2f} | {share.min():.2f} | {gini(load):.3f} | {(load == 0).sum()} |")
+        print(f"| {i} | {share.max():.2f} | {share.min():.2f} | {gini(load):.3f} | {(load == 0).sum()} | {within[i]:.2f} |")
 
 
 def main():
@@ -92,13 +95,16 @@ def main():
     parser.add_argument("--context", type=int, default=1024, help="window of the perplexity and the skew")
     parser.add_argument("--long", type=int, default=4096, help="window of the loss by position")
     parser.add_argument("--long-windows", type=int, default=4, help="such windows per book")
+    parser.add_argument("--only-long", action="store_true", help="the loss by position alone")
     args = parser.parse_args()
     torch.set_num_threads(1)
     model = Reference(args.model)
     tally = Tally(model, args.context)
-    print_perplexity(tally, args.held_out)
-    print_skew(tally)
-    print_positions(model, args.long, args.held_out, args.long_windows)
+    if not args.only_long:
+        print_perplexity(tally, args.held_out)
+        print_skew(tally)
+    if args.long_windows:
+        print_positions(model, args.long, args.held_out, args.long_windows)
 
 
 if __name__ == "__main__":
