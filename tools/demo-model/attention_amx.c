@@ -49,7 +49,8 @@ static void tiles_on(void)
 }
 
 // c[m][n] = a[m][k] * b, or += when `add`; b is packed as [k / 2][n][2]. m and n are multiples of 32, as is k.
-static void product(const bf16 *a, long lda, const bf16 *b, long ldb, float *c, long ldc, long m, long n, long k, int add)
+static void product(const bf16 *a, long lda, const bf16 *b, long ldb, float *c, long ldc, long m,
+                    long n, long k, int add)
 {
     for (long i = 0; i < m; i += 32)
         for (long j = 0; j < n; j += 32) {
@@ -105,8 +106,9 @@ static void transpose(const bf16 *x, long ldx, bf16 *out)
 }
 
 struct attention {
-    long pairs, sharing, length, row; // (batch, key head) pairs; query heads of each; tokens; elements of an output row
-    long groups;                      // key heads
+    long pairs, sharing, length,
+        row;     // (batch, key head) pairs; query heads of each; tokens; elements of an output row
+    long groups; // key heads
     float factor;
 };
 
@@ -135,9 +137,18 @@ static struct scratch scratch_make(long length)
 {
     long packed = (length + PAD) * WIDTH * 2, block = BLOCK * (length + PAD);
     return (struct scratch){
-        .k_across = room(packed), .k_pairs = room(packed), .v_across = room(packed), .v_pairs = room(packed),
-        .p_pairs = room(block * 2), .ds_pairs = room(block * 2), .scores = room(block * 4), .dp = room(block * 4),
-        .dk = room(block * 4), .dv = room(block * 4), .p = room(block * 2), .ds = room(block * 2),
+        .k_across = room(packed),
+        .k_pairs = room(packed),
+        .v_across = room(packed),
+        .v_pairs = room(packed),
+        .p_pairs = room(block * 2),
+        .ds_pairs = room(block * 2),
+        .scores = room(block * 4),
+        .dp = room(block * 4),
+        .dk = room(block * 4),
+        .dv = room(block * 4),
+        .p = room(block * 2),
+        .ds = room(block * 2),
     };
 }
 
@@ -165,7 +176,8 @@ static void softmax_row(float *x, bf16 *p, float *lse, long seen, long end, floa
     memset(p + seen, 0, (size_t)(end - seen) * sizeof *p);
 }
 
-static void forward_block(const struct attention *s, struct scratch *w, const bf16 *q, bf16 *out, float *lse, long first)
+static void forward_block(const struct attention *s, struct scratch *w, const bf16 *q, bf16 *out,
+                          float *lse, long first)
 {
     long end = first + BLOCK, ld = s->length + PAD;
     float mixed[BLOCK * WIDTH];
@@ -179,7 +191,8 @@ static void forward_block(const struct attention *s, struct scratch *w, const bf
 }
 
 // q [pair][sharing][length][WIDTH], k and v [pair][length][WIDTH] -> out [batch][length][heads][WIDTH], lse per query row.
-void attention_forward(const bf16 *q, const bf16 *k, const bf16 *v, bf16 *out, float *lse, const struct attention *s)
+void attention_forward(const bf16 *q, const bf16 *k, const bf16 *v, bf16 *out, float *lse,
+                       const struct attention *s)
 {
     struct scratch w = scratch_make(s->length);
     long size = s->length * WIDTH;
@@ -189,15 +202,16 @@ void attention_forward(const bf16 *q, const bf16 *k, const bf16 *v, bf16 *out, f
         pack_pairs(v, WIDTH, w.v_pairs, s->length, WIDTH, WIDTH);
         for (long h = 0; h < s->sharing; h++, q += size, lse += s->length)
             for (long first = 0; first < s->length; first += BLOCK)
-                forward_block(s, &w, q + first * WIDTH, out + output_at(s, i, h) + first * s->row, lse + first, first);
+                forward_block(s, &w, q + first * WIDTH, out + output_at(s, i, h) + first * s->row,
+                              lse + first, first);
     }
     _tile_release();
     scratch_free(&w);
 }
 
 // Probabilities again, and the gradient at the scores, of one query row.
-static void gradient_row(const float *x, const float *dp, float lse, float dot, bf16 *p, bf16 *ds, long seen, long end,
-                         float factor)
+static void gradient_row(const float *x, const float *dp, float lse, float dot, bf16 *p, bf16 *ds,
+                         long seen, long end, float factor)
 {
     for (long j = 0; j < seen; j++) {
         float share = expf(x[j] * factor - lse);
@@ -216,8 +230,9 @@ static float dot_row(const bf16 *a, const bf16 *b)
     return sum;
 }
 
-static void backward_block(const struct attention *s, struct scratch *w, const bf16 *q, const bf16 *out, const bf16 *dout,
-                           const float *lse, bf16 *dq, long first)
+static void backward_block(const struct attention *s, struct scratch *w, const bf16 *q,
+                           const bf16 *out, const bf16 *dout, const float *lse, bf16 *dq,
+                           long first)
 {
     long end = first + BLOCK, ld = s->length + PAD;
     bf16 turned[WIDTH * BLOCK];
@@ -225,8 +240,9 @@ static void backward_block(const struct attention *s, struct scratch *w, const b
     product(q, WIDTH, (bf16 *)w->k_across, 2 * ld, w->scores, ld, BLOCK, end, WIDTH, 0);
     product(dout, s->row, (bf16 *)w->v_across, 2 * ld, w->dp, ld, BLOCK, end, WIDTH, 0);
     for (long i = 0; i < BLOCK; i++)
-        gradient_row(w->scores + i * ld, w->dp + i * ld, lse[i], dot_row(out + i * s->row, dout + i * s->row), w->p + i * ld,
-                     w->ds + i * ld, first + i + 1, end, s->factor);
+        gradient_row(w->scores + i * ld, w->dp + i * ld, lse[i],
+                     dot_row(out + i * s->row, dout + i * s->row), w->p + i * ld, w->ds + i * ld,
+                     first + i + 1, end, s->factor);
     pack_pairs(w->p, ld, w->p_pairs, BLOCK, ld, end);
     pack_pairs(w->ds, ld, w->ds_pairs, BLOCK, ld, end);
     transpose(dout, s->row, turned);
@@ -245,8 +261,9 @@ static void store_turned(const float *x, long ldx, bf16 *out, long n)
             out[t * WIDTH + j] = down(x[j * ldx + t]);
 }
 
-void attention_backward(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *out, const bf16 *dout, const float *lse,
-                        bf16 *dq, bf16 *dk, bf16 *dv, const struct attention *s)
+void attention_backward(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *out,
+                        const bf16 *dout, const float *lse, bf16 *dq, bf16 *dk, bf16 *dv,
+                        const struct attention *s)
 {
     struct scratch w = scratch_make(s->length);
     long size = s->length * WIDTH;
@@ -261,7 +278,8 @@ void attention_backward(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 
         for (long h = 0; h < s->sharing; h++, q += size, dq += size, lse += s->length)
             for (long first = 0; first < s->length; first += BLOCK) {
                 long at = output_at(s, i, h) + first * s->row;
-                backward_block(s, &w, q + first * WIDTH, out + at, dout + at, lse + first, dq + first * WIDTH, first);
+                backward_block(s, &w, q + first * WIDTH, out + at, dout + at, lse + first,
+                               dq + first * WIDTH, first);
             }
         store_turned(w.dk, s->length + PAD, dk, s->length);
         store_turned(w.dv, s->length + PAD, dv, s->length);

@@ -35,7 +35,8 @@ void rmsnorm(const bf16 *x, const float *w, bf16 *y, float *scale, long n, long 
 }
 
 // Gradient of one row: x and dy are the row and the gradient at the output, dw accumulates.
-static inline void rmsnorm_row_grad(const bf16 *x, const float *w, const float *dy, float s, bf16 *dx, float *dw, long d)
+static inline void rmsnorm_row_grad(const bf16 *x, const float *w, const float *dy, float s,
+                                    bf16 *dx, float *dw, long d)
 {
     float dot = 0;
     for (long j = 0; j < d; j++)
@@ -47,7 +48,8 @@ static inline void rmsnorm_row_grad(const bf16 *x, const float *w, const float *
     }
 }
 
-void rmsnorm_grad(const bf16 *x, const float *w, const bf16 *dy, const float *scale, bf16 *dx, float *dw, long n, long d)
+void rmsnorm_grad(const bf16 *x, const float *w, const bf16 *dy, const float *scale, bf16 *dx,
+                  float *dw, long n, long d)
 {
     float wide[d];
     for (long i = 0; i < n; i++, x += d, dy += d, dx += d) {
@@ -62,12 +64,14 @@ struct heads {
     long batch, length, heads, groups, d;
 };
 
-static inline bf16 *head_at(bf16 *base, const struct heads *h, long count, long b, long t, long head)
+static inline bf16 *head_at(bf16 *base, const struct heads *h, long count, long b, long t,
+                            long head)
 {
     return base + ((b * count + head) * h->length + t) * h->d;
 }
 
-static inline void norm_and_rotate(const bf16 *x, const float *w, const float *turn, bf16 *out, float *scale, long d, float eps)
+static inline void norm_and_rotate(const bf16 *x, const float *w, const float *turn, bf16 *out,
+                                   float *scale, long d, float eps)
 {
     float sum = 0;
     for (long j = 0; j < d; j++)
@@ -81,8 +85,8 @@ static inline void norm_and_rotate(const bf16 *x, const float *w, const float *t
     }
 }
 
-static inline void norm_and_rotate_grad(const bf16 *x, const float *w, const float *turn, const bf16 *dout, float s, bf16 *dx,
-                                        float *dw, long d)
+static inline void norm_and_rotate_grad(const bf16 *x, const float *w, const float *turn,
+                                        const bf16 *dout, float s, bf16 *dx, float *dw, long d)
 {
     float dy[d];
     long half = d / 2;
@@ -95,8 +99,8 @@ static inline void norm_and_rotate_grad(const bf16 *x, const float *w, const flo
 }
 
 // turn: per position d/2 cosines, then d/2 sines. q, k, v come out as [batch][head][position][d].
-void split_heads(const bf16 *rows, const float *wq, const float *wk, const float *turn, bf16 *q, bf16 *k, bf16 *v,
-                 float *scale, const struct heads *h, float eps)
+void split_heads(const bf16 *rows, const float *wq, const float *wk, const float *turn, bf16 *q,
+                 bf16 *k, bf16 *v, float *scale, const struct heads *h, float eps)
 {
     long per_row = h->heads + 2 * h->groups;
     for (long b = 0; b < h->batch; b++)
@@ -104,16 +108,20 @@ void split_heads(const bf16 *rows, const float *wq, const float *wk, const float
             for (long i = 0; i < per_row; i++, rows += h->d) {
                 long group = i - h->heads;
                 if (group < 0)
-                    norm_and_rotate(rows, wq, turn + t * h->d, head_at(q, h, h->heads, b, t, i), scale++, h->d, eps);
+                    norm_and_rotate(rows, wq, turn + t * h->d, head_at(q, h, h->heads, b, t, i),
+                                    scale++, h->d, eps);
                 else if (group < h->groups)
-                    norm_and_rotate(rows, wk, turn + t * h->d, head_at(k, h, h->groups, b, t, group), scale++, h->d, eps);
+                    norm_and_rotate(rows, wk, turn + t * h->d,
+                                    head_at(k, h, h->groups, b, t, group), scale++, h->d, eps);
                 else
-                    memcpy(head_at(v, h, h->groups, b, t, group - h->groups), rows, (size_t)h->d * sizeof *rows);
+                    memcpy(head_at(v, h, h->groups, b, t, group - h->groups), rows,
+                           (size_t)h->d * sizeof *rows);
             }
 }
 
-void split_heads_grad(const bf16 *rows, const float *wq, const float *wk, const float *turn, bf16 *dq, bf16 *dk, bf16 *dv,
-                      const float *scale, bf16 *drows, float *dwq, float *dwk, const struct heads *h)
+void split_heads_grad(const bf16 *rows, const float *wq, const float *wk, const float *turn,
+                      bf16 *dq, bf16 *dk, bf16 *dv, const float *scale, bf16 *drows, float *dwq,
+                      float *dwk, const struct heads *h)
 {
     long per_row = h->heads + 2 * h->groups;
     for (long b = 0; b < h->batch; b++)
@@ -122,11 +130,14 @@ void split_heads_grad(const bf16 *rows, const float *wq, const float *wk, const 
                 long group = i - h->heads;
                 const float *angle = turn + t * h->d;
                 if (group < 0)
-                    norm_and_rotate_grad(rows, wq, angle, head_at(dq, h, h->heads, b, t, i), *scale++, drows, dwq, h->d);
+                    norm_and_rotate_grad(rows, wq, angle, head_at(dq, h, h->heads, b, t, i),
+                                         *scale++, drows, dwq, h->d);
                 else if (group < h->groups)
-                    norm_and_rotate_grad(rows, wk, angle, head_at(dk, h, h->groups, b, t, group), *scale++, drows, dwk, h->d);
+                    norm_and_rotate_grad(rows, wk, angle, head_at(dk, h, h->groups, b, t, group),
+                                         *scale++, drows, dwk, h->d);
                 else
-                    memcpy(drows, head_at(dv, h, h->groups, b, t, group - h->groups), (size_t)h->d * sizeof *rows);
+                    memcpy(drows, head_at(dv, h, h->groups, b, t, group - h->groups),
+                           (size_t)h->d * sizeof *rows);
             }
 }
 
@@ -153,7 +164,8 @@ void causal_softmax(bf16 *s, long rows, long block, long first, long columns, fl
 }
 
 // The gradient replaces dp.
-void causal_softmax_grad(const bf16 *p, bf16 *dp, long rows, long block, long first, long columns, float factor)
+void causal_softmax_grad(const bf16 *p, bf16 *dp, long rows, long block, long first, long columns,
+                         float factor)
 {
     for (long i = 0; i < rows; i++, p += columns, dp += columns) {
         long seen = first + i % block + 1;
@@ -188,7 +200,8 @@ void swiglu_grad(const bf16 *gate_up, const bf16 *dh, bf16 *dgate_up, long n, lo
 }
 
 // order[i] = token * k + slot of the i-th row when the routed rows are sorted by expert; -1 is a row of padding.
-void gather(const bf16 *x, const int64_t *order, const float *weight, bf16 *out, long n, long k, long d)
+void gather(const bf16 *x, const int64_t *order, const float *weight, bf16 *out, long n, long k,
+            long d)
 {
     for (long i = 0; i < n; i++, out += d) {
         if (order[i] < 0) {
@@ -207,7 +220,8 @@ void gather(const bf16 *x, const int64_t *order, const float *weight, bf16 *out,
 }
 
 // place[token * k + slot] = sorted row. weight may be NULL for 1.
-void combine(const bf16 *y, const int64_t *place, const float *weight, bf16 *out, long n, long k, long d)
+void combine(const bf16 *y, const int64_t *place, const float *weight, bf16 *out, long n, long k,
+             long d)
 {
     float sum[d];
     for (long i = 0; i < n; i++, out += d, place += k) {
@@ -223,7 +237,8 @@ void combine(const bf16 *y, const int64_t *place, const float *weight, bf16 *out
     }
 }
 
-void combine_weight_grad(const bf16 *dout, const bf16 *y, const int64_t *place, float *dweight, long n, long k, long d)
+void combine_weight_grad(const bf16 *dout, const bf16 *y, const int64_t *place, float *dweight,
+                         long n, long k, long d)
 {
     for (long i = 0; i < n; i++, dout += d)
         for (long slot = 0; slot < k; slot++, place++, dweight++) {
@@ -236,7 +251,8 @@ void combine_weight_grad(const bf16 *dout, const bf16 *y, const int64_t *place, 
 }
 
 // Cross-entropy of each row; the gradient, times `factor`, replaces the logits when factor is not 0.
-void cross_entropy(bf16 *logits, const int64_t *target, float *loss, long n, long vocabulary, float factor)
+void cross_entropy(bf16 *logits, const int64_t *target, float *loss, long n, long vocabulary,
+                   float factor)
 {
     float wide[vocabulary];
     for (long i = 0; i < n; i++, logits += vocabulary) {

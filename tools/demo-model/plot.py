@@ -2,6 +2,7 @@
 """Draws the training and held-out loss of a run as a small SVG."""
 import argparse
 import csv
+import io
 import pathlib
 
 import matplotlib
@@ -40,7 +41,10 @@ def main():
     axes.set(xlabel="tokens seen (millions)", ylabel="loss (nats per token)", ylim=(3.2, 6))
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(args.output, bbox_inches="tight", metadata={"Date": None, "Creator": None})
+    drawn = io.StringIO()
+    figure.savefig(drawn, bbox_inches="tight", metadata={"Date": None, "Creator": None})
+    lines = [line.rstrip() for line in drawn.getvalue().splitlines()]
+    pathlib.Path(args.output).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
