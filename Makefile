@@ -38,7 +38,8 @@ TORTURE_SRC := $(wildcard tests/torture/test_*.c)
 KCHECK_SRC  := $(wildcard tests/kcheck/*.c)
 FUZZ_SRC    := $(wildcard tests/fuzz/fuzz_*.c)
 SUPPORT_SRC := $(wildcard tests/support/*.c)
-TOOL_SRC    := $(wildcard tools/*/*.c)
+# The trainer of the demo model is Python, and compiles its own kernels.
+TOOL_SRC    := $(filter-out tools/demo-model/%,$(wildcard tools/*/*.c))
 TOOLS       := $(sort $(notdir $(patsubst %/,%,$(dir $(TOOL_SRC)))))
 
 obj = $(patsubst %.c,$(B)/%.o,$(1))

@@ -491,6 +491,7 @@ static int bench_all(const bench_args *a, ui_log *log)
         ma.threads = (int32_t)a->threads.v[i]; /* 0 = the default */
         code = model_open(&ma, false, log, &b.m.model, NULL);
         if (code == 0) {
+            b.m.info.struct_bytes = sizeof b.m.info;
             npumoe_model_get_info(b.m.model, &b.m.info);
             if (i == 0)
                 describe(&b);
