@@ -125,10 +125,32 @@ static npumoe_token *get_tokens(const logits_args *a, const npumoe_model *model,
 
 /* ---- output ------------------------------------------------------------------------------- */
 
-static bool write_row(void *user, size_t position, const float *logits)
+/* Where rows go, and how many of their elements are NaN. */
+typedef struct row_sink {
+    npy_file npy;
+    size_t n_vocab;
+    uint64_t n_nan, n_rows;
+    bool to_file;
+} row_sink;
+
+static bool take_row(void *user, size_t position, const float *logits)
 {
+    row_sink *sink = user;
     (void)position;
-    return npy_row(user, logits);
+    for (size_t i = 0; i < sink->n_vocab; i++)
+        sink->n_nan += isnan(logits[i]) ? 1 : 0;
+    sink->n_rows++;
+    return !sink->to_file || npy_row(&sink->npy, logits);
+}
+
+/* They are results like any other here, but nobody should have to look for them. */
+static void warn_nan(const row_sink *sink)
+{
+    if (sink->n_nan > 0)
+        ui_note("warning: %llu of %llu logits are NaN, not numbers: broken weights? "
+                "--check-tensors looks for them",
+                (unsigned long long)sink->n_nan,
+                (unsigned long long)(sink->n_rows * sink->n_vocab));
 }
 
 /* id, logit, probability and text of the likeliest tokens; ties by id. */
@@ -166,18 +188,20 @@ static int evaluate(const logits_args *a, npumoe_session *session, const npumoe_
                     size_t n, int32_t n_vocab)
 {
     npumoe_eval_options eval = npumoe_eval_options_default();
-    npy_file npy = {0};
-    if (a->output && !npy_open(&npy, a->output, a->all ? n : 1, (uint64_t)n_vocab))
+    row_sink sink = {.n_vocab = (size_t)n_vocab, .to_file = a->output != NULL};
+    if (a->output && !npy_open(&sink.npy, a->output, a->all ? n : 1, (uint64_t)n_vocab))
         return 1;
-    if (a->output && a->all) {
-        eval.on_logits = write_row;
-        eval.user = &npy;
+    const bool every_row = a->output && a->all;
+    if (every_row) {
+        eval.on_logits = take_row;
+        eval.user = &sink;
     }
     npumoe_error err = {0};
     npumoe_status st = npumoe_session_eval(session, tokens, n, &eval, &err);
-    if (a->output && !a->all && st == NPUMOE_OK)
-        npy_row(&npy, npumoe_session_logits(session));
-    bool complete = !a->output || npy_close(&npy);
+    if (!every_row && st == NPUMOE_OK)
+        take_row(&sink, n - 1, npumoe_session_logits(session));
+    bool complete = !a->output || npy_close(&sink.npy);
+    warn_nan(&sink);
     if (!complete && (st == NPUMOE_OK || !ui_interrupted()))
         return 1; /* what could not be written was said by npy_close or will be by main */
     return st == NPUMOE_OK ? 0 : ui_fail(st, &err);

@@ -43,7 +43,8 @@ enum {
     SLOTS = 64 /* partial results that a thread's slice can hold for the split */
 };
 
-/* Online softmax of one row: o is not yet divided by sum. */
+/* Online softmax of one row: o is not yet divided by sum. Nothing seen: max -INFINITY, sum 0, and the
+ * result is zeros. A NaN score makes sum NaN for good, whatever max is, and the result is NaN. */
 typedef struct row_state {
     float max, sum;
     float *o; /* [dim_v] */

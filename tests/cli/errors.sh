@@ -158,4 +158,17 @@ done
 run run -m "$olmoe" -p x --memory-limit 1M
 is_code 1 "a memory limit of 1 MiB is refused"
 check "... with the numbers" grep -q 'needs .* [GM]iB (weights .*), but the memory limit has' "$work/err"
+
+# NaN in the weights of the last tensor: no answer, and logits with a warning.
+cp "$olmoe" "$work/nan.gguf"
+size=$(wc -c <"$work/nan.gguf")
+head -c 4096 /dev/zero | tr '\000' '\377' |
+    dd of="$work/nan.gguf" bs=1 seek=$((size - 4096)) conv=notrunc 2>/dev/null
+run run -m "$work/nan.gguf" -p x -n 4
+is_code 1 "run refuses NaN logits"
+check "... and says why" grep -q '^npumoe: .*not a number' "$work/err"
+run logits -m "$work/nan.gguf" -p x --all -o "$work/nan.npy"
+is_code 0 "logits writes them"
+check "... with a warning" grep -q '^warning: [1-9][0-9]* of [0-9]* logits are NaN' "$work/err"
+check "... and the file is there" test -s "$work/nan.npy"
 done_testing

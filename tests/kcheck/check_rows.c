@@ -150,12 +150,25 @@ void check_scale(kcheck *c)
     }
 }
 
-/* Scores with a spread of +-30 and some masked; all masked now and then. */
+/* Scores with a spread of +-30 and some masked; now and then all masked, or all NaN, or both kinds
+ * and no number. */
 static void draw_scores(kcheck *c, row_case *t)
 {
-    bool all = draw_bits(c) % 8 == 0;
-    for (size_t i = 0; i < t->n && t->flavour == WIDE; i++)
-        t->got[i] = t->want[i] = all || draw_bits(c) % 4 == 0 ? -INFINITY : 30 * draw(c, PLAIN);
+    const uint64_t kind = draw_bits(c) % 8;
+    for (size_t i = 0; i < t->n && t->flavour == WIDE; i++) {
+        float score = draw_bits(c) % 4 == 0 ? -INFINITY : 30 * draw(c, PLAIN);
+        if (kind < 3) /* 0: all masked, 1: all NaN, 2: NaN at even places */
+            score = kind == 0 || (kind == 2 && i % 2 != 0) ? -INFINITY : NAN;
+        t->got[i] = t->want[i] = score;
+    }
+}
+
+static size_t count_nan(const float *x, size_t n)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < n; i++)
+        found += isnan(x[i]) ? 1 : 0;
+    return found;
 }
 
 void check_softmax(kcheck *c)
@@ -163,8 +176,11 @@ void check_softmax(kcheck *c)
     FOR_ROWS(c)
     {
         draw_scores(c, &t);
+        const bool nan = count_nan(t.got, t.n) > 0;
         c->ref.softmax(t.n, t.want);
         c->tier.softmax(t.n, t.got);
+        if (nan && count_nan(t.got, t.n) != t.n)
+            fail(c, "%s: a row with NaN has %zu NaN of %zu", t.name, count_nan(t.got, t.n), t.n);
         row_done(c, &t, true);
     }
 }
@@ -177,11 +193,14 @@ void check_softmax_online(kcheck *c)
         bool first = draw_bits(c) % 2 != 0;
         float m = first ? -INFINITY : 3 * draw(c, PLAIN), l = first ? 0 : 1 + fabsf(draw(c, PLAIN));
         float want[3] = {m, l, 7}, got[3] = {m, l, 7};
+        const size_t nan = count_nan(t.got, t.n);
         c->ref.softmax_online(t.n, t.want, &want[0], &want[1], &want[2]);
         c->tier.softmax_online(t.n, t.got, &got[0], &got[1], &got[2]);
         if (ulps_apart(got[0], want[0]) > 0)
             fail(c, "%s: maximum %g, ref has %g", t.name, (double)got[0], (double)want[0]);
         same(c, got + 1, want + 1, 2, "sum and correction");
+        if (nan > 0 && (!isnan(got[1]) || count_nan(t.got, t.n) < nan))
+            fail(c, "%s: %zu NaN among the scores, but the sum is %g", t.name, nan, (double)got[1]);
         row_done(c, &t, true);
     }
 }

@@ -194,6 +194,38 @@ static void test_invariance(bench *b, const shape *s)
     bench_threads(b, 2);
 }
 
+static bool all_nan(const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!isnan(x[i]))
+            return false;
+    return true;
+}
+
+/* A query with NaN sees nothing but NaN scores: its row is NaN, not zeros, and no other row is
+ * touched. Then one key with NaN, at the first position that the last query sees. */
+static void test_nan(bench *b, const shape *s)
+{
+    const size_t row = s->n_head * s->dim_v, n_q = b->args.n_q;
+    const size_t others = ((n_q - 1) * row + row - s->dim_v) * sizeof(float);
+    nm_attention(&b->compute, &b->args);
+    memcpy(b->again, b->out, n_q * row * sizeof(float));
+    b->q[(n_q * s->n_head - 1) * s->dim_k] = NAN;
+    nm_attention(&b->compute, &b->args);
+    ok(all_nan(b->out + others / sizeof(float), s->dim_v), "%s, %s: NaN in q stays NaN",
+       b->kern.isa, s->name);
+    is_mem(b->out, b->again, others, "%s, %s: the other rows are as before", b->kern.isa, s->name);
+    size_t first = s->window && s->positions > s->window ? s->positions - s->window : 0;
+    float key[128] = {NAN};
+    if (s->type == NM_TYPE_Q8_0)
+        return; /* this type cannot hold NaN in one element */
+    b->q[(n_q * s->n_head - 1) * s->dim_k] = 1;
+    nm_type_get(s->type)->encode(key, b->cache_k + first * b->args.k.pos_bytes, s->dim_k, NULL);
+    nm_attention(&b->compute, &b->args);
+    ok(all_nan(b->out + (n_q - 1) * row, s->dim_v), "%s, %s: NaN in k stays NaN", b->kern.isa,
+       s->name);
+}
+
 static void test_tier(const char *tier, const nm_cpu *cpu)
 {
     bench *b = need(sizeof *b);
@@ -208,6 +240,7 @@ static void test_tier(const char *tier, const nm_cpu *cpu)
         bench_make(b, &shapes[i]);
         test_formula(b, &shapes[i]);
         test_invariance(b, &shapes[i]);
+        test_nan(b, &shapes[i]);
         bench_drop(b);
     }
     nm_pool_free(&b->compute.pool);

@@ -415,6 +415,39 @@ static void check_memory_limit(void)
     npumoe_model_free(&m);
 }
 
+/* One NaN in a query matrix reaches the logits in every tier, and the sampler refuses them: no
+ * plausible text comes out of broken weights. */
+static void check_nan(void)
+{
+    const nm_cpu cpu = nm_cpu_detect();
+    tiny_spec spec = tiny_default("llama");
+    npumoe_error err = {0};
+    spec.nan = "blk.1.attn_q.weight";
+    if (tiny_write(&spec, tiny_path(), &err) != NPUMOE_OK)
+        bail("%s", err.message);
+    for (size_t i = 0; nm_kern_tier(i); i++) {
+        const char *tier = nm_kern_tier(i);
+        if (!nm_kern_tier_usable(tier, &cpu))
+            continue;
+        npumoe_model *m = load(tier, 2);
+        npumoe_session *s = open_session(m, 16, NPUMOE_KV_F16);
+        npumoe_sampler *sampler = NULL;
+        npumoe_token token;
+        is_int(npumoe_session_eval(s, prompt, 20, NULL, &err), NPUMOE_OK, "%s: evaluated", tier);
+        size_t n = n_vocab(m), numbers = 0;
+        for (size_t t = 0; t < n; t++)
+            numbers += isnan(npumoe_session_logits(s)[t]) ? 0 : 1;
+        is_int((int64_t)numbers, 0, "%s: a NaN in attn_q makes every logit NaN", tier);
+        is_int(npumoe_sampler_new(m, NULL, &sampler, &err), NPUMOE_OK, "%s: sampler", tier);
+        ok(npumoe_sampler_pick(sampler, npumoe_session_logits(s), &token, &err) < 0 &&
+               strstr(err.message, "not a number"),
+           "%s: the sampler says so: %s", tier, err.message);
+        npumoe_sampler_free(&sampler);
+        npumoe_session_free(&s);
+        npumoe_model_free(&m);
+    }
+}
+
 static void check_load_options(void)
 {
     npumoe_model_options o = npumoe_model_options_default();
@@ -587,6 +620,7 @@ int main(void)
     npumoe_model_free(&m);
     check_memory_limit();
     check_load_options();
+    check_nan();
     check_allocations("qwen2moe");
     check_allocations("phimoe");
     unlink(tiny_path());

@@ -73,12 +73,14 @@ static float max_of(size_t n, const float *x, float start)
     return max;
 }
 
-/* x[i] = exp(x[i] - max); returns their sum. A maximum of -INFINITY means: no term at all. */
+/* x[i] = exp(x[i] - max); returns their sum. A maximum of -INFINITY means that there is no number
+ * above it: nothing is subtracted then, so that -INFINITY gives 0 and NaN stays NaN. */
 static double exponentials(size_t n, float *x, float max)
 {
     double sum = 0;
+    const float subtract = max == -INFINITY ? 0.0f : max;
     for (size_t i = 0; i < n; i++) {
-        x[i] = max == -INFINITY ? 0.0f : (float)exp((double)(x[i] - max));
+        x[i] = (float)exp((double)(x[i] - subtract));
         sum += (double)x[i];
     }
     return sum;
