@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,7 +20,7 @@ static bool bar_on_screen;
 static void clear_bar(void)
 {
     if (bar_on_screen)
-        fprintf(stderr, "\r%100s\r", "");
+        fputs("\r\033[K", stderr);
     bar_on_screen = false;
 }
 
@@ -151,7 +152,7 @@ int ui_exit_code(int code)
 
 /* ---- progress ----------------------------------------------------------------------------- */
 
-enum { BAR_CELLS = 30 };
+enum { BAR_CELLS = 30, LINE_MAX_COLUMNS = 120 };
 
 void ui_progress_begin(ui_progress *p, const char *label, const char *unit)
 {
@@ -160,20 +161,37 @@ void ui_progress_begin(ui_progress *p, const char *label, const char *unit)
     p->plain = cli_env_no_color();
 }
 
+/* Columns that a line may fill without wrapping; asked each time, as windows change. */
+static int line_columns(void)
+{
+    struct winsize w = {0};
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &w) != 0 || w.ws_col == 0)
+        return 79;
+    return w.ws_col - 1 < LINE_MAX_COLUMNS ? w.ws_col - 1 : LINE_MAX_COLUMNS;
+}
+
+/* Numbers first, then as much of a bar as there is room for: a narrow terminal loses the bar, and a
+ * very narrow one the end of the numbers, but never gets a second line. */
 static void draw(const ui_progress *p, uint64_t done, uint64_t total, double seconds)
 {
+    char text[LINE_MAX_COLUMNS + 1], bar[BAR_CELLS + 3] = "";
     double part = total ? (double)done / (double)total : 0.0;
-    int full = (int)(part * BAR_CELLS);
-    char bar[BAR_CELLS + 1];
-    for (int i = 0; i < BAR_CELLS; i++)
-        bar[i] = i < full ? '#' : '.';
-    bar[BAR_CELLS] = '\0';
+    int columns = line_columns();
+    int used = snprintf(text, sizeof text, "%s %3.0f %%  %" PRIu64 "/%" PRIu64 " %s", p->label,
+                        part * 100.0, done, total, p->unit);
+    if (done > 0 && seconds > 0 && used > 0 && (size_t)used < sizeof text)
+        used +=
+            snprintf(text + used, sizeof text - (size_t)used, "  %.0f/s", (double)done / seconds);
+    int cells = columns - used - 4 < BAR_CELLS ? columns - used - 4 : BAR_CELLS;
+    if (cells >= 5) {
+        bar[0] = '[';
+        for (int i = 0; i < cells; i++)
+            bar[1 + i] = i < (int)(part * cells) ? '#' : '.';
+        bar[1 + cells] = ']';
+        bar[2 + cells] = '\0';
+    }
     const char *dim = p->plain ? "" : "\033[2m", *normal = p->plain ? "" : "\033[0m";
-    fprintf(stderr, "\r%s%s [%s] %3.0f %%  %llu/%llu %s", dim, p->label, bar, part * 100.0,
-            (unsigned long long)done, (unsigned long long)total, p->unit);
-    if (done > 0 && seconds > 0)
-        fprintf(stderr, "  %.0f/s", (double)done / seconds);
-    fprintf(stderr, "   %s", normal);
+    fprintf(stderr, "\r\033[K%s%.*s%s%s%s", dim, columns, text, *bar ? "  " : "", bar, normal);
     fflush(stderr);
 }
 

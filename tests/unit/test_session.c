@@ -366,6 +366,25 @@ static void check_bad_input(npumoe_model *m)
     ok(s == NULL, "freeing twice is fine");
 }
 
+/* Keys and values of different types have rows of different sizes. */
+static void check_mixed_cache(npumoe_model *m, npumoe_kv_type k, npumoe_kv_type v, const float *f32)
+{
+    npumoe_session_options o = npumoe_session_options_default();
+    npumoe_session *s = NULL;
+    o.n_ctx = N_CTX;
+    o.n_chunk = 64;
+    o.type_k = k;
+    o.type_v = v;
+    if (npumoe_session_new(m, &o, &s, NULL) != NPUMOE_OK)
+        bail("no session with mixed cache types");
+    float *got = logits_from(s, m, N_PROMPT, 0);
+    double d = worst_difference(got, f32, N_PROMPT * n_vocab(m));
+    ok(d > 0 && d < 0.3, "keys of type %d, values of type %d: near F32 (worst %.2g)", (int)k,
+       (int)v, d);
+    free(got);
+    npumoe_session_free(&s);
+}
+
 static void check_cache_types(npumoe_model *m)
 {
     const size_t width = n_vocab(m);
@@ -378,6 +397,8 @@ static void check_cache_types(npumoe_model *m)
     ok(d8 > d16 && d8 < 0.3, "Q8_0 cache: near F32 (worst %.2g)", d8);
     ok(agreeing(f32, q8, N_PROMPT, width) >= N_PROMPT * 95 / 100,
        "Q8_0 cache: 95 %% of the first choices");
+    check_mixed_cache(m, NPUMOE_KV_Q8_0, NPUMOE_KV_F32, f32);
+    check_mixed_cache(m, NPUMOE_KV_F32, NPUMOE_KV_Q8_0, f32);
     free(f32);
     free(f16);
     free(q8);
