@@ -170,6 +170,23 @@ for key in build_commit build_number cpu_info gpu_info backends model_filename m
     check "... JSON has $key" grep -q "\"$key\":" "$work/out"
 done
 check "... is one array" sh -c "[ \"\$(head -n 1 '$work/out')\" = '[' ] && [ \"\$(tail -n 1 '$work/out')\" = ']' ]"
+# The figures are those of the samples: 16 tokens in each, mean, and deviation over n - 1.
+cat >"$work/bench.pl" <<'EOF'
+use JSON::PP;
+my $t = decode_json(join '', <STDIN>)->[0];
+my @s = @{$t->{samples_ts}};
+my @ns = @{$t->{samples_ns}};
+my ($mean, $var) = (0, 0);
+$mean += $_ / @s for @s;
+$var += ($_ - $mean)**2 / (@s - 1) for @s;
+sub near { abs($_[0] - $_[1]) <= 1e-4 * abs($_[1]) or die "$_[2]: $_[0], expected $_[1]\n" }
+near($s[$_], 16e9 / $ns[$_], 'rate of a sample') for 0 .. $#s;
+near($t->{avg_ts}, $mean, 'mean');
+near($t->{stddev_ts}, sqrt $var, 'deviation');
+@s == 4 or die "samples\n";
+EOF
+run bench -m "$olmoe" -p 16 -n 0 -r 4 -o json
+check "... its figures are those of its samples" sh -c "perl '$work/bench.pl' <'$work/out'"
 run bench -m "$olmoe" -p 8,16 -n 0 -r 1 -o jsonl
 check "jsonl: one object per line" test "$(grep -c '^{.*}$' "$work/out")" = 2
 run bench -m "$olmoe" -p 8,16 -n 0 -r 1 -o csv
