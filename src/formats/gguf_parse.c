@@ -13,7 +13,8 @@
  * The file is hostile until shown otherwise:
  *   - nothing is read before take() has seen that it lies inside the file;
  *   - no memory is taken because a count says so: lists grow with entries that were really there,
- *     and a count that the rest of the file could not hold is refused first;
+ *     strings are indexed after all of them were read (and at most NM_GGUF_STRINGS_MAX), and a
+ *     count that the rest of the file could not hold is refused first;
  *   - arithmetic on sizes goes through base/num.h;
  *   - nesting is limited, so the recursion is;
  *   - the work is linear in the file, but for two sorts.
@@ -228,20 +229,30 @@ static npumoe_status skip_elements(reader *r, const nm_gguf_array *arr, int dept
     return NPUMOE_OK;
 }
 
+/* The strings are read twice: the index is made when all of them have been there. A string is at
+ * least 8 bytes of the file, so the index is at most twice as large as the array itself. */
+static npumoe_status index_strings(reader *r, nm_gguf_array *arr)
+{
+    if (arr->count > NM_GGUF_STRINGS_MAX)
+        return fail(r, NPUMOE_EFORMAT, r->at - 8,
+                    "the array's count is %" PRIu64 ", expected at most %d strings", arr->count,
+                    NM_GGUF_STRINGS_MAX);
+    const uint64_t from = r->at;
+    NM_TRY(take_strings(r, arr->count, NULL));
+    nm_str *strings = nm_alloc_array(r->a, (size_t)arr->count, sizeof *strings);
+    if (!strings)
+        return nm_err_nomem(r->err, arr->count * sizeof *strings, "an array of strings");
+    arr->strings = strings; /* owned by the kv from here */
+    r->at = from;
+    return take_strings(r, arr->count, strings);
+}
+
 static npumoe_status take_array(reader *r, nm_gguf_array *arr)
 {
     NM_TRY(take_array_head(r, arr));
     arr->data = r->data + r->at;
     uint64_t from = r->at;
-    if (arr->kind == NM_GGUF_STRING) {
-        nm_str *strings = nm_alloc_array(r->a, (size_t)arr->count, sizeof *strings);
-        if (!strings)
-            return nm_err_nomem(r->err, arr->count * sizeof *strings, "an array of strings");
-        arr->strings = strings; /* owned by the kv from here, on failure too */
-        NM_TRY(take_strings(r, arr->count, strings));
-    } else {
-        NM_TRY(skip_elements(r, arr, 1));
-    }
+    NM_TRY(arr->kind == NM_GGUF_STRING ? index_strings(r, arr) : skip_elements(r, arr, 1));
     arr->bytes = r->at - from;
     return NPUMOE_OK;
 }

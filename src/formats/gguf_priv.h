@@ -13,7 +13,8 @@
 #define NM_GGUF_ALIGN_MAX     (1u << 20)
 #define NM_GGUF_KEY_MAX       65535
 #define NM_GGUF_NAME_MAX      63
-#define NM_GGUF_DEPTH_MAX     4 /* arrays within arrays */
+#define NM_GGUF_DEPTH_MAX     4         /* arrays within arrays */
+#define NM_GGUF_STRINGS_MAX   (1 << 24) /* in one array: no vocabulary has a tenth of that */
 
 /* One file of a set. */
 typedef struct nm_gguf_part {

@@ -339,11 +339,58 @@ static void try_every_byte(void)
     gb_free(&b);
 }
 
+/* An allocator that keeps the size of its largest block. */
+static void *watch_realloc(void *ctx, void *ptr, size_t bytes)
+{
+    size_t *largest = ctx;
+    *largest = bytes > *largest ? bytes : *largest;
+    return realloc(ptr, bytes);
+}
+
+static void watch_free(void *ctx, void *ptr)
+{
+    (void)ctx;
+    free(ptr);
+}
+
+/* A file of holes is large for nothing: `words`, then zeros up to `bytes`, which read as empty
+ * strings. It must be refused before the index of the strings is made. */
+static void try_sparse(const char *folder, const char *words, off_t bytes, const char *message)
+{
+    gb_bytes b = gb_build(words);
+    char path[128], want[400];
+    size_t largest = 0;
+    npumoe_error err = {0};
+    nm_gguf *g = NULL;
+    const npumoe_allocator a = {&largest, watch_realloc, watch_free};
+    snprintf(path, sizeof path, "%s/sparse.gguf", folder);
+    snprintf(want, sizeof want, "%s: %s", path, message);
+    if (!gb_save(&b, path) || truncate(path, bytes) != 0)
+        bail("cannot write %s", path);
+    is_int(nm_gguf_open(path, &(nm_gguf_options){.allocator = &a}, &g, &err), F, "a sparse file");
+    is_str(err.message, want, "... with the numbers");
+    ok(largest < 65536, "... and before memory is taken (largest block %zu bytes)", largest);
+    nm_gguf_free(&g);
+    unlink(path);
+    gb_free(&b);
+}
+
+static void try_many_strings(const char *folder)
+{
+    try_sparse(folder, GB_HEAD(0, 1) GB_ARR("ab", 8, 39000000), 312000050,
+               "byte 42: key 'ab': the array's count is 39000000, expected at most 16777216 "
+               "strings");
+    try_sparse(folder, GB_HEAD(0, 1) GB_ARR("ab", 8, 1000000) "8:9000000", 8000050,
+               "byte 58: key 'ab': truncated: a string needs 9000000 bytes, 7999992 are left in "
+               "the file");
+}
+
 int main(void)
 {
     const char *folder = temp_folder();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         try_broken(&cases[i], folder);
+    try_many_strings(folder);
     rmdir(folder);
     try_every_cut();
     try_every_byte();
