@@ -17,15 +17,18 @@
  *     pointer that is written on success only, and take an npumoe_error * last, which may be NULL.
  *   - `const T *` arguments are borrowed for the call. What a function creates, the caller frees
  *     with the matching _free(T **), which accepts a pointer to NULL and nulls it.
- *   - Option structs begin with struct_bytes and are filled by their _default() function first;
- *     a zeroed field means "the default". Structs for results begin with struct_bytes too: the
+ *   - Option structs begin with struct_bytes and must be filled by their _default() function
+ *     first; the caller then sets what it wants otherwise. A zero means zero (temp 0 is greedy,
+ *     n_predict 0 generates nothing) unless the comment at the field says "0 = ...". NULL for a
+ *     whole struct means its _default(). Structs for results begin with struct_bytes too: the
  *     caller sets it to sizeof before the call, and no more than that is written. Later versions
  *     only add fields at the end, so programs keep working with a newer library.
  *   - The library never prints, exits, aborts or reads the environment. It holds no mutable
  *     global state. Log lines go to the caller's function.
  *   - Threads: a model may be used by many sessions, but as its thread pool is one, evaluations
  *     of sessions of one model are serialised inside. One session belongs to one thread at a time.
- *     A callback must not evaluate a session of the same model: it would wait for itself.
+ *     A callback of a running evaluation must not evaluate a session of the same model, which
+ *     would wait for itself: it gets EINVAL. (It may make and free other sessions.)
  *   - Counts are elements; sizes in bytes end in _bytes.
  */
 #ifndef NPUMOE_H
@@ -237,7 +240,8 @@ NPUMOE_API npumoe_eval_options npumoe_eval_options_default(void);
 /* Brings the session to exactly tokens[0..n_tokens): keeps the common prefix, drops what differs,
  * computes the rest in chunks. n_tokens >= 1. On success npumoe_session_logits() holds the
  * prediction after the last token. On NPUMOE_ECANCELED the finished chunks stay.
- * ETOOLONG when n_tokens > n_ctx, EINVAL for a token id out of range. */
+ * ETOOLONG when n_tokens > n_ctx, EINVAL for a token id out of range and inside a callback of an
+ * evaluation with the same model. */
 NPUMOE_API npumoe_status npumoe_session_eval(npumoe_session *session, const npumoe_token *tokens,
                                              size_t n_tokens, const npumoe_eval_options *options,
                                              npumoe_error *err);
@@ -265,16 +269,17 @@ typedef struct npumoe_logit_bias {
     float bias; /* added to the logit; -INFINITY forbids */
 } npumoe_logit_bias;
 
-/* llama.cpp's names and defaults. Order: logit bias, penalties, then greedy when temp <= 0, else
+/* llama.cpp's names and defaults; the number that begins a comment is the one that _default() puts
+ * there, and no zero stands for it. Order: logit bias, penalties, then greedy when temp <= 0, else
  * top-k, top-p, min-p, temperature, draw. */
 typedef struct npumoe_sampler_options {
     size_t struct_bytes;
     uint64_t seed;                             /* NPUMOE_SEED_RANDOM = from the system */
     float temp;                                /* 0.8; <= 0 = greedy */
     int32_t top_k;                             /* 40; <= 0 = off */
-    float top_p;                               /* 0.95; >= 1 = off */
+    float top_p;                               /* 0.95; >= 1 = off; 0 keeps the best only */
     float min_p;                               /* 0.05; 0 = off */
-    float repeat_penalty;                      /* 1.0 = off */
+    float repeat_penalty;                      /* 1.0 = off; must be above 0 */
     float presence_penalty, frequency_penalty; /* 0 = off */
     int32_t penalty_last_n;                    /* 64; 0 = off, -1 = the whole context */
     const npumoe_logit_bias *logit_bias;       /* copied */
@@ -311,7 +316,7 @@ typedef bool (*npumoe_text_fn)(void *user, npumoe_token token, const char *text,
 
 typedef struct npumoe_generate_options {
     size_t struct_bytes;
-    int64_t n_predict;       /* < 0 = until the end or the context is full */
+    int64_t n_predict;       /* -1; < 0 = until the end or the context is full, 0 = no token */
     const char *const *stop; /* stop strings */
     size_t n_stop;
     bool ignore_end; /* go on past end tokens */

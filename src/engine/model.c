@@ -187,6 +187,19 @@ static npumoe_status load_into(npumoe_model *m, const char *path, const npumoe_m
     return report(o, 1, 1, err);
 }
 
+/* Error-checking: a callback of a running evaluation that evaluates again is told so, where a plain
+ * mutex would wait for itself forever. */
+static npumoe_status make_lock(npumoe_model *m, npumoe_error *err)
+{
+    pthread_mutexattr_t attr;
+    if (pthread_mutexattr_init(&attr) != 0)
+        return nm_err_set(err, NPUMOE_ENOMEM, "no resources for a mutex");
+    m->has_lock = pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ERRORCHECK) == 0 &&
+                  pthread_mutex_init(&m->lock, &attr) == 0;
+    pthread_mutexattr_destroy(&attr);
+    return m->has_lock ? NPUMOE_OK : nm_err_set(err, NPUMOE_ENOMEM, "no resources for a mutex");
+}
+
 npumoe_status npumoe_model_load(const char *path, const npumoe_model_options *options,
                                 npumoe_model **out, npumoe_error *err)
 {
@@ -202,11 +215,7 @@ npumoe_status npumoe_model_load(const char *path, const npumoe_model_options *op
     m->allocator = a;
     m->memory_limit_bytes = o->memory_limit_bytes;
     m->vocab_only = o->vocab_only;
-    npumoe_status st = NPUMOE_OK;
-    if (pthread_mutex_init(&m->lock, NULL) == 0)
-        m->has_lock = true;
-    else
-        st = nm_err_set(err, NPUMOE_ENOMEM, "no resources for a mutex");
+    npumoe_status st = make_lock(m, err);
     if (st == NPUMOE_OK) {
         st = load_into(m, path, o, err);
         if (m->gguf && st != NPUMOE_ENOMEM && st != NPUMOE_ECANCELED)

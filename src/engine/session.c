@@ -286,6 +286,24 @@ static npumoe_status eval_rest(npumoe_session *s, const npumoe_token *tokens, si
     return NPUMOE_OK;
 }
 
+/* With the model's lock held, since `start`: the timings include the wait for it. */
+static npumoe_status eval_locked(npumoe_session *s, const npumoe_token *tokens, size_t n_tokens,
+                                 const npumoe_eval_options *o, uint64_t start, npumoe_error *err)
+{
+    const size_t reused = reusable(s, tokens, n_tokens, o);
+    s->n_past = reused;
+    s->stats.n_reused += reused;
+    if (reused == n_tokens)
+        return NPUMOE_OK;
+    s->has_logits = false;
+    const bool decode = reused > 0 && n_tokens - reused == 1;
+    npumoe_status st = eval_rest(s, tokens, n_tokens, o, err);
+    const double seconds = (double)(nm_clock_ns() - start) * 1e-9;
+    *(decode ? &s->stats.n_decoded : &s->stats.n_prompt) += s->n_past - reused;
+    *(decode ? &s->stats.decode_seconds : &s->stats.prompt_seconds) += seconds;
+    return st;
+}
+
 npumoe_status npumoe_session_eval(npumoe_session *session, const npumoe_token *tokens,
                                   size_t n_tokens, const npumoe_eval_options *options,
                                   npumoe_error *err)
@@ -295,20 +313,13 @@ npumoe_status npumoe_session_eval(npumoe_session *session, const npumoe_token *t
     NM_TRY(nm_abi_read(&opt, sizeof opt, options, "npumoe_eval_options", err));
     npumoe_session *s = session;
     NM_TRY(check_tokens(s, tokens, n_tokens, o, err));
-    const size_t reused = reusable(s, tokens, n_tokens, o);
-    s->n_past = reused;
-    s->stats.n_reused += reused;
-    if (reused == n_tokens)
-        return NPUMOE_OK;
-    s->has_logits = false;
-    const bool decode = reused > 0 && n_tokens - reused == 1;
     const uint64_t start = nm_clock_ns();
-    pthread_mutex_lock(&s->model->lock);
-    npumoe_status st = eval_rest(s, tokens, n_tokens, o, err);
+    if (pthread_mutex_lock(&s->model->lock) != 0)
+        return nm_err_set(err, NPUMOE_EINVAL,
+                          "a callback of an evaluation must not evaluate a session of the same "
+                          "model: it would wait for itself");
+    npumoe_status st = eval_locked(s, tokens, n_tokens, o, start, err);
     pthread_mutex_unlock(&s->model->lock);
-    const double seconds = (double)(nm_clock_ns() - start) * 1e-9;
-    *(decode ? &s->stats.n_decoded : &s->stats.n_prompt) += s->n_past - reused;
-    *(decode ? &s->stats.decode_seconds : &s->stats.prompt_seconds) += seconds;
     return st;
 }
 

@@ -298,6 +298,43 @@ static bool stop_within(void *user, uint64_t done, uint64_t total)
     return done <= total && done < *(uint64_t *)user;
 }
 
+/* Evaluates again from inside: `other`, which may be the running session itself. */
+typedef struct inner {
+    npumoe_session *other;
+    npumoe_status status;
+    npumoe_error err;
+} inner;
+
+static bool eval_within(void *user, size_t position, const float *logits)
+{
+    inner *in = user;
+    (void)position, (void)logits;
+    in->status = npumoe_session_eval(in->other, prompt, 3, NULL, &in->err);
+    return true;
+}
+
+static void check_eval_in_callback(npumoe_model *m)
+{
+    npumoe_session *s[2] = {open_session(m, 8, NPUMOE_KV_F16), open_session(m, 8, NPUMOE_KV_F16)};
+    npumoe_error err = {0};
+    npumoe_eval_options eo = npumoe_eval_options_default();
+    eo.on_logits = eval_within;
+    for (int i = 0; i < 2; i++) {
+        inner in = {.other = s[i]};
+        eo.user = &in;
+        is_int(npumoe_session_eval(s[0], prompt, 10, &eo, &err), NPUMOE_OK, "with a callback");
+        is_int(in.status, NPUMOE_EINVAL, "that evaluates %s session", i ? "another" : "the same");
+        is_str(in.err.message,
+               "a callback of an evaluation must not evaluate a session of the same model: it "
+               "would wait for itself",
+               "... is told not to");
+        is_int((int64_t)npumoe_session_length(s[0]), 10, "... and the outer one is whole");
+    }
+    is_int(npumoe_session_eval(s[1], prompt, 3, NULL, &err), NPUMOE_OK, "afterwards it may");
+    npumoe_session_free(&s[0]);
+    npumoe_session_free(&s[1]);
+}
+
 static void check_cancel(npumoe_model *m)
 {
     npumoe_session_options o = npumoe_session_options_default();
@@ -634,6 +671,7 @@ int main(void)
         bail("%s", err.message);
     npumoe_model *m = load(NULL, 2);
     check_cancel(m);
+    check_eval_in_callback(m);
     check_bad_input(m);
     check_cache_types(m);
     check_hooks(m);
