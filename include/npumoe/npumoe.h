@@ -124,7 +124,8 @@ NPUMOE_API npumoe_model_options npumoe_model_options_default(void);
 
 /* Loads a GGUF file (any part of a split set names the whole set). Owner: the caller.
  * ENOENT/EIO, EFORMAT (with the offset), EUNSUPPORTED (architecture or type, listing what is
- * supported), EMODEL, ETOKEN, ETOOBIG (before anything large is touched, with the numbers). */
+ * supported), EMODEL, ETOKEN, ETOOBIG (before anything large is touched, with the numbers: the
+ * weights and a small session exceed the machine's memory, the cgroup's limit or the caller's). */
 NPUMOE_API npumoe_status npumoe_model_load(const char *path, const npumoe_model_options *options,
                                            npumoe_model **out, npumoe_error *err);
 NPUMOE_API void npumoe_model_free(npumoe_model **model);
@@ -217,7 +218,8 @@ typedef struct npumoe_session_options {
 NPUMOE_API npumoe_session_options npumoe_session_options_default(void);
 
 /* Allocates the KV cache and all scratch memory; evaluation allocates nothing after this.
- * ETOOBIG with the numbers when it cannot fit. The model must outlive the session. */
+ * ETOOBIG with the numbers when weights and sessions exceed the limit, or the new memory what is
+ * available now. The model must outlive the session. */
 NPUMOE_API npumoe_status npumoe_session_new(npumoe_model *model,
                                             const npumoe_session_options *options,
                                             npumoe_session **out, npumoe_error *err);

@@ -77,13 +77,12 @@ static json_t *describe_kernels(const nm_cpu *cpu)
 
 static json_t *describe_memory(void)
 {
-    const char *what = "";
     char mode[32];
     json_t *o = json_object();
-    uint64_t bytes = nm_memory_available(&what);
-    if (bytes) {
-        nm_describe_put(o, "limit_bytes", nm_describe_u64(bytes));
-        nm_describe_put(o, "limited_by", json_string(what));
+    const nm_memory memory = nm_memory_read(0);
+    if (memory.total_bytes != NM_MEMORY_UNKNOWN) {
+        nm_describe_put(o, "limit_bytes", nm_describe_u64(memory.total_bytes));
+        nm_describe_put(o, "limited_by", json_string(memory.what));
     }
     nm_describe_put(o, "page_bytes", nm_describe_u64(nm_sys_page_bytes()));
     uint64_t huge = nm_sys_huge_page_bytes(mode, sizeof mode);

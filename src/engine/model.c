@@ -62,22 +62,25 @@ static uint64_t tensor_bytes(const nm_gguf *g)
 npumoe_status nm_model_check_memory(npumoe_model *m, uint64_t kv_bytes, uint64_t scratch_bytes,
                                     npumoe_error *err)
 {
+    const nm_memory have = nm_memory_read(m->memory_limit_bytes);
     const nm_memory_need need = {.weights_bytes = tensor_bytes(m->gguf),
                                  .kv_bytes = kv_bytes,
-                                 .scratch_bytes = scratch_bytes + atomic_load(&m->session_bytes)};
-    return nm_memory_check(&need, m->memory_limit_bytes, err);
+                                 .scratch_bytes = scratch_bytes,
+                                 .others_bytes = atomic_load(&m->session_bytes)};
+    return nm_memory_check_session(&have, &need, err);
 }
 
-/* With a session of the default size, which is what nearly every caller makes next. */
+/* With the smallest session that is of any use; a larger one is asked about when it is made. */
 static npumoe_status check_fit(npumoe_model *m, int n_threads, npumoe_error *err)
 {
     const nm_config *c = &m->config;
-    uint32_t n_ctx = c->n_ctx_train < NM_DEFAULT_CTX ? c->n_ctx_train : NM_DEFAULT_CTX;
-    uint64_t kv;
-    NM_TRY(nm_kv_bytes(c, n_ctx, NM_TYPE_F16, NM_TYPE_F16, &kv, err));
+    const uint32_t n_ctx = c->n_ctx_train < NM_LEAST_CTX ? c->n_ctx_train : NM_LEAST_CTX;
     nm_buffers b;
-    uint32_t n_chunk = n_ctx < NM_DEFAULT_CHUNK ? n_ctx : NM_DEFAULT_CHUNK;
-    return nm_model_check_memory(m, kv, nm_buffers_plan(&b, c, n_chunk, n_threads, NULL), err);
+    nm_memory_need need = {.weights_bytes = tensor_bytes(m->gguf)};
+    NM_TRY(nm_kv_bytes(c, n_ctx, NM_TYPE_F16, NM_TYPE_F16, &need.kv_bytes, err));
+    need.scratch_bytes = nm_buffers_plan(&b, c, n_ctx, n_threads, NULL);
+    const nm_memory have = nm_memory_read(m->memory_limit_bytes);
+    return nm_memory_check_load(&have, &need, err);
 }
 
 /* ---- optional extras ------------------------------------------------------------------------ */

@@ -14,6 +14,7 @@
 
 #define NM_DEFAULT_CTX   4096u
 #define NM_DEFAULT_CHUNK 512u
+#define NM_LEAST_CTX     64u /* of a session that loading leaves room for */
 
 struct npumoe_model {
     const npumoe_allocator *allocator;

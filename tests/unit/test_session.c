@@ -457,7 +457,20 @@ static void check_memory_limit(void)
     ok(strstr(err.message, "MiB (weights") && strstr(err.message, "KV cache"),
        "with the numbers: %s", err.message);
     ok(m == NULL, "and nothing is returned");
+    /* Room for the weights and a small session, not for one of the default size. */
+    o.memory_limit_bytes = 2 << 20;
+    o.n_threads = 1; /* each has scratch of its own */
+    npumoe_session_options small = npumoe_session_options_default();
+    is_int(npumoe_model_load(tiny_path(), &o, &m, &err), NPUMOE_OK, "a tight limit loads: %s",
+           err.message);
+    is_int(npumoe_session_new(m, &small, &s, &err), NPUMOE_ETOOBIG, "... not the default session");
+    ok(strstr(err.message, "a shorter context (-c)") != NULL, "... and advises: %s", err.message);
+    small.n_ctx = 32;
+    is_int(npumoe_session_new(m, &small, &s, &err), NPUMOE_OK, "... which helps");
+    npumoe_session_free(&s);
+    npumoe_model_free(&m);
     o.memory_limit_bytes = 64 << 20;
+    o.n_threads = 0;
     is_int(npumoe_model_load(tiny_path(), &o, &m, &err), NPUMOE_OK, "64 MiB are enough");
     npumoe_session_options so = npumoe_session_options_default();
     so.n_ctx = 1 << 24;
