@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -86,9 +87,45 @@ void nm_map_close(nm_map *map)
 struct nm_outfile {
     const npumoe_allocator *a;
     FILE *f;       /* NULL once committed */
-    char *path;    /* the final name */
+    char *path;    /* the final name: links are followed */
     char *partial; /* what exists meanwhile */
 };
+
+static const char *kind_of(mode_t mode)
+{
+    if (S_ISDIR(mode))
+        return "a folder";
+    if (S_ISFIFO(mode))
+        return "a pipe";
+    if (S_ISSOCK(mode))
+        return "a socket";
+    return "a device";
+}
+
+/* The name that rename() gives: of a link that is what it points to, so that the link stays a link.
+ * rename() would also put a file in the place of a device or a pipe: those are refused here, before
+ * anything is computed. */
+static npumoe_status final_name(const npumoe_allocator *a, const char *path, char **out,
+                                npumoe_error *err)
+{
+    struct stat info;
+    if (lstat(path, &info) != 0) { /* a new file; what else is wrong shows when it is created */
+        *out = nm_strndup(a, path, strlen(path));
+        return *out ? NPUMOE_OK : nm_err_nomem(err, strlen(path) + 1, "a file name");
+    }
+    if (stat(path, &info) != 0)
+        return system_error(err, "follow the link", path);
+    if (!S_ISREG(info.st_mode))
+        return nm_err_set(err, NPUMOE_EINVAL,
+                          "cannot write '%s': it is %s, expected a regular file", path,
+                          kind_of(info.st_mode));
+    char *real = realpath(path, NULL);
+    if (!real)
+        return system_error(err, "follow", path);
+    *out = nm_strndup(a, real, strlen(real));
+    free(real);
+    return *out ? NPUMOE_OK : nm_err_nomem(err, strlen(path) + 1, "a file name");
+}
 
 static char *partial_name(const npumoe_allocator *a, const char *path)
 {
@@ -120,12 +157,10 @@ npumoe_status nm_outfile_new(const npumoe_allocator *a, const char *path, nm_out
     if (!f)
         return nm_err_nomem(err, sizeof *f, "an output file");
     f->a = a;
-    f->path = nm_strndup(a, path, strlen(path));
-    f->partial = partial_name(a, path);
-    npumoe_status st = NPUMOE_OK;
-    if (!f->path || !f->partial)
+    npumoe_status st = final_name(a, path, &f->path, err);
+    if (st == NPUMOE_OK && !(f->partial = partial_name(a, f->path)))
         st = nm_err_nomem(err, strlen(path), "a file name");
-    else if (!(f->f = create(f->partial)))
+    if (st == NPUMOE_OK && !(f->f = create(f->partial)))
         st = system_error(err, "create", f->partial);
     if (st != NPUMOE_OK) {
         nm_outfile_free(&f);

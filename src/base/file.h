@@ -5,7 +5,8 @@
  * the file in place; programs that replace a file by rename (as we do) are safe.
  *
  * Writing: nm_outfile writes to PATH.partial.<pid> and gives the file its name only when every
- * byte is on the disk, so that a reader never sees half a file and a failed run leaves none. */
+ * byte is on the disk, so that a reader never sees half a file and a failed run leaves none. Where
+ * PATH is a link, what it points to is replaced; a folder, a device or a pipe is refused. */
 #ifndef NM_BASE_FILE_H
 #define NM_BASE_FILE_H
 
@@ -22,6 +23,7 @@ void nm_map_close(nm_map *map); /* a zeroed map is fine */
 
 typedef struct nm_outfile nm_outfile;
 
+/* EINVAL when something that is no regular file has that name; EIO, ENOENT. */
 npumoe_status nm_outfile_new(const npumoe_allocator *a, const char *path, nm_outfile **out,
                              npumoe_error *err);
 /* Appends; buffered. EIO with the system's reason (disk full ...). */

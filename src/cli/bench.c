@@ -534,7 +534,7 @@ int cmd_bench(int argc, char **argv)
     cli_parsed parsed = cli_parse(&help, groups, argc, argv, NULL, 0, NULL);
     int code = cli_exit_code(parsed);
     ui_log log = {0};
-    if (parsed == CLI_GO && ui_log_open(&log, a.common.log_file, a.common.verbose)) {
+    if (parsed == CLI_GO && log_open(&log, &a.common, &a.model)) {
         ui_catch_interrupts();
         defaults(&a);
         code = ui_exit_code(bench_all(&a, &log));

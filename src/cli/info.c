@@ -2,6 +2,7 @@
  * (npumoe_describe_file); this file only lays them out. */
 #include "load.h"
 #include "report.h"
+#include "safe.h"
 #include "verbs.h"
 
 #include <inttypes.h>
@@ -41,8 +42,11 @@ static const cli_help help = {
 
 static void line(const char *name, const char *value)
 {
-    if (*value)
-        printf("%-14s %s\n", name, value);
+    if (*value) {
+        printf("%-14s ", name);
+        safe_put(stdout, value, strlen(value));
+        putchar('\n');
+    }
 }
 
 static void print_head(const json_t *r)
@@ -178,7 +182,11 @@ static void print_metadata(json_t *r)
     json_object_foreach(json_object_get(r, "metadata"), key, value)
     {
         char *text = json_dumps(value, JSON_ENCODE_ANY);
-        printf("%-42s %s\n", key, text ? text : "");
+        size_t n = strlen(key);
+        safe_put(stdout, key, n);
+        printf("%*s ", n < 42 ? (int)(42 - n) : 0, "");
+        safe_put(stdout, text ? text : "", text ? strlen(text) : 0);
+        putchar('\n');
         free(text);
     }
 }

@@ -26,17 +26,15 @@ bool kld_create(kld_file *k, const char *path, uint32_t n_ctx, int32_t n_vocab, 
         .path = path, .writing = true, .n_ctx = n_ctx, .n_vocab = n_vocab, .n_chunk = n_chunk};
     if (!alloc_row(k))
         return false;
-    k->f = fopen(path, "wb");
-    if (!k->f) {
-        ui_error("cannot write %s: %s", path, strerror(errno));
-        kld_close(k);
+    if (!out_open(&k->out, path)) {
+        kld_close(k, false);
         return false;
     }
-    fwrite(magic, 1, sizeof magic, k->f);
-    fwrite(&n_ctx, sizeof n_ctx, 1, k->f);
-    fwrite(&n_vocab, sizeof n_vocab, 1, k->f);
-    fwrite(&n_chunk, sizeof n_chunk, 1, k->f);
-    fwrite(tokens, sizeof *tokens, (size_t)n_ctx * (size_t)n_chunk, k->f);
+    out_write(&k->out, magic, sizeof magic);
+    out_write(&k->out, &n_ctx, sizeof n_ctx);
+    out_write(&k->out, &n_vocab, sizeof n_vocab);
+    out_write(&k->out, &n_chunk, sizeof n_chunk);
+    out_write(&k->out, tokens, sizeof *tokens * (size_t)n_ctx * (size_t)n_chunk);
     return true;
 }
 
@@ -91,7 +89,7 @@ bool kld_open(kld_file *k, const char *path, int32_t n_vocab)
             ui_error("%s holds broken tokens", path);
     }
     if (!good)
-        kld_close(k);
+        kld_close(k, false);
     return good;
 }
 
@@ -111,8 +109,7 @@ bool kld_write_row(kld_file *k, const float *logits, float max, double log_sum)
         long rounded = lrintf(q);
         k->row[4 + i] = (uint16_t)(rounded > 65535 ? 65535 : rounded);
     }
-    k->failed |= fwrite(k->row, sizeof *k->row, k->row_items, k->f) != k->row_items;
-    return !k->failed;
+    return out_write(&k->out, k->row, sizeof *k->row * k->row_items);
 }
 
 bool kld_read_row(kld_file *k, float *log_p)
@@ -129,17 +126,12 @@ bool kld_read_row(kld_file *k, float *log_p)
     return true;
 }
 
-bool kld_close(kld_file *k)
+bool kld_close(kld_file *k, bool keep)
 {
-    bool good = true;
-    if (k->f) {
-        bool lost = k->failed || ferror(k->f) != 0;
-        lost = fclose(k->f) != 0 || lost;
-        if (k->writing && lost) {
-            ui_error("cannot write all of %s", k->path);
-            good = false;
-        }
-    }
+    /* what could not be written is said here, once, even if the caller gave up because of it */
+    bool good = !k->out.f || out_close(&k->out, keep || k->out.failed);
+    if (k->f)
+        fclose(k->f);
     free(k->tokens);
     free(k->row);
     *k = (kld_file){0};

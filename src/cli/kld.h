@@ -11,15 +11,18 @@
 #ifndef NPUMOE_CLI_KLD_H
 #define NPUMOE_CLI_KLD_H
 
+#include "out.h"
 #include <stdbool.h>
+
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
 typedef struct kld_file {
-    FILE *f;
+    FILE *f;      /* reading */
+    out_file out; /* writing */
     const char *path;
-    bool writing, failed;
+    bool writing;
     uint32_t n_ctx;
     int32_t n_vocab, n_chunk;
     int32_t *tokens; /* reading: [n_chunk * n_ctx], owned */
@@ -35,8 +38,8 @@ bool kld_open(kld_file *k, const char *path, int32_t n_vocab);
 bool kld_write_row(kld_file *k, const float *logits, float max, double log_sum);
 /* log_p[n_vocab] */
 bool kld_read_row(kld_file *k, float *log_p);
-/* Frees everything; false after a message when what was written did not reach the disk. */
-bool kld_close(kld_file *k);
+/* Frees everything. Writing: the file appears if keep; false after a message when it could not. */
+bool kld_close(kld_file *k, bool keep);
 
 /* What is summed up over all positions. */
 typedef struct kld_sums {

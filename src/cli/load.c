@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #ifdef __APPLE__
@@ -283,6 +284,53 @@ const char *model_path(const model_args *args, char *buf, size_t buf_bytes)
     return path;
 }
 
+/* ---- outputs that would destroy the model --------------------------------------------------- */
+
+static bool is_file(const char *path, const struct stat *file)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && info.st_dev == file->st_dev && info.st_ino == file->st_ino;
+}
+
+/* The parts of a split set are found by name, as the library finds them. */
+static bool is_part(const char *model, const struct stat *file)
+{
+    static const char tail[] = "-00001-of-00001.gguf";
+    size_t n = strlen(model), tail_bytes = sizeof tail - 1;
+    unsigned number, count;
+    int end = 0;
+    if (n < tail_bytes ||
+        sscanf(model + n - tail_bytes, "-%5u-of-%5u.gguf%n", &number, &count, &end) != 2)
+        return false;
+    char *part = (size_t)end == tail_bytes ? strdup(model) : NULL;
+    bool found = false;
+    for (unsigned i = 1; part && i <= count && !found; i++) {
+        snprintf(part + n - tail_bytes, tail_bytes + 1, "-%05u-of-%05u.gguf", i % 100000, count);
+        found = is_file(part, file);
+    }
+    free(part);
+    return found;
+}
+
+bool spares_model(const model_args *model, const char *option, const char *path)
+{
+    char buf[4400];
+    struct stat file;
+    if (!path || stat(path, &file) != 0)
+        return true;
+    const char *in_use = model_find(model, buf, sizeof buf);
+    if (!in_use || (!is_file(in_use, &file) && !is_part(in_use, &file)))
+        return true;
+    ui_error("%s: %s is the model (%s), which must not be overwritten", option, path, in_use);
+    return false;
+}
+
+bool log_open(ui_log *log, const common_args *common, const model_args *model)
+{
+    return spares_model(model, "--log-file", common->log_file) &&
+           ui_log_open(log, common->log_file, common->verbose);
+}
+
 /* ---- opening ------------------------------------------------------------------------------ */
 
 int32_t model_threads(const model_args *args)
@@ -389,6 +437,7 @@ size_t text_unescape(char *text, size_t bytes)
 
 bool text_read(const text_args *args, bool drop_newline, char **text, size_t *bytes)
 {
+    *text = NULL;
     if (args->prompt && args->file) {
         ui_error("give -p or -f, not both");
         return false;
@@ -411,6 +460,7 @@ bool text_read(const text_args *args, bool drop_newline, char **text, size_t *by
         return false;
     if (ui_interrupted()) {
         free(*text);
+        *text = NULL; /* callers may free what they were not given */
         return false;
     }
     if (drop_newline && *bytes > 0 && (*text)[*bytes - 1] == '\n')

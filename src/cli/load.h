@@ -67,6 +67,12 @@ const char *model_find(const model_args *args, char *buf, size_t buf_bytes);
 /* The same; says on standard error when it is the demo model, or that there is none. */
 const char *model_path(const model_args *args, char *buf, size_t buf_bytes);
 
+/* False, after a message that names the option, when this output file is the model or a part of it:
+ * to write it would destroy what is being read. path may be NULL. */
+bool spares_model(const model_args *model, const char *option, const char *path);
+/* ui_log_open, unless the log file is the model. */
+bool log_open(ui_log *log, const common_args *common, const model_args *model);
+
 /* Loads; says why not. *load_seconds may be NULL. Returns an exit code, 0 = loaded. */
 int model_open(const model_args *args, bool vocab_only, ui_log *log, npumoe_model **out,
                double *load_seconds);
@@ -79,7 +85,7 @@ npumoe_session_options session_options(const session_args *args, uint32_t n_ctx)
 /* ---- prompts -------------------------------------------------------------------------------- */
 
 /* The text of -p (with \n, \t ... replaced unless --no-escape), -f, or standard input. free() it.
- * false after a message. drop_newline: one final line feed of a file or of standard input is the
+ * false, with *text NULL, after a message. drop_newline: one final line feed of a file or of standard input is the
  * editor's or echo's, and is dropped. */
 bool text_read(const text_args *args, bool drop_newline, char **text, size_t *bytes);
 /* Replaces \n \r \t \\ \' \" \e \xHH in place; anything else stays. Returns the new length. */

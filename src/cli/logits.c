@@ -6,6 +6,7 @@
  * grow with the text. */
 #include "load.h"
 #include "out.h"
+#include "safe.h"
 #include "verbs.h"
 
 #include <jansson.h>
@@ -178,8 +179,7 @@ static void print_top(const npumoe_model *model, const float *logits, int32_t n_
         size_t bytes;
         const char *text = npumoe_token_bytes(model, best, true, &bytes);
         printf("%7d %12.6f %9.6f '", (int)best, (double)last, exp((double)(last - max)) / sum);
-        if (bytes)
-            fwrite(text, 1, bytes, stdout);
+        safe_put(stdout, text, bytes);
         puts("'");
     }
 }
@@ -200,11 +200,12 @@ static int evaluate(const logits_args *a, npumoe_session *session, const npumoe_
     npumoe_status st = npumoe_session_eval(session, tokens, n, &eval, &err);
     if (!every_row && st == NPUMOE_OK)
         take_row(&sink, n - 1, npumoe_session_logits(session));
+    bool lost = sink.npy.out.failed;
     bool complete = !a->output || npy_close(&sink.npy);
     warn_nan(&sink);
-    if (!complete && (st == NPUMOE_OK || !ui_interrupted()))
-        return 1; /* what could not be written was said by npy_close or will be by main */
-    return st == NPUMOE_OK ? 0 : ui_fail(st, &err);
+    if (st != NPUMOE_OK && (ui_interrupted() || !lost))
+        return ui_fail(st, &err);
+    return complete ? 0 : 1; /* what could not be written was said, or will be by main */
 }
 
 static int logits(const logits_args *a, npumoe_model *model)
@@ -252,7 +253,7 @@ int cmd_logits(int argc, char **argv)
     if (parsed != CLI_GO)
         return cli_exit_code(parsed);
     ui_log log;
-    if (!ui_log_open(&log, a.common.log_file, a.common.verbose))
+    if (!spares_model(&a.model, "-o", a.output) || !log_open(&log, &a.common, &a.model))
         return 1;
     ui_catch_interrupts();
     npumoe_model *model = NULL;

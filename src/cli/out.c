@@ -3,6 +3,7 @@
 #include "ui.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -95,57 +96,140 @@ bool in_read_all(const char *path, char **text, size_t *bytes)
     return ok;
 }
 
+/* ---- files written ------------------------------------------------------------------------- */
+
+static bool cannot_write(const char *name)
+{
+    ui_error("cannot write %s: %s", name, strerror(errno));
+    return false;
+}
+
+/* The names of open files lead to whatever they are: `-o /dev/stdout >x.npy` means the stream, and
+ * must not replace x.npy under the shell that holds it. */
+static bool names_open_file(const char *name)
+{
+    static const char *const places[] = {"/dev/std", "/dev/fd/", "/proc/self/fd/"};
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++)
+        if (strncmp(name, places[i], strlen(places[i])) == 0)
+            return true;
+    return false;
+}
+
+/* Sets path, behind all links, and partial. */
+static bool name_partial(out_file *o)
+{
+    struct stat info;
+    bool exists = lstat(o->name, &info) == 0;
+    o->path = exists ? realpath(o->name, NULL) : strdup(o->name);
+    if (!o->path)
+        return false;
+    size_t bytes = strlen(o->path) + sizeof ".partial." + 20;
+    o->partial = malloc(bytes);
+    if (o->partial)
+        snprintf(o->partial, bytes, "%s.partial.%ld", o->path, (long)getpid());
+    return o->partial != NULL;
+}
+
+/* What has that name already is the rest of a killed run, or a link that is not to be followed. */
+static FILE *create_new(const char *path)
+{
+    (void)unlink(path);
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    FILE *f = fd >= 0 ? fdopen(fd, "wb") : NULL;
+    if (fd >= 0 && !f)
+        close(fd);
+    return f;
+}
+
+static void forget_names(out_file *o)
+{
+    free(o->path);
+    free(o->partial);
+    o->path = o->partial = NULL;
+}
+
+bool out_open(out_file *o, const char *name)
+{
+    *o = (out_file){.name = name};
+    struct stat info;
+    bool other = stat(name, &info) == 0 && !S_ISREG(info.st_mode);
+    if (strcmp(name, "-") == 0)
+        o->f = stdout;
+    else if (other || names_open_file(name))
+        o->f = fopen(name, "wb");
+    else if (name_partial(o))
+        o->f = create_new(o->partial);
+    if (o->f)
+        return true;
+    cannot_write(name);
+    forget_names(o);
+    return false;
+}
+
+bool out_write(out_file *o, const void *data, size_t bytes)
+{
+    if (!o->failed && bytes && fwrite(data, 1, bytes, o->f) != bytes) {
+        o->failed = true;
+        o->why = errno;
+    }
+    return !o->failed;
+}
+
+bool out_close(out_file *o, bool keep)
+{
+    if (!o->f)
+        return false;
+    bool standard = o->f == stdout;
+    errno = 0;
+    bool lost = fflush(o->f) != 0 || ferror(o->f) || o->failed;
+    lost = (!standard && fclose(o->f) != 0) || lost;
+    o->f = NULL;
+    if (!lost && keep && o->partial)
+        lost = rename(o->partial, o->path) != 0;
+    int why = o->failed ? o->why : errno;
+    if (lost && keep && !standard)
+        ui_error("cannot write %s%s%s", o->name, why ? ": " : "", why ? strerror(why) : "");
+    if (o->partial && (lost || !keep))
+        (void)unlink(o->partial);
+    forget_names(o);
+    return !lost;
+}
+
 /* ---- .npy --------------------------------------------------------------------------------- */
 
 bool npy_open(npy_file *npy, const char *path, uint64_t rows, uint64_t cols)
 {
-    bool standard = strcmp(path, "-") == 0;
-    *npy = (npy_file){.path = path, .rows_left = rows, .cols = cols};
-    npy->f = standard ? stdout : fopen(path, "wb");
-    if (!npy->f) {
-        ui_error("cannot write %s: %s", path, strerror(errno));
+    *npy = (npy_file){.rows_left = rows, .cols = cols};
+    if (!out_open(&npy->out, path))
         return false;
-    }
     /* magic, version 1.0, header length, then a Python literal padded so that data is 64-aligned */
-    char dict[128];
+    char dict[128], header[256];
     int n = snprintf(dict, sizeof dict,
                      "{'descr': '<f4', 'fortran_order': False, 'shape': (%llu, %llu), }",
                      (unsigned long long)rows, (unsigned long long)cols);
     size_t total = (10 + (size_t)n + 1 + 63) / 64 * 64;
-    size_t header = total - 10;
+    size_t rest = total - 10;
     unsigned char lead[10] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0};
-    lead[8] = (unsigned char)(header & 0xff);
-    lead[9] = (unsigned char)(header >> 8);
-    fwrite(lead, 1, sizeof lead, npy->f);
-    fprintf(npy->f, "%s%*s\n", dict, (int)(header - (size_t)n - 1), "");
+    lead[8] = (unsigned char)(rest & 0xff);
+    lead[9] = (unsigned char)(rest >> 8);
+    snprintf(header, sizeof header, "%s%*s\n", dict, (int)(rest - (size_t)n - 1), "");
+    out_write(&npy->out, lead, sizeof lead);
+    out_write(&npy->out, header, rest);
     return true;
 }
 
 bool npy_row(npy_file *npy, const float *row)
 {
     /* every machine that npumoe builds for is little endian */
-    if (npy->rows_left == 0 || fwrite(row, sizeof *row, npy->cols, npy->f) != npy->cols) {
-        npy->failed = true;
+    if (npy->rows_left == 0 || !out_write(&npy->out, row, sizeof *row * (size_t)npy->cols))
         return false;
-    }
     npy->rows_left--;
     return true;
 }
 
 bool npy_close(npy_file *npy)
 {
-    if (!npy->f)
-        return false;
-    bool standard = npy->f == stdout;
-    errno = 0;
-    bool lost = ferror(npy->f) != 0 || npy->failed;
-    lost = (standard ? fflush(npy->f) : fclose(npy->f)) != 0 || lost;
-    npy->f = NULL;
-    if (lost && !standard)
-        ui_error("cannot write %s%s%s", npy->path, errno ? ": " : "", errno ? strerror(errno) : "");
-    bool complete = !lost && npy->rows_left == 0;
-    struct stat info;
-    if (!complete && !standard && lstat(npy->path, &info) == 0 && S_ISREG(info.st_mode))
-        remove(npy->path); /* never a device such as /dev/full */
-    return complete;
+    bool complete = npy->rows_left == 0;
+    /* rows that could not be written are said here; rows that were not computed by who knows why */
+    return out_close(&npy->out, complete || npy->out.failed) && complete;
 }

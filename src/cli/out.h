@@ -21,19 +21,36 @@ int out_finish(int code);
  * that names the file. */
 bool in_read_all(const char *path, char **text, size_t *bytes);
 
+/* A file that appears whole or not at all: written as NAME.partial.PID and renamed at the end, so
+ * that what had the name before stays when the work fails or is stopped. Links are followed. "-" is
+ * standard output; it, devices and pipes are written directly. */
+typedef struct out_file {
+    FILE *f;
+    const char *name;     /* as the user gave it */
+    char *path, *partial; /* NULL when written directly */
+    bool failed;
+    int why; /* errno of the write that failed */
+} out_file;
+
+/* false after a message. */
+bool out_open(out_file *o, const char *name);
+/* false once anything could not be written; out_close says why. */
+bool out_write(out_file *o, const void *data, size_t bytes);
+/* keep: the file is complete and takes its name; else nothing of it stays. False, after a message,
+ * when something was not written. */
+bool out_close(out_file *o, bool keep);
+
 /* A float32 array of shape [rows][cols] in NumPy's format 1.0, little endian, row by row. The number
  * of rows must be known at the beginning. path "-" is standard output. */
 typedef struct npy_file {
-    FILE *f;
-    const char *path;
+    out_file out;
     uint64_t rows_left, cols;
-    bool failed;
 } npy_file;
 
 bool npy_open(npy_file *npy, const char *path, uint64_t rows, uint64_t cols);
 bool npy_row(npy_file *npy, const float *row);
-/* Closes; false after a message when something was not written. A file that is not complete is
- * removed. */
+/* Closes; false when rows are missing, after a message when they could not be written. Then the
+ * file does not appear. */
 bool npy_close(npy_file *npy);
 
 #endif

@@ -35,6 +35,7 @@ typedef struct perplexity_args {
     int32_t chunks, stride;
     bool score_all, kl_divergence;
     const char *kl_base;
+    double load_seconds; /* measured, not given */
 } perplexity_args;
 
 static bool set_score(const cli_opt *opt, void *field, const char *text, char *why,
@@ -258,6 +259,7 @@ static bool go_on(void *user, uint64_t done, uint64_t total)
 static int with_session(const perplexity_args *a, npumoe_model *model, const plan *p, kld_file *kld,
                         const npumoe_token *tokens)
 {
+    double start = ui_now();
     npumoe_model_info info = {.struct_bytes = sizeof info};
     npumoe_model_get_info(model, &info);
     npumoe_session_options opt = session_options(&a->session, (uint32_t)p->window);
@@ -280,7 +282,7 @@ static int with_session(const perplexity_args *a, npumoe_model *model, const pla
     if (code == 0 && !a->common.no_perf) {
         npumoe_session_stats stats = {.struct_bytes = sizeof stats};
         npumoe_session_get_stats(t.session, &stats);
-        ui_timings(0, &stats, stats.prompt_seconds + stats.decode_seconds);
+        ui_timings(a->load_seconds, &stats, ui_now() - start);
     }
     npumoe_session_free(&t.session);
     free(t.buffer);
@@ -305,7 +307,7 @@ static int compare(perplexity_args *a, npumoe_model *model)
     int code = 1;
     if (make_plan(a, (size_t)kld.n_ctx * (size_t)kld.n_chunk, &p))
         code = with_session(a, model, &p, &kld, kld.tokens);
-    kld_close(&kld);
+    kld_close(&kld, false);
     return code;
 }
 
@@ -326,7 +328,7 @@ static int measure(const perplexity_args *a, npumoe_model *model)
         (!a->kl_base || kld_create(&kld, a->kl_base, (uint32_t)p.window, info.n_vocab,
                                    (int32_t)p.n_windows, tokens)))
         code = with_session(a, model, &p, a->kl_base ? &kld : NULL, tokens);
-    if (!kld_close(&kld))
+    if (!kld_close(&kld, code == 0))
         code = 1;
     free(tokens);
     return code;
@@ -348,12 +350,14 @@ int cmd_perplexity(int argc, char **argv)
                  "--ppl-stride");
         return 1;
     }
+    if (!a.kl_divergence && !spares_model(&a.model, "--kl-divergence-base", a.kl_base))
+        return 1;
     ui_log log;
-    if (!ui_log_open(&log, a.common.log_file, a.common.verbose))
+    if (!log_open(&log, &a.common, &a.model))
         return 1;
     ui_catch_interrupts();
     npumoe_model *model = NULL;
-    int code = model_open(&a.model, false, &log, &model, NULL);
+    int code = model_open(&a.model, false, &log, &model, &a.load_seconds);
     if (code == 0)
         code = a.kl_divergence ? compare(&a, model) : measure(&a, model);
     npumoe_model_free(&model);

@@ -45,8 +45,10 @@ int cmd_quantize(int argc, char **argv)
         ui_error("quantize: give IN.gguf OUT.gguf TYPE (npumoe help quantize)");
         return 1;
     }
+    const model_args in = {.path = words[0]}, out = {.path = words[1]};
+    a.common.verbose = true;
     ui_log log;
-    if (!ui_log_open(&log, a.common.log_file, true))
+    if (!spares_model(&out, "--log-file", a.common.log_file) || !log_open(&log, &a.common, &in))
         return 1;
     ui_catch_interrupts();
     ui_progress bar;

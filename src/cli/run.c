@@ -307,8 +307,7 @@ int cmd_run(int argc, char **argv)
         code = 1;
         ui_catch_interrupts();
         if (stops && (a.text.no_escape || unescape_stops(&a, stops)) &&
-            ui_log_open(&log, a.common.log_file, a.common.verbose) &&
-            text_read(&a.text, true, &text, &bytes))
+            log_open(&log, &a.common, &a.model) && text_read(&a.text, true, &text, &bytes))
             code = run(&a, &log, text, bytes);
         code = ui_exit_code(code);
     }

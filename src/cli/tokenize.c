@@ -2,6 +2,7 @@
  * as they are, the final line feed too. */
 #include "load.h"
 #include "out.h"
+#include "safe.h"
 #include "verbs.h"
 
 #include <stdlib.h>
@@ -48,8 +49,7 @@ static void print_table(const npumoe_model *model, const npumoe_token *tokens, s
         size_t bytes;
         const char *text = npumoe_token_bytes(model, tokens[i], true, &bytes);
         printf("%6d -> '", (int)tokens[i]);
-        if (bytes)
-            fwrite(text, 1, bytes, stdout);
+        safe_put(stdout, text, bytes);
         puts("'");
     }
 }
@@ -93,7 +93,7 @@ int cmd_tokenize(int argc, char **argv)
     if (parsed != CLI_GO)
         return cli_exit_code(parsed);
     ui_log log;
-    if (!ui_log_open(&log, a.common.log_file, a.common.verbose))
+    if (!log_open(&log, &a.common, &a.model))
         return 1;
     ui_catch_interrupts();
     npumoe_model *model = NULL;

@@ -3,6 +3,7 @@
 #include "ui.h"
 
 #include "env.h"
+#include "safe.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -28,9 +29,11 @@ static void clear_bar(void)
 
 static void say(const char *prefix, const char *fmt, va_list ap)
 {
+    char text[8192];
     clear_bar();
+    vsnprintf(text, sizeof text, fmt, ap);
     fputs(prefix, stderr);
-    vfprintf(stderr, fmt, ap);
+    safe_put_lines(stderr, text, strlen(text)); /* it may quote names of a file */
     fputc('\n', stderr);
 }
 
@@ -105,19 +108,23 @@ void ui_log_close(ui_log *log)
 void ui_log_line(void *user, npumoe_log_level level, const char *line)
 {
     ui_log *log = user;
-    if (log->file) {
+    if (log->file && !log->lost) {
         double t = ui_now() - log->start;
         unsigned long long us = (unsigned long long)(t * 1e6);
-        fprintf(log->file, "%llu.%02llu.%03llu.%03llu %c %s\n", us / 60000000u, us / 1000000u % 60u,
-                us / 1000u % 1000u, us % 1000u, "EWID"[level], line);
-        fflush(log->file);
+        errno = 0;
+        fprintf(log->file, "%llu.%02llu.%03llu.%03llu %c ", us / 60000000u, us / 1000000u % 60u,
+                us / 1000u % 1000u, us % 1000u, "EWID"[level]);
+        safe_put_lines(log->file, line, strlen(line));
+        fputc('\n', log->file);
+        if (fflush(log->file) != 0 || ferror(log->file)) {
+            log->lost = true; /* said once; the work itself goes on */
+            ui_error("warning: cannot write the log file: %s", strerror(errno));
+        }
     }
-    if (level <= NPUMOE_LOG_WARN || log->verbose)
-        clear_bar();
     if (level <= NPUMOE_LOG_WARN)
-        fprintf(stderr, "npumoe: %s%s\n", level == NPUMOE_LOG_WARN ? "warning: " : "", line);
+        ui_error("%s%s", level == NPUMOE_LOG_WARN ? "warning: " : "", line);
     else if (log->verbose)
-        fprintf(stderr, "%s\n", line);
+        ui_note("%s", line);
 }
 
 /* ---- Ctrl-C ------------------------------------------------------------------------------- */

@@ -30,6 +30,7 @@ double ui_cpu_seconds(void);
 typedef struct ui_log {
     FILE *file;   /* --log-file: every line with a time stamp, llama.cpp's form */
     bool verbose; /* info and debug lines on standard error too */
+    bool lost;    /* a line could not be written to the file */
     double start;
 } ui_log;
 
