@@ -92,7 +92,8 @@ $(B)/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c
 ifeq ($(CONFIG),fuzz)
 $(B)/src/kernels/%.o: PART := -fno-sanitize=all
 endif
-$(B)/src/cli/%.o: PART := -DNPUMOE_DATADIR='"$(DATADIR)"'
+$(B)/src/cli/load.o: PART := -DNPUMOE_DATADIR='"$(DATADIR)"'
+$(B)/src/cli/load.o: $(B)/prefix
 $(B)/src/cli/build.o: PART = -DNPUMOE_BUILD_COMMIT='"$(COMMIT)"' -DNPUMOE_BUILD_NUMBER=$(COMMITS)
 $(B)/src/cli/build.o: $(B)/commit
 $(B)/tests/%.o: PART := -Itests
@@ -101,7 +102,13 @@ $(B)/tests/fuzz/%.o: PART := -Itests -Wno-missing-prototypes
 # Everything is compiled again when the compiler or its flags change.
 $(B)/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CC) $(NM_CFLAGS) $(DATADIR)' | cmp -s - $@ || echo '$(CC) $(NM_CFLAGS) $(DATADIR)' >$@
+	@echo '$(CC) $(NM_CFLAGS)' | cmp -s - $@ || echo '$(CC) $(NM_CFLAGS)' >$@
+
+# Where things will be installed: one object and npumoe.pc know it.
+PLACES = $(PREFIX) $(LIBDIR) $(INCLUDEDIR) $(DATADIR)
+$(B)/prefix: FORCE
+	@mkdir -p $(@D)
+	@echo '$(PLACES)' | cmp -s - $@ || echo '$(PLACES)' >$@
 
 # Which commit this is; a tarball has none.
 COMMIT  := $(or $(shell git describe --always --dirty --abbrev=9 --exclude='*' 2>/dev/null),unknown)

@@ -123,9 +123,24 @@ static options parse(int argc, char **argv)
     return o;
 }
 
+/* A mistyped name would check nothing and pass. */
+static void check_names(const options *o)
+{
+    bool tier = !o->tier, kernel = !o->filter || o->bench; /* bench has more names */
+    for (size_t i = 0; !tier && nm_kern_tier(i); i++)
+        tier = strcmp(o->tier, nm_kern_tier(i)) == 0;
+    for (size_t i = 0; !kernel && i < sizeof kernels / sizeof kernels[0]; i++)
+        kernel = strstr(kernels[i].name, o->filter) != NULL;
+    if (!tier)
+        bail("--tier %s: this build has no such tier", o->tier);
+    if (!kernel)
+        bail("--filter %s: no kernel's name has this in it", o->filter);
+}
+
 int main(int argc, char **argv)
 {
     options o = parse(argc, argv);
+    check_names(&o);
     nm_cpu cpu = nm_cpu_detect();
     slots_init(o.emulated);
     catch_crashes();
