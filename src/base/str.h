@@ -11,9 +11,24 @@ typedef struct nm_str {
     size_t n;
 } nm_str;
 
-#define NM_STR(lit)   ((nm_str){(lit), sizeof(lit) - 1})
-/* For printf("%.*s"): NM_STR_ARG(s) gives both arguments, long strings cut at 200 bytes. */
-#define NM_STR_ARG(s) (int)((s).n < 200 ? (s).n : 200), (s).p
+#define NM_STR(lit)  ((nm_str){(lit), sizeof(lit) - 1})
+#define NM_STR_SHOWN 200 /* bytes of a string that a message shows */
+/* For printf("%.*s"): NM_STR_ARG(s) gives both arguments, long strings cut, and NUL, at which printf
+ * would stop, as '?'. Not outside a function: the room is a local of the enclosing block. */
+#define NM_STR_ARG(s)                                   \
+    (int)((s).n < NM_STR_SHOWN ? (s).n : NM_STR_SHOWN), \
+        nm_str_printable((s), (char[NM_STR_SHOWN]){0})
+
+/* s.p, or its first bytes in room[NM_STR_SHOWN] with '?' for every NUL. */
+static inline const char *nm_str_printable(nm_str s, char *room)
+{
+    const size_t n = s.n < NM_STR_SHOWN ? s.n : NM_STR_SHOWN;
+    if (n == 0 || memchr(s.p, 0, n) == NULL)
+        return s.p;
+    for (size_t i = 0; i < n; i++)
+        room[i] = (char)(s.p[i] ? s.p[i] : '?');
+    return room;
+}
 
 static inline nm_str nm_str_of(const char *z)
 {

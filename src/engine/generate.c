@@ -8,6 +8,7 @@
  * sees; a later call with the returned tokens evaluates it then. */
 #include "base/abi.h"
 #include "base/num.h"
+#include "base/utf8.h"
 #include "engine/access.h"
 #include "engine/sampler.h"
 #include "engine/stop.h"
@@ -64,7 +65,8 @@ static npumoe_status show(run *r, npumoe_token token, const char *text, size_t t
 /* What the detokenizer and the stop strings held back, unless a stop string or the caller ended it. */
 static npumoe_status show_rest(run *r, npumoe_token token, npumoe_error *err)
 {
-    if (r->result.reason == NPUMOE_STOP_STRING || r->result.reason == NPUMOE_STOP_CANCEL)
+    if (r->result.reason == NPUMOE_STOP_STRING || r->result.reason == NPUMOE_STOP_CANCEL ||
+        token < 0) /* not one was picked: what is held back is the prompt's */
         return NPUMOE_OK;
     const char *text;
     size_t bytes;
@@ -156,10 +158,13 @@ static npumoe_status prepare(run *r, npumoe_token *tokens, size_t n_tokens, size
     NM_TRY(nm_stop_new(a, r->opt.stop, r->opt.n_stop, &r->stop, err));
     NM_TRY(npumoe_detokenizer_new(r->model, r->opt.special, &r->detok, err));
     /* The answer goes on after the prompt: the leading space of its first word is part of it, where
-     * a text of its own would lose it, and a character may have begun in the prompt. */
+     * a text of its own would lose it, and a character may have begun in the prompt, up to three
+     * tokens before its end. What comes out here has been the caller's all along. */
     const char *text;
     size_t bytes;
-    return npumoe_detokenizer_push(r->detok, tokens[n_tokens - 1], &text, &bytes, err);
+    for (size_t i = n_tokens - nm_min_size(n_tokens, NM_UTF8_MAX); i < n_tokens; i++)
+        NM_TRY(npumoe_detokenizer_push(r->detok, tokens[i], &text, &bytes, err));
+    return NPUMOE_OK;
 }
 
 npumoe_status npumoe_generate(npumoe_session *session, npumoe_sampler *sampler,

@@ -166,6 +166,20 @@ static npumoe_status load_tokenizer(npumoe_model *m, const npumoe_model_options 
     return nm_tokenizer_new(m->gguf, m->allocator, &m->tokenizer, err);
 }
 
+/* The tokenizer's list is what counts, here and in llama.cpp; that a file says something else is
+ * worth a word. */
+static void compare_vocab_size(const npumoe_model *m, const npumoe_model_options *o)
+{
+    char key[128];
+    uint32_t stated;
+    snprintf(key, sizeof key, "%s.vocab_size", m->config.family->arch);
+    if (nm_gguf_u32_or(m->gguf, key, m->config.n_vocab, &stated, NULL) != NPUMOE_OK ||
+        stated != m->config.n_vocab)
+        log_line(o, NPUMOE_LOG_WARN,
+                 "key %s is not the size of the vocabulary, %" PRIu32 ", and is ignored", key,
+                 m->config.n_vocab);
+}
+
 static npumoe_status load_into(npumoe_model *m, const char *path, const npumoe_model_options *o,
                                npumoe_error *err)
 {
@@ -178,6 +192,7 @@ static npumoe_status load_into(npumoe_model *m, const char *path, const npumoe_m
     NM_TRY(nm_kern_init(&m->kern, &cpu, o->isa, err));
     NM_TRY(nm_gguf_open(path, &go, &m->gguf, err));
     NM_TRY(nm_config_init(&m->config, m->gguf, m->allocator, err));
+    compare_vocab_size(m, o);
     m->name = nm_strndup(m->allocator, m->config.name.p, m->config.name.n);
     if (m->name == NULL)
         return nm_err_nomem(err, m->config.name.n + 1, "the model's name");
@@ -203,6 +218,14 @@ static npumoe_status make_lock(npumoe_model *m, npumoe_error *err)
     return m->has_lock ? NPUMOE_OK : nm_err_set(err, NPUMOE_ENOMEM, "no resources for a mutex");
 }
 
+/* Messages of formats/ begin with the file, those of model/ do not. */
+static bool names_file(const npumoe_model *m, const npumoe_error *err)
+{
+    const char *label = nm_gguf_label(nm_gguf_path(m->gguf));
+    const size_t n = strlen(label);
+    return err && strncmp(err->message, label, n) == 0 && err->message[n] == ':';
+}
+
 npumoe_status npumoe_model_load(const char *path, const npumoe_model_options *options,
                                 npumoe_model **out, npumoe_error *err)
 {
@@ -221,7 +244,7 @@ npumoe_status npumoe_model_load(const char *path, const npumoe_model_options *op
     npumoe_status st = make_lock(m, err);
     if (st == NPUMOE_OK) {
         st = load_into(m, path, o, err);
-        if (m->gguf && st != NPUMOE_ENOMEM && st != NPUMOE_ECANCELED)
+        if (m->gguf && st != NPUMOE_ENOMEM && st != NPUMOE_ECANCELED && !names_file(m, err))
             nm_err_prefix(err, st, "%s", path);
     }
     if (st != NPUMOE_OK) {

@@ -209,6 +209,9 @@ static npumoe_status open_fellows(nm_gguf *g, npumoe_error *err)
     uint64_t no = 0, count = 1;
     NM_TRY(split_key(&g->parts[0], "split.count", SPLIT_MAX, &count, err));
     NM_TRY(split_key(&g->parts[0], "split.no", SPLIT_MAX, &no, err));
+    if (count == 0)
+        return nm_err_set(err, NPUMOE_EFORMAT, "%s: split.count is 0, expected 1 or more",
+                          nm_gguf_label(g->parts[0].path));
     return count > 1 ? open_set(g, no, count, err) : NPUMOE_OK;
 }
 

@@ -86,6 +86,8 @@ npumoe_status nm_gguf_open_memory(const void *data, size_t bytes, const char *na
 void nm_gguf_free(nm_gguf **gguf);
 
 const char *nm_gguf_path(const nm_gguf *g); /* of the first part */
+/* A path for messages: its last bytes when it is long, which say most. */
+const char *nm_gguf_label(const char *path);
 const char *nm_gguf_part_path(const nm_gguf *g, uint32_t part);
 uint32_t nm_gguf_version(const nm_gguf *g);
 uint32_t nm_gguf_n_parts(const nm_gguf *g);

@@ -63,9 +63,9 @@ static NM_PRINTF(4, 5) npumoe_status
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     const char *what = r->place == IN_KEY ? "key" : "tensor";
-    if (r->place != IN_HEADER && r->name.n)
-        snprintf(where, sizeof where, "%s '%.*s': ", what,
-                 r->name.n < NAME_SHOWN ? (int)r->name.n : NAME_SHOWN, r->name.p);
+    const nm_str name = {r->name.p, r->name.n < NAME_SHOWN ? r->name.n : NAME_SHOWN};
+    if (r->place != IN_HEADER && name.n)
+        snprintf(where, sizeof where, "%s '%.*s': ", what, NM_STR_ARG(name));
     else if (r->place != IN_HEADER)
         snprintf(where, sizeof where, "%s %" PRIu64 ": ", what, r->entry);
     return nm_err_at(r->err, code, at, "%s: byte %" PRIu64 ": %s%s", r->file, at, where, text);

@@ -46,9 +46,6 @@ struct nm_gguf {
     nm_gguf_name *kv_names, *tensor_names;
 };
 
-/* A path for messages: its last bytes when it is long, which say most. */
-const char *nm_gguf_label(const char *path);
-
 /* Parses and checks part->data[0..bytes): fills version, alignment, kv and tensors. On failure too
  * the caller frees what is there with nm_gguf_part_fini. */
 npumoe_status nm_gguf_part_parse(nm_gguf_part *part, const npumoe_allocator *a, npumoe_error *err);

@@ -154,8 +154,10 @@ static npumoe_status read_router(reader *r, nm_config *c)
                                &c->router.renormalise, r->err));
     NM_TRY(nm_gguf_f32_or(r->g, key_of(r, "expert_weights_scale"), c->router.scale,
                           &c->router.scale, r->err));
-    if (!isfinite(c->router.scale))
-        return nm_err_set(r->err, NPUMOE_EMODEL, "key %s: expected a finite number", r->key);
+    if (!(c->router.scale >= 0.0f) || !isfinite(c->router.scale))
+        return nm_err_set(r->err, NPUMOE_EMODEL,
+                          "key %s: found %g, expected a finite number above 0, or 0 for none",
+                          r->key, (double)c->router.scale);
     return NPUMOE_OK;
 }
 
@@ -191,11 +193,20 @@ static npumoe_status read_rope(reader *r, nm_config *c)
     nm_rope *rope = &c->ropes[0];
     c->n_ropes = 1;
     rope->kind = c->family->rope;
+    const bool stated = nm_gguf_find(r->g, key_of(r, "rope.dimension_count")) != NULL;
+    if (c->dim_k < 2 || (!stated && c->dim_k % 2 != 0))
+        return nm_err_set(r->err, NPUMOE_EMODEL,
+                          "%" PRIu32 " heads (%s.attention.head_count) are %" PRIu32
+                          " wide each, expected an even width of 2 or more",
+                          c->n_head, r->arch, c->dim_k);
     NM_TRY(opt_u32(r, "rope.dimension_count", c->dim_k, 2, c->dim_k, &rope->n_rot));
     if (rope->n_rot % 2 != 0)
         return nm_err_set(r->err, NPUMOE_EMODEL, "key %s: found %" PRIu32 ", expected an even one",
                           r->key, rope->n_rot);
     NM_TRY(opt_positive(r, "rope.freq_base", 10000.0f, &rope->freq_base));
+    if (!(rope->freq_base > 1.0f)) /* frequencies fall with its powers; YaRN divides by its log */
+        return nm_err_set(r->err, NPUMOE_EMODEL, "key %s: found %g, expected a number above 1",
+                          r->key, (double)rope->freq_base);
     NM_TRY(read_rope_scaling(r, rope));
     NM_TRY(opt_u32(r, "rope.scaling.original_context_length", c->n_ctx_train, 1, UINT32_MAX,
                    &rope->n_ctx_orig));

@@ -202,7 +202,9 @@ static npumoe_status put_f32(maker *m, const char *suffix, float v)
 {
     char key[96];
     snprintf(key, sizeof key, "%s.%s", m->s->arch, suffix);
-    return is(m->s->omit, key) ? NPUMOE_OK : nm_gguf_put_f32(m->w, key, v, m->err);
+    if (is(m->s->omit, key) || is(m->s->set_f32_key, key))
+        return NPUMOE_OK; /* written by keys() */
+    return nm_gguf_put_f32(m->w, key, v, m->err);
 }
 
 static npumoe_status keys(maker *m)
@@ -211,6 +213,8 @@ static npumoe_status keys(maker *m)
     if (!is(s->omit, "general.architecture"))
         NM_TRY(nm_gguf_put_str(m->w, "general.architecture", nm_str_of(s->arch), m->err));
     NM_TRY(nm_gguf_put_str(m->w, "general.name", NM_STR("tiny"), m->err));
+    if (s->set_f32_key)
+        NM_TRY(nm_gguf_put_f32(m->w, s->set_f32_key, s->set_f32_value, m->err));
     NM_TRY(put_u32(m, "vocab_size", s->n_vocab));
     NM_TRY(put_u32(m, "block_count", s->n_layer));
     NM_TRY(put_u32(m, "embedding_length", s->n_embd));

@@ -20,6 +20,8 @@ typedef struct tiny_spec {
     const char *nan;     /* a tensor whose first element is NaN */
     const char *set_key; /* a u32 key with another value */
     uint32_t set_value;
+    const char *set_f32_key; /* the same for f32; it is added where the family has none */
+    float set_f32_value;
 } tiny_spec;
 
 /* A sensible tiny model of an architecture. */

@@ -109,6 +109,10 @@ static void strings(void)
     ok(nm_str_eq(NM_STR("abc"), nm_str_of("abc")), "equal strings");
     ok(!nm_str_eqz((nm_str){"abcd", 3}, "abcd"), "length counts");
     ok(nm_str_eq((nm_str){NULL, 0}, NM_STR("")), "NULL with length 0 is empty");
+    npumoe_error e;
+    const nm_str nul = {"gpt\0oss", 7}, none = {"", 0};
+    nm_err_set(&e, NPUMOE_EMODEL, "'%.*s' '%.*s'", NM_STR_ARG(nul), NM_STR_ARG(none));
+    is_str(e.message, "'gpt?oss' ''", "a message shows what is behind a NUL");
 }
 
 int main(void)

@@ -168,6 +168,53 @@ static void check_keys(void)
            "phimoe, qwen2moe, qwen3moe");
 }
 
+/* A number that no model can mean is refused where it stands, not met as NaN in the logits. */
+static void check_numbers(void)
+{
+    static const struct {
+        const char *arch, *key;
+        float value;
+        const char *expected;
+    } cases[] = {
+        {"olmoe", "attention.clamp_kqv", NAN,
+         "found nan, expected a finite number above 0, or 0 for none"},
+        {"olmoe", "attention.clamp_kqv", -1.0f,
+         "found -1, expected a finite number above 0, or 0 for none"},
+        {"granitemoe", "logit_scale", INFINITY,
+         "found inf, expected a finite number above 0 whose reciprocal is one too"},
+        {"granitemoe", "logit_scale", 0x1p-140f,
+         "found 7.17465e-43, expected a finite number above 0 whose reciprocal is one too"},
+        {"granitemoe", "logit_scale", -2.0f,
+         "found -2, expected a finite number above 0 whose reciprocal is one too"},
+        {"granitemoe", "embedding_scale", NAN, "found nan, expected a finite number above 0"},
+        {"granitemoe", "residual_scale", -1.0f, "found -1, expected a finite number above 0"},
+        {"granitemoe", "attention.scale", INFINITY, "found inf, expected a finite number above 0"},
+        {"qwen3moe", "attention.layer_norm_rms_epsilon", -1.0f,
+         "found -1, expected a finite number above 0"},
+        {"qwen3moe", "expert_weights_scale", -1.0f,
+         "found -1, expected a finite number above 0, or 0 for none"},
+        {"qwen3moe", "rope.freq_base", 1.0f, "found 1, expected a number above 1"},
+        {"qwen3moe", "rope.scaling.factor", NAN, "found nan, expected a number >= 1"},
+        {"qwen3moe", "rope.scaling.yarn_beta_fast", INFINITY,
+         "found inf, expected a finite number above 0"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        tiny_spec s = tiny_default(cases[i].arch);
+        char key[96], message[256];
+        snprintf(key, sizeof key, "%s.%s", cases[i].arch, cases[i].key);
+        snprintf(message, sizeof message, "key %s: %s", key, cases[i].expected);
+        s.set_f32_key = key;
+        s.set_f32_value = cases[i].value;
+        expect(&s, NPUMOE_EMODEL, message);
+    }
+    tiny_spec s = tiny_default("qwen3moe");
+    s.dim = 1;
+    expect(
+        &s, NPUMOE_EMODEL,
+        "4 heads (qwen3moe.attention.head_count) are 1 wide each, expected an even width of 2 or "
+        "more");
+}
+
 static void check_tensors(void)
 {
     tiny_spec s = tiny_default("olmoe");
@@ -303,6 +350,7 @@ int main(void)
     check_scales();
     check_merged();
     check_keys();
+    check_numbers();
     check_tensors();
     check_rope();
     check_phi_mscale();

@@ -218,6 +218,31 @@ static void test_script(world *w)
     is_int((int64_t)npumoe_session_length(w->session), 1, "... the prompt is in the session");
 }
 
+/* The prompt ends within the euro sign: the answer completes it. */
+static void test_split_character(world *w)
+{
+    npumoe_generate_options o = npumoe_generate_options_default();
+    npumoe_generate_result r = {0};
+    npumoe_error err = {0};
+    for (size_t n_prompt = 1; n_prompt <= 3; n_prompt++) {
+        npumoe_token tokens[64] = {8, 9, 10};
+        collected c = {0};
+        size_t n = n_prompt;
+        o.on_text = collect;
+        o.user = &c;
+        is_int(npumoe_generate(w->session, w->sampler, tokens, &n, 64, &o, &r, &err), NPUMOE_OK,
+               "a prompt with %zu bytes of a character", n_prompt - 1);
+        is_str(c.text, "\xe2\x82\xac", "... the character comes whole");
+    }
+    npumoe_token tokens[64] = {8, 9, 10};
+    collected c = {0};
+    size_t n = 3;
+    o.user = &c;
+    o.n_predict = 0;
+    npumoe_generate(w->session, w->sampler, tokens, &n, 64, &o, &r, &err);
+    is_int(c.calls, 0, "no answer: the prompt's bytes are not shown");
+}
+
 static void test_stops(world *w)
 {
     npumoe_token tokens[64];
@@ -347,6 +372,7 @@ int main(void)
     world w = {0};
     make_world(&w, path);
     test_script(&w);
+    test_split_character(&w);
     test_stops(&w);
     test_ends(&w);
     test_reuse(&w);

@@ -71,6 +71,8 @@ static const broken cases[] = {
      F, "byte 38: key 'abcdef': truncated: the kind needs 4 bytes, 2 are left in the file"},
     {"kind 13", GB_HEAD(0, 1) GB_KEY("a", 13) "4:0",
      F, "byte 33: key 'a': the kind is 13, expected 0 to 12"},
+    {"kind 13 of a key with NUL and escape", GB_HEAD(0, 1) "8:5 'ab' 1:0 1:27 'c' 4:13 4:0",
+     F, "byte 37: key 'ab??c': the kind is 13, expected 0 to 12"},
     {"kind 2^32-1", GB_HEAD(0, 1) GB_KEY("a", -1) "4:0",
      F, "byte 33: key 'a': the kind is 4294967295, expected 0 to 12"},
     {"u8 without a value", GB_HEAD(0, 1) GB_KEY("ab", 0),
@@ -385,12 +387,31 @@ static void try_many_strings(const char *folder)
                "the file");
 }
 
+/* Split keys are looked at in files only. */
+static void try_split_of_none(const char *folder)
+{
+    gb_bytes b = gb_build(GB_HEAD(0, 1) GB_U32("split.count", 0));
+    char path[128], want[200];
+    npumoe_error err = {0};
+    nm_gguf *g = NULL;
+    snprintf(path, sizeof path, "%s/none.gguf", folder);
+    snprintf(want, sizeof want, "%s: split.count is 0, expected 1 or more", path);
+    if (!gb_save(&b, path))
+        bail("cannot write %s", path);
+    is_int(nm_gguf_open(path, NULL, &g, &err), F, "a set of no parts");
+    is_str(err.message, want, "... is refused");
+    nm_gguf_free(&g);
+    unlink(path);
+    gb_free(&b);
+}
+
 int main(void)
 {
     const char *folder = temp_folder();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         try_broken(&cases[i], folder);
     try_many_strings(folder);
+    try_split_of_none(folder);
     rmdir(folder);
     try_every_cut();
     try_every_byte();

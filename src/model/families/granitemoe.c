@@ -7,6 +7,8 @@
  * shared expert. */
 #include "model/config.h"
 
+#include <math.h>
+
 static npumoe_status configure(const nm_gguf *g, nm_config *c, npumoe_error *err)
 {
     float divisor = 0.0f;
@@ -15,11 +17,12 @@ static npumoe_status configure(const nm_gguf *g, nm_config *c, npumoe_error *err
         return nm_err_set(err, NPUMOE_EMODEL,
                           "key granitemoe.logit_scale is missing (the divisor of the logits)");
     NM_TRY(st);
-    if (!(divisor > 0.0f))
-        return nm_err_set(err, NPUMOE_EMODEL,
-                          "key granitemoe.logit_scale: found %g, expected a positive number",
-                          (double)divisor);
     c->logit_scale = 1.0f / divisor;
+    if (!(c->logit_scale > 0.0f) || !isfinite(c->logit_scale))
+        return nm_err_set(err, NPUMOE_EMODEL,
+                          "key granitemoe.logit_scale: found %g, expected a finite number above 0 "
+                          "whose reciprocal is one too",
+                          (double)divisor);
     return NPUMOE_OK;
 }
 

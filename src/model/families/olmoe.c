@@ -5,9 +5,17 @@
  * neither of the two router facts. */
 #include "model/config.h"
 
+#include <math.h>
+
 static npumoe_status configure(const nm_gguf *g, nm_config *c, npumoe_error *err)
 {
-    return nm_gguf_f32_or(g, "olmoe.attention.clamp_kqv", 0.0f, &c->clamp_kqv, err);
+    NM_TRY(nm_gguf_f32_or(g, "olmoe.attention.clamp_kqv", 0.0f, &c->clamp_kqv, err));
+    if (!(c->clamp_kqv >= 0.0f) || !isfinite(c->clamp_kqv))
+        return nm_err_set(err, NPUMOE_EMODEL,
+                          "key olmoe.attention.clamp_kqv: found %g, expected a finite number above "
+                          "0, or 0 for none",
+                          (double)c->clamp_kqv);
+    return NPUMOE_OK;
 }
 
 extern const nm_family nm_family_olmoe;
