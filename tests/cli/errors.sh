@@ -173,11 +173,11 @@ check "... with a warning" grep -q '^warning: [1-9][0-9]* of [0-9]* logits are N
 check "... and the file is there" test -s "$work/nan.npy"
 
 # Keys that are wrong: the file is named once; one that is ignored is named too.
-perl -0pe 's/olmoe\.block_count\x04/olmoe.block_count\x06/' "$olmoe" >"$work/kind.gguf"
+perl -0777 -pe 's/olmoe\.block_count\x04/olmoe.block_count\x06/' "$olmoe" >"$work/kind.gguf"
 run run -m "$work/kind.gguf" -p x
 is_code 1 "a key of the wrong kind is refused"
 check "... and the file named once" test "$(grep -o 'kind\.gguf' "$work/err" | wc -l)" -eq 1
-perl -0pe 's/(llama\.vocab_size\x04\0\0\0)./$1\x09/s' "$(tiny llama)" >"$work/vocab.gguf"
+perl -0777 -pe 's/(llama\.vocab_size\x04\0\0\0)./$1\x09/s' "$(tiny llama)" >"$work/vocab.gguf"
 run logits -m "$work/vocab.gguf" -p x
 is_code 0 "a vocab_size that is not the tokenizer's does no harm"
 check "... and is named" grep -q 'key llama.vocab_size is not the size of the vocabulary, 640,' "$work/err"
