@@ -115,7 +115,8 @@ typedef struct npumoe_model_options {
     const char *isa;   /* kernel tier: "scalar", "avx2", "avx512", "neon"; NULL = the best */
     int32_t n_threads; /* 0 = CPUs that affinity and cgroup allow */
     uint64_t memory_limit_bytes; /* 0 = what the machine and the cgroup have; see ETOOBIG */
-    bool vocab_only;             /* tokenizer and geometry, no weights needed in the file */
+    bool vocab_only;             /* tokenizer, no weights needed in the file; any architecture, and
+                                    geometry that is not known is 0 */
     bool use_mlock;              /* pin the mapping in memory */
     bool check_tensors;          /* also scan weights for NaN/Inf (reads the whole file) */
 } npumoe_model_options;

@@ -114,8 +114,8 @@ const cli_opt model_opts[] = {
 };
 
 const cli_opt session_opts[] = {
-    {"-c", "--ctx-size", "N", cli_set_i32, AT(session_args, ctx), 1, INT32_MAX,
-     "tokens the context holds", false},
+    {"-c", "--ctx-size", "N", cli_set_i32, AT(session_args, ctx), 0, INT32_MAX,
+     "tokens the context holds; 0 = as many as the model was trained for", false},
     {"-b", "--batch-size", "N", cli_set_i32, AT(session_args, batch), 1, 1 << 20,
      "upper limit of -ub (2048)", false},
     {"-ub", "--ubatch-size", "N", cli_set_i32, AT(session_args, ubatch), 1, 1 << 20,
@@ -168,7 +168,7 @@ const cli_opt sampling_opts[] = {
      "temperature; 0 = always the likeliest token (0.8)", false},
     {NULL, "--top-k", "N", cli_set_i32, AT(sampling_args, opt.top_k), 0, INT32_MAX,
      "draw among the N likeliest tokens; 0 = off (40)", false},
-    {NULL, "--top-p", "N", cli_set_float, AT(sampling_args, opt.top_p), 1e-9, 1e6,
+    {NULL, "--top-p", "N", cli_set_float, AT(sampling_args, opt.top_p), 0, 1e6,
      "... among the likeliest that together have this probability;\n1 = off (0.95)", false},
     {NULL, "--min-p", "N", cli_set_float, AT(sampling_args, opt.min_p), 0, 1,
      "... among those with this part of the likeliest one's\nprobability; 0 = off (0.05)", false},
@@ -365,6 +365,15 @@ int model_open(const model_args *args, bool vocab_only, ui_log *log, npumoe_mode
     if (load_seconds)
         *load_seconds = ui_now() - start;
     return st == NPUMOE_OK ? 0 : ui_fail(st, &err);
+}
+
+uint32_t given_ctx(const session_args *args, const npumoe_model *model)
+{
+    npumoe_model_info info = {.struct_bytes = sizeof info};
+    if (args->ctx != 0)
+        return args->ctx > 0 ? (uint32_t)args->ctx : 0;
+    npumoe_model_get_info(model, &info);
+    return info.n_ctx_train;
 }
 
 npumoe_session_options session_options(const session_args *args, uint32_t n_ctx)

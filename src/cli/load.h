@@ -17,7 +17,7 @@ typedef struct model_args {
 } model_args;
 
 typedef struct session_args {
-    int32_t ctx; /* 0 = the verb decides */
+    int32_t ctx; /* -1 = the verb decides, 0 = what the model was trained for */
     int32_t batch, ubatch;
     npumoe_kv_type type_k, type_v;
 } session_args;
@@ -47,9 +47,9 @@ extern const cli_opt log_opts[]; /* common_opts without --no-perf */
 extern const cli_opt text_opts[];
 extern const cli_opt sampling_opts[];
 
-#define SESSION_ARGS_DEFAULT         \
-    {                                \
-        .batch = 2048, .ubatch = 512 \
+#define SESSION_ARGS_DEFAULT                    \
+    {                                           \
+        .ctx = -1, .batch = 2048, .ubatch = 512 \
     }
 
 sampling_args sampling_default(void);
@@ -80,6 +80,8 @@ int model_open(const model_args *args, bool vocab_only, ui_log *log, npumoe_mode
 /* -t and -tb: one pool serves prefill and decode, so the larger of the two counts. */
 int32_t model_threads(const model_args *args);
 
+/* The context that -c asks for; 0 = there is no -c. */
+uint32_t given_ctx(const session_args *args, const npumoe_model *model);
 npumoe_session_options session_options(const session_args *args, uint32_t n_ctx);
 
 /* ---- prompts -------------------------------------------------------------------------------- */

@@ -9,6 +9,7 @@
 #include "safe.h"
 #include "verbs.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
@@ -26,7 +27,8 @@ typedef struct logits_args {
 
 static const cli_opt logits_opts[] = {
     {NULL, "--tokens", "LIST", cli_set_string, offsetof(logits_args, tokens), 0, 0,
-     "token ids in place of a text: 1,2,3 or a JSON array, or @FILE\nwith one; nothing is added",
+     "token ids in place of a text: 1,2,3 or a JSON array, or @FILE\nwith them, in lines too; "
+     "nothing is added",
      true},
     {NULL, "--all", NULL, cli_set_flag, offsetof(logits_args, all), 0, 0,
      "one row per token; default: only after the last", true},
@@ -70,6 +72,45 @@ static npumoe_token *tokens_of_json(const json_t *array, size_t *n)
     return tokens;
 }
 
+/* Ids with white space, a comma or both between them. NULL after a message. */
+static npumoe_token *tokens_of_words(const char *text, size_t *n)
+{
+    npumoe_token *tokens = malloc((strlen(text) / 2 + 1) * sizeof *tokens);
+    const char *space = " \t\r\n", *p = text + strspn(text, space);
+    bool good = tokens != NULL;
+    for (*n = 0; good && *p; (*n)++) {
+        char *end;
+        errno = 0;
+        long v = strtol(p, &end, 10);
+        good = *p >= '0' && *p <= '9' && errno == 0 && v <= INT32_MAX &&
+               (*end == '\0' || *end == ',' || strchr(space, *end));
+        tokens[*n] = good ? (npumoe_token)v : 0;
+        p = end + strspn(end, space);
+        if (good && *p == ',') {
+            p += 1 + strspn(p + 1, space);
+            good = *p != '\0';
+        }
+    }
+    if (good)
+        return tokens;
+    free(tokens);
+    ui_error("--tokens: not a list of token ids like 1,2,3 or [1, 2, 3]");
+    return NULL;
+}
+
+static npumoe_token *tokens_of_array(const char *text, size_t *n)
+{
+    json_error_t why;
+    json_t *array = json_loads(text, 0, &why);
+    npumoe_token *tokens = NULL;
+    if (json_is_array(array))
+        tokens = tokens_of_json(array, n);
+    else
+        ui_error("--tokens: not a list of token ids like 1,2,3 or [1, 2, 3]");
+    json_decref(array);
+    return tokens;
+}
+
 /* "1,2,3", "[1, 2, 3]" or "@FILE" with either. NULL after a message. */
 static npumoe_token *parse_tokens(const char *list, size_t *n)
 {
@@ -82,21 +123,7 @@ static npumoe_token *parse_tokens(const char *list, size_t *n)
         ui_error("out of memory");
         return NULL;
     }
-    size_t len = strlen(text);
-    char *wrapped = malloc(len + 3);
-    npumoe_token *tokens = NULL;
-    if (wrapped) {
-        bool bare = strchr(text, '[') == NULL;
-        snprintf(wrapped, len + 3, "%s%s%s", bare ? "[" : "", text, bare ? "]" : "");
-        json_error_t why;
-        json_t *array = json_loads(wrapped, 0, &why);
-        if (json_is_array(array))
-            tokens = tokens_of_json(array, n);
-        else
-            ui_error("--tokens: not a list of token ids like 1,2,3 or [1, 2, 3]");
-        json_decref(array);
-    }
-    free(wrapped);
+    npumoe_token *tokens = strchr(text, '[') ? tokens_of_array(text, n) : tokens_of_words(text, n);
     free(text);
     return tokens;
 }
@@ -225,7 +252,7 @@ static int logits(const logits_args *a, npumoe_model *model)
     } else if (n > UINT32_MAX) {
         ui_error("%zu tokens are too many", n);
     } else {
-        uint32_t n_ctx = a->session.ctx ? (uint32_t)a->session.ctx : (uint32_t)n;
+        uint32_t given = given_ctx(&a->session, model), n_ctx = given ? given : (uint32_t)n;
         npumoe_session_options opt = session_options(&a->session, n_ctx);
         opt.progress = ui_progress_step;
         opt.progress_user = &bar;

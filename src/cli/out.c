@@ -1,5 +1,6 @@
 #include "out.h"
 
+#include "safe.h"
 #include "ui.h"
 
 #include <errno.h>
@@ -20,7 +21,11 @@ void out_init(void)
 
 bool out_text(const char *text, size_t bytes)
 {
-    return fwrite(text, 1, bytes, stdout) == bytes && fflush(stdout) == 0;
+    if (isatty(STDOUT_FILENO))
+        safe_put_lines(stdout, text, bytes); /* a model's answer is no command for the terminal */
+    else
+        fwrite(text, 1, bytes, stdout);
+    return fflush(stdout) == 0 && !ferror(stdout);
 }
 
 /* An earlier write failed, and its errno is gone by now: a pipe without a reader and a device that

@@ -12,7 +12,7 @@
 
 /* Ignores SIGPIPE, so that a closed pipe is an error of write(). Call first in main. */
 void out_init(void);
-/* Writes text and flushes; false when that failed (out_finish says why). */
+/* Writes text and flushes (to a terminal: control characters shown, not sent); false when that failed (out_finish says why). */
 bool out_text(const char *text, size_t bytes);
 /* Flushes standard output: code, or 1 with a message when anything written to it was lost. */
 int out_finish(int code);

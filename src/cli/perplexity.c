@@ -217,9 +217,10 @@ static int score_all_windows(const plan *p, evaluator *t, score *s, const npumoe
 }
 
 /* False after a message. */
-static bool make_plan(const perplexity_args *a, size_t n_tokens, plan *p)
+static bool make_plan(const perplexity_args *a, const npumoe_model *model, size_t n_tokens, plan *p)
 {
-    size_t window = a->session.ctx ? (size_t)a->session.ctx : 512;
+    uint32_t given = given_ctx(&a->session, model);
+    size_t window = given ? given : 512;
     *p = (plan){.n_tokens = n_tokens, .window = window, .stride = window, .all = a->score_all};
     if (window < 4) {
         ui_error("perplexity: windows of %zu tokens are too short: give -c 4 or more", window);
@@ -305,7 +306,7 @@ static int compare(perplexity_args *a, npumoe_model *model)
     a->session.ctx = (int32_t)kld.n_ctx;
     plan p;
     int code = 1;
-    if (make_plan(a, (size_t)kld.n_ctx * (size_t)kld.n_chunk, &p))
+    if (make_plan(a, model, (size_t)kld.n_ctx * (size_t)kld.n_chunk, &p))
         code = with_session(a, model, &p, &kld, kld.tokens);
     kld_close(&kld, false);
     return code;
@@ -324,7 +325,7 @@ static int measure(const perplexity_args *a, npumoe_model *model)
     plan p;
     kld_file kld = {0};
     int code = 1;
-    if (tokens && make_plan(a, n, &p) &&
+    if (tokens && make_plan(a, model, n, &p) &&
         (!a->kl_base || kld_create(&kld, a->kl_base, (uint32_t)p.window, info.n_vocab,
                                    (int32_t)p.n_windows, tokens)))
         code = with_session(a, model, &p, a->kl_base ? &kld : NULL, tokens);

@@ -26,7 +26,8 @@ static const cli_help help = {
     "quantize",
     "[options] IN.gguf OUT.gguf TYPE",
     "Writes a copy of a model with its matrices in a smaller type. TYPE is llama.cpp's\n"
-    "name of a mix (Q4_K_M, Q8_0, BF16, ...). OUT appears only when it is complete.",
+    "name of a mix (Q4_K_M, Q8_0, BF16, ...). OUT appears only when it is complete.\n"
+    "Ctrl-C stops in good order; a second one leaves at once, and OUT.partial.PID behind.",
     "npumoe quantize olmoe-f16.gguf olmoe-q4_k_m.gguf Q4_K_M\n"
     "npumoe quantize --dry-run olmoe-f16.gguf none Q5_K_M",
 };

@@ -60,8 +60,8 @@ enum { ROOM_FOR_ANSWER = 2048, SMALLEST_CONTEXT = 4096 };
 /* Without -c: room for the prompt and the answer, up to what the model was trained for. */
 static uint32_t context_for(const run_args *a, size_t n_prompt, uint32_t n_ctx_train)
 {
-    if (a->session.ctx)
-        return (uint32_t)a->session.ctx;
+    if (a->session.ctx >= 0)
+        return a->session.ctx ? (uint32_t)a->session.ctx : n_ctx_train;
     uint64_t want = n_prompt + (a->n_predict >= 0 ? (uint64_t)a->n_predict + 1 : ROOM_FOR_ANSWER);
     if (want < SMALLEST_CONTEXT)
         want = SMALLEST_CONTEXT;
@@ -87,7 +87,7 @@ static bool prompt_fits(const run_args *a, size_t n_prompt, uint32_t n_ctx, uint
         ui_error("the prompt has %zu tokens, and this model was trained for %u: shorten the "
                  "prompt%s",
                  n_prompt, n_ctx_train,
-                 a->session.ctx ? "" : ", or give a larger -c and expect nonsense");
+                 a->session.ctx > 0 ? "" : ", or give a larger -c and expect nonsense");
     return false;
 }
 

@@ -180,6 +180,25 @@ static void compare_vocab_size(const npumoe_model *m, const npumoe_model_options
                  m->config.n_vocab);
 }
 
+/* A tokenizer needs no geometry: with vocab_only a file of an architecture that cannot be run, or
+ * that states none of its sizes, is as good as any. What is not known is 0. */
+static npumoe_status load_config(npumoe_model *m, npumoe_error *err)
+{
+    npumoe_status st = nm_config_init(&m->config, m->gguf, m->allocator, err);
+    bool vocab_will_do = m->vocab_only && (st == NPUMOE_EUNSUPPORTED || st == NPUMOE_EMODEL);
+    if (st != NPUMOE_OK && !vocab_will_do)
+        return st;
+    nm_str arch;
+    NM_TRY(nm_gguf_str_or(m->gguf, "general.architecture", "", &arch, err));
+    if (st != NPUMOE_OK)
+        NM_TRY(nm_gguf_str_or(m->gguf, "general.name", "", &m->config.name, err));
+    m->architecture = nm_strndup(m->allocator, arch.p, arch.n);
+    m->name = nm_strndup(m->allocator, m->config.name.p, m->config.name.n);
+    if (m->architecture == NULL || m->name == NULL)
+        return nm_err_nomem(err, arch.n + m->config.name.n + 2, "the model's names");
+    return NPUMOE_OK;
+}
+
 static npumoe_status load_into(npumoe_model *m, const char *path, const npumoe_model_options *o,
                                npumoe_error *err)
 {
@@ -191,14 +210,14 @@ static npumoe_status load_into(npumoe_model *m, const char *path, const npumoe_m
     const int n_threads = o->n_threads > 0 ? o->n_threads : nm_cpus_allowed();
     NM_TRY(nm_kern_init(&m->kern, &cpu, o->isa, err));
     NM_TRY(nm_gguf_open(path, &go, &m->gguf, err));
-    NM_TRY(nm_config_init(&m->config, m->gguf, m->allocator, err));
-    compare_vocab_size(m, o);
-    m->name = nm_strndup(m->allocator, m->config.name.p, m->config.name.n);
-    if (m->name == NULL)
-        return nm_err_nomem(err, m->config.name.n + 1, "the model's name");
+    NM_TRY(load_config(m, err));
+    if (m->config.family)
+        compare_vocab_size(m, o);
     if (!m->vocab_only)
         NM_TRY(check_fit(m, n_threads, err));
     NM_TRY(load_tokenizer(m, o, err));
+    if (m->config.family == NULL && m->tokenizer)
+        m->config.n_vocab = nm_tokenizer_n_vocab(m->tokenizer);
     if (!m->vocab_only)
         NM_TRY(load_weights(m, o, err));
     NM_TRY(nm_pool_new(m->allocator, n_threads, &m->pool, err));
@@ -254,7 +273,7 @@ npumoe_status npumoe_model_load(const char *path, const npumoe_model_options *op
     if (err) /* the search for optional keys may have left words here */
         *err = (npumoe_error){.code = NPUMOE_OK, .offset = NPUMOE_NO_OFFSET};
     log_line(o, NPUMOE_LOG_INFO, "%s: %s, %" PRIu32 " layers, %.2f GiB, kernels %s, %d threads",
-             path, m->config.family->title, m->config.n_layer,
+             path, m->config.family ? m->config.family->title : m->architecture, m->config.n_layer,
              (double)m->weights.weights_bytes / 1073741824.0, m->kern.isa, nm_pool_size(m->pool));
     *out = m;
     return NPUMOE_OK;
@@ -272,6 +291,8 @@ void npumoe_model_free(npumoe_model **model)
     nm_gguf_free(&m->gguf);
     if (m->name)
         nm_free(m->allocator, m->name);
+    if (m->architecture)
+        nm_free(m->allocator, m->architecture);
     if (m->has_lock)
         pthread_mutex_destroy(&m->lock);
     nm_free(m->allocator, m);
@@ -285,7 +306,7 @@ void npumoe_model_get_info(const npumoe_model *model, npumoe_model_info *info)
     const nm_config *c = &model->config;
     const npumoe_model_info all = {
         .struct_bytes = sizeof *info,
-        .architecture = c->family->arch,
+        .architecture = model->architecture,
         .name = model->name,
         .isa = model->kern.isa,
         .n_threads = nm_pool_size(model->pool),

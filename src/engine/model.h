@@ -24,7 +24,8 @@ struct npumoe_model {
     nm_tokenizer *tokenizer; /* NULL: the file has none */
     nm_kern kern;
     nm_pool *pool;
-    char *name; /* general.name, terminated */
+    char *name;         /* general.name, terminated */
+    char *architecture; /* general.architecture, terminated */
     uint64_t memory_limit_bytes;
     bool vocab_only;
     bool has_lock;

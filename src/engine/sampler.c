@@ -118,8 +118,8 @@ static npumoe_status check_options(const npumoe_sampler_options *o, size_t n_voc
     if (o->repeat_penalty <= 0.0f)
         return nm_err_set(err, NPUMOE_EINVAL, "sampler: repeat_penalty %g must be above 0",
                           (double)o->repeat_penalty);
-    if (o->top_p <= 0.0f)
-        return nm_err_set(err, NPUMOE_EINVAL, "sampler: top_p %g must be above 0",
+    if (o->top_p < 0.0f)
+        return nm_err_set(err, NPUMOE_EINVAL, "sampler: top_p %g must be 0 or more",
                           (double)o->top_p);
     if (o->min_p < 0.0f || o->min_p > 1.0f)
         return nm_err_set(err, NPUMOE_EINVAL, "sampler: min_p %g must be in 0 .. 1",

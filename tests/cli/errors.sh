@@ -45,7 +45,7 @@ refused "number out of range" run -n -2 <<'X'
 npumoe: -n: '-2' is not a whole number from -1 to 2147483647
 X
 refused "number too large" run -c 99999999999999999999 <<'X'
-npumoe: -c: '99999999999999999999' is not a whole number from 1 to 2147483647
+npumoe: -c: '99999999999999999999' is not a whole number from 0 to 2147483647
 X
 refused "negative temperature" run --temp -1 <<'X'
 npumoe: --temp: '-1' is not a number from 0 to 1000000
@@ -54,7 +54,7 @@ refused "temperature nan" run --temp nan <<'X'
 npumoe: --temp: 'nan' is not a number from 0 to 1000000
 X
 refused "empty number" run -c '' <<'X'
-npumoe: -c: '' is not a whole number from 1 to 2147483647
+npumoe: -c: '' is not a whole number from 0 to 2147483647
 X
 refused "cache type" run -ctk q4_0 <<'X'
 npumoe: -ctk: 'q4_0' is not f16, q8_0 or f32
@@ -134,7 +134,7 @@ X
 NPUMOE_CTX_SIZE=many
 export NPUMOE_CTX_SIZE
 refused "bad variable" run -m "$olmoe" -p x <<'X'
-npumoe: NPUMOE_CTX_SIZE: 'many' is not a whole number from 1 to 2147483647
+npumoe: NPUMOE_CTX_SIZE: 'many' is not a whole number from 0 to 2147483647
 X
 unset NPUMOE_CTX_SIZE
 

@@ -46,6 +46,22 @@ check "... not with --no-bos" sh -c "! grep -q '^\[1, ' '$work/out'"
 run tokenize -m "$olmoe" -p '' --ids
 echo '[]' | out_is "an empty text"
 
+cp "$olmoe" "$work/other.gguf"
+perl -0777 -pi -e 's/(general\.architecture\x08\0\0\0.{8})olmoe/$1gpt99/s' "$work/other.gguf"
+run tokenize -m "$work/other.gguf" -p 'the sea' --ids
+is_code 0 "tokenize needs no architecture that can be run"
+run run -m "$work/other.gguf" -p x
+check "... run does" grep -q "architecture 'gpt99' is not supported" "$work/err"
+for vocab in gpt-2 phi-3 llama-spm; do
+    file=../shared/vocab/ggml-vocab-$vocab.gguf
+    if [ -f "$file" ]; then
+        run tokenize -m "$file" -p 'the sea' --ids
+        is_code 0 "tokenize with the vocabulary of $vocab alone"
+    else
+        skip "no $file"
+    fi
+done
+
 # ---- logits ----
 run logits -m "$olmoe" --tokens 5,6,7,8 --all -o "$work/all.npy"
 is_code 0 "logits --all"
@@ -58,6 +74,17 @@ check "the last row of --all is the row without" sh -c "tail -c $((4 * vocab)) '
 echo '[5, 6, 7, 8]' >"$work/ids.json"
 "$NPUMOE" logits -m "$olmoe" --tokens "@$work/ids.json" --all -o - </dev/null >"$work/stdout.npy" 2>/dev/null
 check "-o - and @FILE give the same bytes" cmp "$work/stdout.npy" "$work/all.npy"
+printf '5 6\n7, 8\n' >"$work/ids.txt"
+run logits -m "$olmoe" --tokens "@$work/ids.txt" --all -o "$work/lines.npy" -c 0
+check "@FILE takes ids in lines, -c 0 the context of the training" cmp "$work/lines.npy" "$work/all.npy"
+run run -m "$olmoe" -p x -n 2 -c 0 -v
+check "run -c 0" grep -q "context $("$NPUMOE" info "$olmoe" --json | sed -n 's/.*"n_ctx_train": \([0-9]*\).*/\1/p')," "$work/err"
+run run -m "$olmoe" -p x -n 4 -s 3 --temp 0
+cp "$work/out" "$work/greedy"
+for p in 0 1e-9; do
+    run run -m "$olmoe" -p x -n 4 -s 3 --temp 1 --top-p $p
+    check "--top-p $p keeps the likeliest token" cmp "$work/out" "$work/greedy"
+done
 run logits -m "$olmoe" --tokens 5,6,7,8 --top 3
 check "without -o: the likeliest tokens" sh -c "[ \$(wc -l <'$work/out') = 3 ] && grep -Eq '^ *[0-9]+ +-?[0-9]+\.[0-9]{6} +0\.[0-9]{6} ' '$work/out'"
 best=$(awk 'NR == 1 { print $1 }' "$work/out")

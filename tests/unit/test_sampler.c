@@ -357,8 +357,8 @@ static void test_bad_input(void)
     o.repeat_penalty = 0.0f;
     refused(&o, "sampler: repeat_penalty 0 must be above 0");
     o = plain(1.0f);
-    o.top_p = 0.0f;
-    refused(&o, "sampler: top_p 0 must be above 0");
+    o.top_p = -0.5f;
+    refused(&o, "sampler: top_p -0.5 must be 0 or more");
     o = plain(1.0f);
     o.min_p = 1.5f;
     refused(&o, "sampler: min_p 1.5 must be in 0 .. 1");
