@@ -1,6 +1,7 @@
 /* kern.c: from CPU flags to a table of kernels. */
 #include "kernels/kern.h"
 
+#include "kernels/products.h"
 #include "kernels/tiers.h"
 
 #include <string.h>
@@ -21,6 +22,7 @@ static void fill_ref(nm_kern *table)
 {
     nm_kern_fill_gemm_ref(table);
     nm_kern_fill_rows_ref(table);
+    table->products[NM_PRODUCT_F32] = &nm_product_f32;
 }
 
 #if defined(__x86_64__)

@@ -11,13 +11,12 @@
 #define NM_KERNELS_KERN_H
 
 #include "base/err.h"
-#include "quant/quant.h"
+#include "kernels/product.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-typedef struct nm_kern nm_kern;
 struct nm_kern {
     const char *isa;
 #define K(name, args, tolerance, what) void(*name) args;
@@ -26,6 +25,7 @@ struct nm_kern {
     /* A row of n elements (multiple of the block) to fp32; bit-equal to nm_type_get()->decode in
      * every tier. NULL for types that are not supported. */
     void (*decode[NM_TYPE_END])(const void *src, float *dst, size_t n);
+    const nm_product *products[NM_PRODUCT_END]; /* by slot; NULL = this tier has none */
 };
 
 /* CPU feature bits, as found or as a test pretends. */

@@ -10,14 +10,6 @@
 #include "base/threads.h"
 #include "kernels/kern.h"
 
-typedef struct nm_mat {
-    uint32_t type; /* nm_type */
-    uint32_t pad;
-    uint64_t rows, cols; /* y = W x: cols = inputs, rows = outputs */
-    uint64_t row_bytes;
-    const void *data;
-} nm_mat;
-
 /* What a computation runs on; hangs from the session. scratch is n_threads slices of
  * scratch_bytes each, NM_ALIGN aligned. */
 typedef struct nm_compute {

@@ -15,6 +15,7 @@
 #define NM_MODEL_FAMILY_H
 
 #include "formats/gguf.h"
+#include "kernels/product.h"
 
 struct nm_config;
 
@@ -55,7 +56,6 @@ typedef enum nm_shared_kind {
     NM_SHARED_GATED  /* times sigmoid(x . ffn_gate_inp_shexp) */
 } nm_shared_kind;
 
-typedef enum nm_act { NM_ACT_SWIGLU } nm_act;
 
 typedef struct nm_family {
     const char *arch;  /* general.architecture */

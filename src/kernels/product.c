@@ -1,0 +1,58 @@
+/* product.c: which product computes what.
+ *
+ * Weights that are stored in few bits have lost so much already that rounding them, and the rows
+ * they meet, to bf16 (8 bits) stays below that loss; F16, Q8_0 and F32 have not, and BF16 weights
+ * are exact in one plane, so only x needs a second. PERF.md has the measurements behind this. */
+#include "kernels/product.h"
+
+#include "kernels/kern.h"
+
+static bool takes_all(const nm_product *p, const uint32_t *types, size_t n_types)
+{
+    for (size_t i = 0; i < n_types; i++)
+        if (!p->takes(types[i]))
+            return false;
+    return true;
+}
+
+static nm_product_slot planes_for(nm_precision precision, uint32_t type)
+{
+    if (precision == NM_PRECISION_FAST)
+        return NM_PRODUCT_BF16;
+    if (type == NM_TYPE_BF16)
+        return NM_PRODUCT_BF16X2;
+    bool fine = type == NM_TYPE_F32 || type == NM_TYPE_F16 || type == NM_TYPE_Q8_0;
+    return fine || precision == NM_PRECISION_FULL ? NM_PRODUCT_BF16X3 : NM_PRODUCT_BF16;
+}
+
+/* The most demanding of the types decides for all. */
+static nm_product_slot matrix_slot(nm_precision precision, const uint32_t *types, size_t n_types)
+{
+    nm_product_slot most = NM_PRODUCT_BF16;
+    for (size_t i = 0; i < n_types; i++) {
+        nm_product_slot s = planes_for(precision, types[i]);
+        most = s > most ? s : most;
+    }
+    /* One type wants two planes of x, another one of each: three serve both. */
+    for (size_t i = 0; i < n_types && most == NM_PRODUCT_BF16X2; i++)
+        if (types[i] != NM_TYPE_BF16)
+            most = NM_PRODUCT_BF16X3;
+    return most;
+}
+
+const nm_product *nm_product_pick(const nm_kern *kern, nm_precision precision, size_t m,
+                                  const uint32_t *types, size_t n_types)
+{
+    const nm_product_slot few[] = {NM_PRODUCT_DOT_Q, NM_PRODUCT_DOT_F, NM_PRODUCT_F32};
+    const nm_product_slot many[] = {matrix_slot(precision, types, n_types), NM_PRODUCT_I16,
+                                    NM_PRODUCT_I8X2, NM_PRODUCT_F32};
+    const nm_product_slot plain[] = {NM_PRODUCT_F32};
+    const nm_product_slot *list = m < NM_PRODUCT_FEW ? few : many;
+    if (precision == NM_PRECISION_FP32)
+        list = plain;
+    for (;; list++) {
+        const nm_product *p = kern->products[*list];
+        if (*list == NM_PRODUCT_F32 || (p && takes_all(p, types, n_types)))
+            return p;
+    }
+}

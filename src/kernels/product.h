@@ -1,0 +1,123 @@
+/* product.h: the ways in which rows of x meet quantised weights.
+ *
+ * A product y = x W^T with W in blocks of 4 or 8 bits can be computed in fp32, on integers, or on a
+ * matrix unit, each with operands of its own layout. What they share is the shape of the work, and
+ * this header is that shape: rows of x are packed once, a range of W's rows is decoded once into a
+ * cache-sized panel, and all packed rows pass over it. One `nm_product` is one such way; nm_kern
+ * holds those that a CPU has, nm_product_pick() chooses by weight type, rows and precision.
+ *
+ *   pack    rows of x (gathered through pointers) -> xp, the product's own layout
+ *   gated   hp = act(xp Wgate^T) * (xp Wup^T), written packed: it is the next product's xp
+ *   out     y (+)= weight * (xp W^T + bias), plain fp32 rows, scattered through pointers
+ *
+ * So a network is pack, gated, out: its inner rows never exist as fp32. Work is split over threads
+ * by ranges of outputs (rows of W), never inside a sum, and a range starts at a multiple of
+ * NM_PRODUCT_STEP; so the split cannot change a result.
+ *
+ * Promise: an element of a result depends on its own row of x and of W, the product and the
+ * alignment of nothing: not on m, its neighbours, the range or the thread. Different products
+ * round differently (docs/kernels.md has their classes). */
+#ifndef NM_KERNELS_PRODUCT_H
+#define NM_KERNELS_PRODUCT_H
+
+#include "quant/quant.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct nm_kern nm_kern;
+
+/* A weight matrix, a view into the mapped file: y = W x. */
+typedef struct nm_mat {
+    uint32_t type; /* nm_type */
+    uint32_t pad;
+    uint64_t rows, cols; /* cols = inputs, rows = outputs */
+    uint64_t row_bytes;
+    const void *data;
+} nm_mat;
+
+typedef enum nm_act {
+    NM_ACT_SWIGLU, /* silu(gate) * up, silu(v) = v / (1 + exp(-v)) */
+} nm_act;
+
+enum {
+    NM_PRODUCT_STEP = 32, /* ranges of outputs start at multiples of this */
+    NM_PRODUCT_PAD = 64   /* a packed row is padded with zeros up to a multiple of this many inputs,
+                             where the layout needs it */
+};
+
+typedef struct nm_out_args {
+    const nm_kern *kern;
+    const nm_mat *w;
+    uint64_t j0, j1;     /* rows of W: j0 % NM_PRODUCT_STEP == 0, j1 too unless it is w->rows */
+    size_t m;            /* rows of x */
+    const void *xp;      /* m packed rows of w->cols */
+    const float *bias;   /* [w->rows] or NULL = 0 */
+    const float *weight; /* [m] or NULL = 1 */
+    bool add;            /* false: y is not read */
+    float *const *y;     /* m distinct rows, indexed by j (not by j - j0) */
+    void *scratch;       /* scratch_bytes, NM_ALIGN aligned, the thread's own */
+} nm_out_args;
+
+typedef struct nm_gated_args {
+    const nm_kern *kern;
+    const nm_mat *gate, *up;    /* of equal shape */
+    const float *b_gate, *b_up; /* [rows] or NULL = 0 */
+    nm_act act;
+    uint64_t j0, j1; /* as above */
+    size_t m;
+    const void *xp; /* m packed rows of gate->cols */
+    void *hp; /* m packed rows of gate->rows: columns j0 .. j1 - 1 are written, and with the last
+                 range the padding. Ranges of other threads are never touched. */
+    void *scratch;
+} nm_gated_args;
+
+typedef struct nm_product nm_product;
+struct nm_product {
+    const char *name;
+    /* Packed rows come in groups of this many (1 or 16): row i of a pack made for m rows is found
+     * by its place in the group, so rows of one pack belong together. */
+    uint32_t group;
+    /* Good number of outputs for one task, a multiple of NM_PRODUCT_STEP. */
+    uint32_t task;
+    bool (*takes)(uint32_t type); /* weight types */
+    /* Bytes of m packed rows of k inputs; monotone in both, a multiple of NM_ALIGN. */
+    size_t (*packed_bytes)(size_t m, size_t k);
+    /* Packs rows [i0, i1) of x[0..m): i0 a multiple of group, i1 too unless it is m. Threads may
+     * pack parts of one xp side by side. Rows of padding in the last group are zeros. */
+    void (*pack)(size_t m, size_t k, const float *const *x, size_t i0, size_t i1, void *xp);
+    size_t (*scratch_bytes)(size_t max_k);
+    void (*gated)(const nm_gated_args *args);
+    void (*out)(const nm_out_args *args);
+};
+
+/* Slots of nm_kern.products; NULL where CPU or tier has none. */
+typedef enum nm_product_slot {
+    NM_PRODUCT_F32,    /* fp32 panel and gemm_nt: every type, every tier */
+    NM_PRODUCT_DOT_Q,  /* few rows, blocks of integers: x as two planes of 8 bits */
+    NM_PRODUCT_DOT_F,  /* few rows, F32 F16 BF16: x in fp32 */
+    NM_PRODUCT_I16,    /* many rows, integers of 16 bits (VNNI) */
+    NM_PRODUCT_I8X2,   /* many rows, x as two planes of 8 bits (NEON dotprod, i8mm) */
+    NM_PRODUCT_BF16,   /* matrix unit, weights and x rounded to bf16 */
+    NM_PRODUCT_BF16X2, /* the same, x = hi + lo: exact weights only (BF16) are near fp32 */
+    NM_PRODUCT_BF16X3, /* both = hi + lo, three of the four partial products: near fp32 */
+    NM_PRODUCT_END
+} nm_product_slot;
+
+/* How many bits of a product are worth paying for. */
+typedef enum nm_precision {
+    NM_PRECISION_AUTO, /* by weight type: rounding stays below what the type itself rounded */
+    NM_PRECISION_FAST, /* one pass of the matrix unit, whatever the type */
+    NM_PRECISION_FULL, /* near fp32 */
+    NM_PRECISION_FP32  /* fp32 only: bit-identical for any chunk, the reference */
+} nm_precision;
+
+/* Rows of x from which on decoding a panel pays. */
+enum { NM_PRODUCT_FEW = 4 };
+
+/* The product for m rows of x that takes all of these weight types; never NULL. */
+const nm_product *nm_product_pick(const nm_kern *kern, nm_precision precision, size_t m,
+                                  const uint32_t *types, size_t n_types);
+
+#endif
