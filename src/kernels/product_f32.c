@@ -56,7 +56,7 @@ typedef float results[BLOCK][MAX_ROWS];
 static size_t panel_bytes(size_t max_k)
 {
     size_t stride = panel_stride(max_k) * sizeof(float);
-    return nm_max_size(PANEL_BYTES, MIN_ROWS * stride);
+    return nm_max_size(PANEL_BYTES, 2 * MIN_ROWS * stride); /* gate and up */
 }
 
 static size_t scratch_bytes(size_t max_k)
