@@ -82,7 +82,9 @@ struct nm_product {
     /* Good number of outputs for one task, a multiple of NM_PRODUCT_STEP. */
     uint32_t task;
     bool (*takes)(uint32_t type); /* weight types */
-    /* Bytes of m packed rows of k inputs; monotone in both, a multiple of NM_ALIGN. */
+    /* Bytes of m packed rows of k inputs; a multiple of NM_ALIGN, at most nm_product_packed_max().
+     * A pack is the sequence of its groups: the rows from i0 on (a multiple of group) lie at
+     * xp + packed_bytes(i0, k), and are a pack of their own. */
     size_t (*packed_bytes)(size_t m, size_t k);
     /* Packs rows [i0, i1) of x[0..m): i0 a multiple of group, i1 too unless it is m. Threads may
      * pack parts of one xp side by side. Rows of padding in the last group are zeros. */
@@ -112,6 +114,12 @@ typedef enum nm_precision {
     NM_PRECISION_FULL, /* near fp32 */
     NM_PRECISION_FP32  /* fp32 only: bit-identical for any chunk, the reference */
 } nm_precision;
+
+/* Upper bound of packed_bytes over all products: for planning memory before a CPU is known. */
+static inline size_t nm_product_packed_max(size_t m, size_t k)
+{
+    return (m + 15) / 16 * 16 * ((k + 63) / 64 * 64) * 5;
+}
 
 /* Rows of x from which on decoding a panel pays. */
 enum { NM_PRODUCT_FEW = 4 };
