@@ -85,8 +85,13 @@ clean: ## removes build/
 
 # ---- rules -----------------------------------------------------------------------------------
 
-$(B)/%_avx2.o: ISA := -mavx2 -mfma -mf16c
-$(B)/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c
+AVX2   := -mavx2 -mfma -mf16c
+AVX512 := $(AVX2) -mavx512f -mavx512bw -mavx512vl -mavx512dq
+$(B)/%_avx2.o: ISA := $(AVX2)
+$(B)/%_avxvnni.o: ISA := $(AVX2) -mavxvnni
+$(B)/%_avx512.o: ISA := $(AVX512)
+$(B)/%_avx512vnni.o: ISA := $(AVX512) -mavx512vnni
+$(B)/%_amx.o: ISA := $(AVX512) -mavx512bf16 -mamx-tile -mamx-bf16 -mamx-int8
 # clang 14 needs minutes for the register blocks of gemm.inc under ASan; gcc, which builds the asan
 # configuration, seconds. Fuzz targets end before any kernel runs.
 ifeq ($(CONFIG),fuzz)

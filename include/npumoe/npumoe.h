@@ -112,7 +112,7 @@ typedef struct npumoe_model_options {
     void *log_user;
     npumoe_progress_fn progress; /* while checking and reading the file */
     void *progress_user;
-    const char *isa;   /* kernel tier: "scalar", "avx2", "avx512", "neon"; NULL = the best */
+    const char *isa;   /* kernel tier: "scalar", "avx2", "avx512", "amx", "neon"; NULL = the best */
     int32_t n_threads; /* 0 = CPUs that affinity and cgroup allow */
     uint64_t memory_limit_bytes; /* 0 = what the machine and the cgroup have; see ETOOBIG */
     bool vocab_only;             /* tokenizer, no weights needed in the file; any architecture, and

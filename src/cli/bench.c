@@ -49,7 +49,7 @@ static const cli_opt bench_model_opts[] = {
     {"-m", "--model", "FILE", cli_set_string, offsetof(model_args, path), 0, 0,
      "the GGUF file; without it the demo model that comes with npumoe", false},
     {NULL, "--isa", "TIER", cli_set_string, offsetof(model_args, isa), 0, 0,
-     "kernels: scalar, avx2, avx512, neon; default: the best", false},
+     "kernels: scalar, avx2, avx512, amx, neon; default: the best", false},
     {NULL, "--memory-limit", "SIZE", cli_set_bytes, offsetof(model_args, memory_limit), 0, 0,
      "refuse what needs more than this", false},
     {NULL, "--mlock", NULL, cli_set_flag, offsetof(model_args, mlock), 0, 0,

@@ -51,7 +51,9 @@ static void print_machine(const json_t *r)
     printf("%-14s %" PRIu64 " of %" PRIu64 " may be used\n", "CPUs", report_u64(r, "cpu.allowed"),
            report_u64(r, "cpu.online"));
     printf("%-14s %s\n", "CPU features", join(report_at(r, "cpu.flags"), buf, sizeof buf));
-    printf("%-14s %s (usable: ", "kernels", report_text(r, "kernels.chosen"));
+    const char *with = report_text(r, "kernels.with");
+    printf("%-14s %s%s%s (usable: ", "kernels", report_text(r, "kernels.chosen"),
+           *with ? " with " : "", with);
     printf("%s; ", join(report_at(r, "kernels.usable"), buf, sizeof buf));
     printf("built: %s)\n", join(report_at(r, "kernels.built"), buf, sizeof buf));
     printf("%-14s %s, limited by %s\n", "memory",

@@ -101,7 +101,8 @@ const cli_opt model_opts[] = {
     {"-tb", "--threads-batch", "N", cli_set_i32, AT(model_args, threads_batch), 1, 512,
      "threads for the prompt; one pool serves both, so the larger of\n-t and -tb counts", false},
     {NULL, "--isa", "TIER", cli_set_string, AT(model_args, isa), 0, 0,
-     "kernels: scalar, avx2, avx512, neon; default: the best this CPU\nruns (see npumoe doctor)",
+     "kernels: scalar, avx2, avx512, amx, neon; default: the best this CPU\nruns (see npumoe "
+     "doctor)",
      false},
     {NULL, "--memory-limit", "SIZE", cli_set_bytes, AT(model_args, memory_limit), 0, 0,
      "refuse what needs more than this (like 8G); default: what the\nmachine and the cgroup have",

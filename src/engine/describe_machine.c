@@ -70,8 +70,10 @@ static json_t *describe_kernels(const nm_cpu *cpu)
     nm_describe_put(o, "built", built);
     nm_describe_put(o, "usable", usable);
     nm_kern table;
-    if (nm_kern_init(&table, cpu, NULL, NULL) == NPUMOE_OK)
+    if (nm_kern_init(&table, cpu, NULL, NULL) == NPUMOE_OK) {
         nm_describe_put(o, "chosen", json_string(table.isa));
+        nm_describe_put(o, "with", json_string(table.with));
+    }
     return o;
 }
 

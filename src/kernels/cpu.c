@@ -2,12 +2,18 @@
  *
  * On x86 the instruction bit alone proves nothing: registers wider than 128 bits exist only when
  * the system saves them at a context switch, which XCR0 tells (Intel SDM volume 1, 13.3 and 14.3).
- * AMX also needs a permission per process, which the AMX kernels will have to ask for. */
+ * AMX also needs a permission of the process on Linux (Documentation/arch/x86/xstate.rst): without it
+ * the first tile instruction raises SIGILL. A sandbox may refuse it; then AMX does not exist. */
 #include "kernels/kern.h"
 
 #if defined(__x86_64__)
 
 #include <cpuid.h>
+
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 enum {
     XCR0_AVX = 0x6,     /* xmm and the upper halves of ymm */
@@ -27,6 +33,27 @@ static bool bit(uint32_t word, int n)
     return (word >> n) & 1u;
 }
 
+/* The kernel makes room for 8 KiB of tiles per thread when a thread first uses them. Threads share
+ * the permission, those that exist too. */
+static bool ask_for_tiles(void)
+{
+#if defined(__linux__)
+    enum { REQ_XCOMP_PERM = 0x1023, XFEATURE_TILE_DATA = 18 }; /* the kernel's asm/prctl.h */
+    return syscall(SYS_arch_prctl, REQ_XCOMP_PERM, XFEATURE_TILE_DATA) == 0;
+#else
+    return false; /* no other system that we know saves them */
+#endif
+}
+
+static void read_leaf_7_1(nm_cpu *cpu, bool ymm, bool zmm)
+{
+    uint32_t a, b, c, d;
+    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d))
+        return;
+    cpu->avx_vnni = ymm && bit(a, 4);
+    cpu->avx512_bf16 = zmm && bit(a, 5);
+}
+
 nm_cpu nm_cpu_detect(void)
 {
     nm_cpu cpu = {0};
@@ -36,7 +63,6 @@ nm_cpu nm_cpu_detect(void)
     uint64_t xcr0 = read_xcr0();
     bool ymm = (xcr0 & XCR0_AVX) == XCR0_AVX && bit(c, 28);
     bool zmm = ymm && (xcr0 & XCR0_AVX512) == XCR0_AVX512;
-    bool tiles = (xcr0 & XCR0_AMX) == XCR0_AMX;
     cpu.fma = ymm && bit(c, 12);
     cpu.f16c = ymm && bit(c, 29);
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d))
@@ -48,14 +74,12 @@ nm_cpu nm_cpu_detect(void)
     cpu.avx512vl = zmm && bit(b, 31);
     cpu.avx512_vnni = zmm && bit(c, 11);
     cpu.avx512_fp16 = zmm && bit(d, 23);
+    bool tiles = bit(d, 24) && (xcr0 & XCR0_AMX) == XCR0_AMX && ask_for_tiles();
     cpu.amx_bf16 = tiles && bit(d, 22);
-    cpu.amx_tile = tiles && bit(d, 24);
+    cpu.amx_tile = tiles;
     cpu.amx_int8 = tiles && bit(d, 25);
-    uint32_t last_subleaf = a;
-    if (last_subleaf >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) {
-        cpu.avx_vnni = ymm && bit(a, 4);
-        cpu.avx512_bf16 = zmm && bit(a, 5);
-    }
+    if (a >= 1) /* the last subleaf */
+        read_leaf_7_1(&cpu, ymm, zmm);
     return cpu;
 }
 

@@ -9,7 +9,7 @@
 typedef struct tier {
     const char *name;
     bool (*usable)(const nm_cpu *cpu);
-    void (*fill)(nm_kern *table);
+    void (*fill)(nm_kern *table, const nm_cpu *cpu);
 } tier;
 
 static bool always(const nm_cpu *cpu)
@@ -18,8 +18,9 @@ static bool always(const nm_cpu *cpu)
     return true;
 }
 
-static void fill_ref(nm_kern *table)
+static void fill_ref(nm_kern *table, const nm_cpu *cpu)
 {
+    (void)cpu;
     nm_kern_fill_gemm_ref(table);
     nm_kern_fill_rows_ref(table);
     table->products[NM_PRODUCT_F32] = &nm_product_f32;
@@ -31,8 +32,9 @@ static bool has_avx2(const nm_cpu *cpu)
     return cpu->avx2 && cpu->fma && cpu->f16c;
 }
 
-static void fill_avx2(nm_kern *table)
+static void fill_avx2(nm_kern *table, const nm_cpu *cpu)
 {
+    (void)cpu;
     nm_kern_fill_gemm_avx2(table);
     nm_kern_fill_rows_avx2(table);
     nm_kern_fill_decode_avx2(table);
@@ -43,11 +45,23 @@ static bool has_avx512(const nm_cpu *cpu)
     return has_avx2(cpu) && cpu->avx512f && cpu->avx512bw && cpu->avx512vl && cpu->avx512dq;
 }
 
-static void fill_avx512(nm_kern *table)
+static void fill_avx512(nm_kern *table, const nm_cpu *cpu)
 {
+    (void)cpu;
     nm_kern_fill_gemm_avx512(table);
     nm_kern_fill_rows_avx512(table);
     nm_kern_fill_decode_avx512(table);
+}
+
+static bool has_amx(const nm_cpu *cpu)
+{
+    return has_avx512(cpu) && cpu->avx512_bf16 && cpu->amx_tile && cpu->amx_bf16;
+}
+
+static void fill_amx(nm_kern *table, const nm_cpu *cpu)
+{
+    (void)table;
+    (void)cpu;
 }
 #elif defined(__aarch64__)
 static bool has_neon(const nm_cpu *cpu)
@@ -55,8 +69,9 @@ static bool has_neon(const nm_cpu *cpu)
     return cpu->neon;
 }
 
-static void fill_neon(nm_kern *table)
+static void fill_neon(nm_kern *table, const nm_cpu *cpu)
 {
+    (void)cpu;
     nm_kern_fill_gemm_neon(table);
     nm_kern_fill_rows_neon(table);
     nm_kern_fill_decode_neon(table);
@@ -69,6 +84,7 @@ static const tier tiers[] = {
 #if defined(__x86_64__)
     {"avx2", has_avx2, fill_avx2},
     {"avx512", has_avx512, fill_avx512},
+    {"amx", has_amx, fill_amx},
 #elif defined(__aarch64__)
     {"neon", has_neon, fill_neon},
 #endif
@@ -77,7 +93,7 @@ static const tier tiers[] = {
 enum { N_TIERS = sizeof tiers / sizeof tiers[0] };
 
 /* Every name of any build, to tell a misspelling from a tier of another machine. */
-static const char all_names[] = "scalar avx2 avx512 neon";
+static const char all_names[] = "scalar avx2 avx512 amx neon";
 
 const char *nm_kern_tier(size_t index)
 {
@@ -144,8 +160,9 @@ npumoe_status nm_kern_init(nm_kern *table, const nm_cpu *cpu, const char *isa, n
                               last == N_TIERS ? "build" : "CPU", usable);
     }
     memset(table, 0, sizeof *table);
+    table->with = "";
     for (size_t i = 0; i <= last && tiers[i].usable(cpu); i++) {
-        tiers[i].fill(table);
+        tiers[i].fill(table, cpu);
         table->isa = tiers[i].name;
     }
     return NPUMOE_OK;

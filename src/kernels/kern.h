@@ -4,9 +4,9 @@
  * x86_init or arm_init override it, tier by tier in ascending order. Tests build two tables side
  * by side. The table hangs from the model; there is no global.
  *
- * Tiers ("isa" on the command line): scalar < avx2 (AVX2+FMA+F16C) < avx512 (F, BW, VL, DQ) on x86;
- * scalar < neon on arm64. Higher ones (vnni, bf16, amx, dotprod, i8mm) get their names when they
- * get their kernels. */
+ * Tiers ("isa" on the command line): scalar < avx2 (AVX2+FMA+F16C) < avx512 (F, BW, VL, DQ) < amx
+ * (tiles, bf16) on x86; scalar < neon on arm64. An extension that helps few kernels (vnni, dotprod)
+ * is no tier: its kernels take their slots when the CPU has it, and `with` names it. */
 #ifndef NM_KERNELS_KERN_H
 #define NM_KERNELS_KERN_H
 
@@ -18,7 +18,8 @@
 #include <stdint.h>
 
 struct nm_kern {
-    const char *isa;
+    const char *isa;  /* the tier */
+    const char *with; /* extensions of the tier that kernels use ("vnni"); "" = none */
 #define K(name, args, tolerance, what) void(*name) args;
 #include "kernels/kern.def"
 #undef K
@@ -35,6 +36,8 @@ typedef struct nm_cpu {
     bool neon, dotprod, i8mm, bf16, fp16;                    /* arm64 */
 } nm_cpu;
 
+/* On Linux this also asks, for the whole process, for the permission to use AMX tiles (8 KiB of
+ * state per thread, made on first use); refused = this CPU has no AMX. */
 nm_cpu nm_cpu_detect(void);
 /* Fills *table with the best tier for cpu that is not above isa (NULL or "auto" = no cap).
  * EINVAL: unknown name; EUNSUPPORTED: this CPU or build lacks it; both list what there is. */

@@ -217,7 +217,7 @@ check "ranges and lists multiply" test "$(grep -c '| *pp' "$work/out")" = 6
 # ---- doctor ----
 run doctor
 is_code 0 "doctor"
-check "... names the kernels" grep -Eq '^kernels +(scalar|avx2|avx512|neon) \(usable: .*; built: .*\)$' "$work/out"
+check "... names the kernels" grep -Eq '^kernels +(scalar|avx2|avx512|amx|neon)( with [a-z0-9 ]+)? \(usable: .*; built: .*\)$' "$work/out"
 run doctor --json
 check "... as JSON" grep -q '"chosen": "' "$work/out"
 tier=$(sed -n 's/.*"chosen": "\(.*\)".*/\1/p' "$work/out")
