@@ -23,8 +23,8 @@
  *   v_load_f16 v_load_bf16
  *   acc64, acc_zero, acc_add, acc_add_square, acc_sum    sums in fp64
  *
- * the type `bytes` of 16 bytes with b_load, b_set1, b_and, b_or, b_sub, b_shr, b_shl, b_lookup (16
- * entries), b_spread_pair, b_test, and
+ * the type `bytes` of 16 bytes with b_load, b_store, b_set1, b_and, b_or, b_sub, b_shr, b_shl,
+ * b_lookup (16 entries), b_spread_pair, b_test, and
  *
  *   b_put(to, b, d)                  to[i] = (signed) b[i] * d,       i < 16
  *   b_put_add(to, b, d, m)           to[i] = (signed) b[i] * d + m    fused
