@@ -34,9 +34,14 @@ typedef struct kcheck {
 /* Notes the first failure; what follows is counted but not told. */
 __attribute__((format(printf, 2, 3))) void fail(kcheck *c, const char *fmt, ...);
 
+/* Runs the check; a crash in it is a failure of c. */
+void guarded(kcheck *c, void (*check)(kcheck *c, void *arg), void *arg);
+/* The line of TAP that says how it went. */
+void report_run(const kcheck *c, const char *name);
+
 /* ---- buffers ------------------------------------------------------------------------------- */
 
-enum { SLOTS = 8, SLOT_BYTES = 1 << 20, GUARD_BYTES = 64 };
+enum { SLOTS = 8, SLOT_BYTES = 4 << 20, GUARD_BYTES = 64 };
 
 /* Where a buffer stands in its slot. */
 typedef enum placement {

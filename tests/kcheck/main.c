@@ -3,7 +3,7 @@
  * --emulated: no buffer ends at a page without access, because qemu (7.2 at least) touches the
  * masked lanes of AVX loads, which processors do not; and fewer cases.
  * Prints TAP: one line per tier and kernel. A crash inside a kernel is a failure of that kernel. */
-#include "kcheck.h"
+#include "products.h"
 
 #include "tap.h"
 
@@ -62,22 +62,41 @@ static void catch_crashes(void)
         sigaction(signals[i], &act, NULL);
 }
 
+void guarded(kcheck *c, void (*check)(kcheck *c, void *arg), void *arg)
+{
+    int sig = sigsetjmp(crashed, 1);
+    if (sig == 0)
+        check(c, arg);
+    else
+        fail(c, "crashed: %s", strsignal(sig));
+}
+
+void report_run(const kcheck *c, const char *name)
+{
+    ok(!c->failure[0] && c->cases > 0, "%s: %lu cases, worst error %.2f of the tolerance", name,
+       c->cases, c->worst);
+    if (c->failure[0])
+        fprintf(stderr, "#   %s\n", c->failure);
+}
+
+static void call_check(kcheck *c, void *arg)
+{
+    check_fn *const *check = arg;
+    (*check)(c);
+}
+
 static void run_kernel(kcheck *c, const struct kernel *k, uint64_t seed)
 {
+    char name[64];
     c->tolerance = k->tolerance;
     c->rng = seed;
     c->cases = 0;
     c->worst = 0;
     c->failure[0] = '\0';
-    int sig = sigsetjmp(crashed, 1);
-    if (sig == 0)
-        k->check(c);
-    else
-        fail(c, "crashed: %s", strsignal(sig));
-    ok(!c->failure[0] && c->cases > 0, "%s %s: %lu cases, worst error %.2f of the tolerance",
-       c->tier.isa, k->name, c->cases, c->worst);
-    if (c->failure[0])
-        fprintf(stderr, "#   %s\n", c->failure);
+    check_fn *check = k->check;
+    guarded(c, call_check, &check);
+    snprintf(name, sizeof name, "%s %s", c->tier.isa, k->name);
+    report_run(c, name);
 }
 
 static void run_tier(const char *tier, const nm_cpu *cpu, const options *o)
@@ -126,7 +145,8 @@ static options parse(int argc, char **argv)
 /* A mistyped name would check nothing and pass. */
 static void check_names(const options *o)
 {
-    bool tier = !o->tier, kernel = !o->filter || o->bench; /* bench has more names */
+    /* bench has more names */
+    bool tier = !o->tier, kernel = !o->filter || o->bench || strstr("products", o->filter);
     for (size_t i = 0; !tier && nm_kern_tier(i); i++)
         tier = strcmp(o->tier, nm_kern_tier(i)) == 0;
     for (size_t i = 0; !kernel && i < sizeof kernels / sizeof kernels[0]; i++)
@@ -155,5 +175,7 @@ int main(int argc, char **argv)
         else if (!o.bench)
             skip(1, "%s: this CPU lacks it", tier);
     }
+    if (!o.bench && (!o.filter || strstr("products", o.filter)))
+        check_products(&cpu, o.tier, o.seed, o.emulated ? 5 : 1);
     return o.bench ? 0 : done_testing();
 }

@@ -1,0 +1,486 @@
+/* check_products.c: every product of every tier against exact results, and against itself.
+ *
+ * Against exact results: `out` with bias, weight and sum, and `gated` followed by `out` with the unit
+ * matrix, which shows what `gated` has packed. problem.c has the tolerances.
+ *
+ * Against itself, bit for bit: rows packed in parts, ranges of outputs one by one from the last to
+ * the first, groups of rows as packs of their own, a row alone. That is the promise of product.h that
+ * results depend on nothing but their own row of x and of W.
+ *
+ * Rows that are NaN, infinite or have a block with such a scale must give NaN or an infinity in
+ * their own results and leave all others as they are. Weights end at a page without access or stand
+ * one byte beside all alignment; packed rows and scratch have exactly the bytes that the product
+ * asked for, with guards around them; y has guards between its rows. */
+#include "products.h"
+
+#include "base/alloc.h"
+#include "base/num.h"
+#include "quant/blocks.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define COUNT(a) (sizeof(a) / sizeof(a)[0])
+
+enum { SLOT_W, SLOT_UP, SLOT_UNIT, SLOT_X, SLOT_XP, SLOT_HP, SLOT_Y, SLOT_SCRATCH };
+enum { GAP = 3 };
+
+static const size_t ms[] = {0, 1, 2, 3, 4, 15, 16, 17, 31, 33, 61};
+static const size_t ns[] = {1, 31, 32, 33, 64, 95};
+static const size_t ks_256[] = {256, 768, 1280};
+static const size_t ks_32[] = {32, 96, 160, 1056};
+static const size_t ks_1[] = {1, 7, 33, 61, 257};
+static const float gap_value = 12345.0f;
+
+/* One draw: rows, two matrices, exact results. Everything a product is compared with. */
+typedef struct problem {
+    uint32_t type, up_type;
+    size_t k, m, n;
+    flavour flavour;
+    drawn_mat gate, up; /* `out` takes gate */
+    const float *x[PROBLEM_M];
+    float bias[PROBLEM_N], bias_up[PROBLEM_N], weight[PROBLEM_M], before[PROBLEM_M][PROBLEM_N];
+    exact e_gate[PROBLEM_M * PROBLEM_N], e_up[PROBLEM_M * PROBLEM_N];
+    char name[96];
+} problem;
+
+static problem prob;
+static float gate_w[PROBLEM_N * PROBLEM_K], gate_min[PROBLEM_N * PROBLEM_K];
+static float up_w[PROBLEM_N * PROBLEM_K], up_min[PROBLEM_N * PROBLEM_K];
+
+/* ---- problems ------------------------------------------------------------------------------- */
+
+static nm_mat make_mat(uint32_t type, size_t rows, size_t cols, const void *data)
+{
+    const nm_type_traits *t = nm_type_get(type);
+    return (nm_mat){.type = type,
+                    .rows = rows,
+                    .cols = cols,
+                    .row_bytes = cols / t->block_elems * t->block_bytes,
+                    .data = data};
+}
+
+static void draw_mat(kcheck *c, const problem *p, uint32_t type, flavour f, int slot, drawn_mat *to)
+{
+    const nm_type_traits *t = nm_type_get(type);
+    const size_t bytes = p->n * (p->k / t->block_elems) * t->block_bytes;
+    const size_t align = t->block_elems == 1 ? t->block_bytes : 1;
+    placement where = draw_bits(c) % 2 ? AT_PAGE_END : ONE_OFF;
+    void *data = slot_take(slot, where, bytes / align, align);
+    draw_weights(c, type, f, p->n, p->k, data);
+    to->mat = make_mat(type, p->n, p->k, data);
+    exact_weights(to);
+}
+
+/* Of SPECIAL rows some have one number that is none, or is extreme. */
+static void draw_rows(kcheck *c, problem *p)
+{
+    static const float odd[] = {NAN, INFINITY, -INFINITY, FLT_MAX, 0x1p-149f, 0x1p-126f};
+    float *x = slot_take(SLOT_X, draw_bits(c) % 2 ? AT_PAGE_END : ONE_OFF, p->m * p->k, sizeof *x);
+    draw_many(c, p->flavour == SPECIAL ? PLAIN : p->flavour, x, p->m * p->k);
+    for (size_t i = 0; i < p->m; i++) {
+        float *row = x + i * p->k;
+        p->x[i] = row;
+        if (p->flavour == SPECIAL && draw_bits(c) % 3 == 0)
+            row[draw_bits(c) % p->k] = odd[draw_bits(c) % COUNT(odd)];
+        if (i % 7 == 5) /* a whole row, hence whole blocks, of zeros */
+            memset(row, 0, p->k * sizeof *row);
+    }
+}
+
+static void make_problem(kcheck *c, uint32_t type, size_t k, flavour f)
+{
+    problem *p = &prob;
+    const bool large = k > 800;
+    *p = (problem){.type = type, .k = k, .flavour = f};
+    p->m = large ? 17 : PROBLEM_M;
+    p->n = large ? 64 : PROBLEM_N;
+    p->up_type = draw_bits(c) % 2 ? type : k % 32 == 0 ? NM_TYPE_Q8_0 : NM_TYPE_F32;
+    p->gate.w = gate_w;
+    p->gate.min = gate_min;
+    p->up.w = up_w;
+    p->up.min = up_min;
+    /* One poisoned row of gate would poison all that comes after `gated`. */
+    flavour of_gate = f == SPECIAL && draw_bits(c) % 2 ? PLAIN : f;
+    draw_mat(c, p, type, of_gate, SLOT_W, &p->gate);
+    draw_mat(c, p, p->up_type, f == SPECIAL ? PLAIN : f, SLOT_UP, &p->up);
+    draw_rows(c, p);
+    exact_products(&p->gate, p->m, p->x, p->e_gate);
+    exact_products(&p->up, p->m, p->x, p->e_up);
+    draw_many(c, PLAIN, p->bias, p->n);
+    draw_many(c, PLAIN, p->bias_up, p->n);
+    draw_many(c, PLAIN, p->weight, p->m);
+    for (size_t i = 0; i < p->m; i++)
+        draw_many(c, PLAIN, p->before[i], p->n);
+    snprintf(p->name, sizeof p->name, "%s k %zu, numbers %d", nm_type_get(type)->name, k, (int)f);
+}
+
+/* ---- running a product ---------------------------------------------------------------------- */
+
+/* What one case asks for, and the buffers of its answer. */
+typedef struct ask {
+    const product_run *run;
+    const problem *p;
+    size_t m, n, k;
+    bool bias, weight, add, pieces;
+    void *scratch;
+    float *y[PROBLEM_M];
+    char name[200];
+} ask;
+
+/* Rows of NaN, or of p->before for a sum, gaps with a known value. */
+static void take_y(ask *a)
+{
+    const size_t stride = a->n + GAP;
+    float *y = slot_take(SLOT_Y, ALIGNED, a->m * stride, sizeof *y);
+    for (size_t i = 0; i < a->m; i++) {
+        a->y[i] = y + (a->m - 1 - i) * stride; /* rows in any order */
+        for (size_t j = 0; j < stride; j++)
+            a->y[i][j] = j >= a->n ? gap_value : a->add ? a->p->before[i][j] : NAN;
+    }
+}
+
+static bool gaps_intact(const ask *a)
+{
+    for (size_t i = 0; i < a->m; i++)
+        for (size_t j = 0; j < GAP; j++)
+            if (a->y[i][a->n + j] != gap_value)
+                return false;
+    return slot_guards_intact(SLOT_Y);
+}
+
+static void *pack_rows(kcheck *c, const ask *a, size_t m, const float *const *x)
+{
+    const nm_product *pr = a->run->product;
+    const size_t bytes = pr->packed_bytes(m, a->k);
+    char *xp = slot_take(SLOT_XP, AT_PAGE_END, bytes / NM_ALIGN, NM_ALIGN);
+    if (bytes % NM_ALIGN != 0 || bytes > nm_product_packed_max(m, a->k))
+        fail(c, "%s: %zu packed bytes", a->name, bytes);
+    size_t cut = a->pieces ? m / 2 / pr->group * pr->group : 0;
+    if (cut < m || m == 0)
+        pr->pack(m, a->k, x, cut, m, xp);
+    if (cut > 0)
+        pr->pack(m, a->k, x, 0, cut, xp);
+    if (!slot_guards_intact(SLOT_XP))
+        fail(c, "%s: pack wrote outside its rows", a->name);
+    return xp;
+}
+
+static void call_out(const ask *a, const nm_mat *w, size_t m, const void *xp, size_t i0,
+                     float *const *y)
+{
+    nm_out_args args = {.kern = &a->run->kern,
+                        .w = w,
+                        .m = m,
+                        .xp = xp,
+                        .bias = a->bias ? a->p->bias : NULL,
+                        .weight = a->weight ? a->p->weight + i0 : NULL,
+                        .add = a->add,
+                        .y = y,
+                        .scratch = a->scratch};
+    if (!a->pieces) {
+        args.j1 = w->rows;
+        a->run->product->out(&args);
+        return;
+    }
+    for (uint64_t end = w->rows; end > 0; end = args.j0) {
+        args.j0 = (end - 1) / NM_PRODUCT_STEP * NM_PRODUCT_STEP;
+        args.j1 = end;
+        a->run->product->out(&args);
+    }
+}
+
+static void call_gated(const ask *a, const nm_mat *gate, const nm_mat *up, const void *xp, void *hp)
+{
+    nm_gated_args args = {.kern = &a->run->kern,
+                          .gate = gate,
+                          .up = up,
+                          .b_gate = a->bias ? a->p->bias : NULL,
+                          .b_up = a->bias ? a->p->bias_up : NULL,
+                          .act = NM_ACT_SWIGLU,
+                          .j1 = gate->rows,
+                          .m = a->m,
+                          .xp = xp,
+                          .hp = hp,
+                          .scratch = a->scratch};
+    if (!a->pieces) {
+        a->run->product->gated(&args);
+        return;
+    }
+    for (uint64_t end = gate->rows; end > 0; end = args.j0) {
+        args.j0 = (end - 1) / NM_PRODUCT_STEP * NM_PRODUCT_STEP;
+        args.j1 = end;
+        a->run->product->gated(&args);
+    }
+}
+
+/* ---- comparing ------------------------------------------------------------------------------ */
+
+/* Sums near fp32's limits may overflow in one order and not in another. */
+static bool too_large(double size)
+{
+    return size > (double)FLT_MAX / 8;
+}
+
+static void compare_one(kcheck *c, const char *name, float got, double want, double size,
+                        double bound)
+{
+    if (!isfinite(want)) {
+        if (isfinite(got))
+            fail(c, "%s: %.9g, exact is %g", name, (double)got, want);
+    } else if (!too_large(size)) {
+        double off = fabs((double)got - want);
+        if (!(off <= bound))
+            fail(c, "%s: %.9g, exact is %.9g, bound %.3g", name, (double)got, want, bound);
+        else if (bound > 0 && off / bound > c->worst)
+            c->worst = off / bound;
+    }
+}
+
+static void compare_out(kcheck *c, const ask *a)
+{
+    const problem *p = a->p;
+    for (size_t i = 0; i < a->m; i++)
+        for (size_t j = 0; j < a->n; j++) {
+            const exact *e = &p->e_gate[i * PROBLEM_N + j];
+            double b = a->bias ? (double)p->bias[j] : 0;
+            double f = a->weight ? (double)p->weight[i] : 1;
+            double y = a->add ? (double)p->before[i][j] : 0;
+            double size = fmax(fabs(f), 1) * (e->terms + fabs(b)) + fabs(y);
+            double bound = fabs(f) * product_bound(a->run->slot, p->type, p->k, e);
+            compare_one(c, a->name, a->y[i][j], f * (e->sum + b) + y, size,
+                        bound + 0x1p-22 * (fabs(f) * (e->size + fabs(b)) + fabs(y)) + 0x1p-148);
+        }
+}
+
+/* silu(g) u and how far it may be from that, with errors dg and du. |silu'| < 1.1. */
+static void gated_bound(double g, double dg, double u, double du, double *h, double *dh)
+{
+    double silu = g / (1 + exp(-g));
+    *h = silu * u;
+    *dh = 1.1 * dg * (fabs(u) + du) + fabs(silu) * du + 0x1p-20 * fabs(*h) + 0x1p-140;
+}
+
+/* Row i of what gated packed, after the unit matrix. */
+static void compare_gated_row(kcheck *c, const ask *a, const float *y, size_t i)
+{
+    const problem *p = a->p;
+    float h[PROBLEM_N];
+    double dh[PROBLEM_N], h_max[PROBLEM_N / 32 + 1] = {0}, h_sum = 0;
+    bool poisoned = false, extreme = false;
+    for (size_t j = 0; j < a->n; j++) {
+        const exact *eg = &p->e_gate[i * PROBLEM_N + j], *eu = &p->e_up[i * PROBLEM_N + j];
+        double bg = a->bias ? (double)p->bias[j] : 0, bu = a->bias ? (double)p->bias_up[j] : 0;
+        double dg =
+            product_bound(a->run->slot, p->type, p->k, eg) + 0x1p-22 * (eg->size + fabs(bg));
+        double du =
+            product_bound(a->run->slot, p->up_type, p->k, eu) + 0x1p-22 * (eu->size + fabs(bu));
+        double exact_h;
+        gated_bound(eg->sum + bg, dg, eu->sum + bu, du, &exact_h, &dh[j]);
+        poisoned = poisoned || !isfinite(eg->sum) || !isfinite(eu->sum);
+        extreme = extreme || !(eg->terms < 1e18 && eu->terms < 1e18 && dh[j] < 1e36);
+        h[j] = (float)exact_h;
+        h_max[j / 32] = fmax(h_max[j / 32], fabs(exact_h) + dh[j]);
+        h_sum += fabs(exact_h) + dh[j];
+    }
+    for (size_t j = 0; j < a->n; j++) {
+        if (poisoned) { /* one that is no number makes every sum of its row none, as 0 NaN is NaN */
+            if (isfinite(y[j]))
+                fail(c, "%s: gated lost a NaN or an infinity", a->name);
+            continue;
+        }
+        double size = fabs((double)h[j]) + dh[j];
+        exact e = {.sum = (double)h[j], .size = size, .terms = size, .x = h_sum, .w = 1};
+        e.blocks = h_max[j / 32];
+        double bound = product_bound(a->run->slot, NM_TYPE_F32, a->n, &e) + dh[j];
+        if (!extreme)
+            compare_one(c, a->name, y[j], e.sum, size, bound + 0x1p-22 * size);
+    }
+}
+
+/* Also true of two NaN, whatever their bits. */
+static bool same_bits(const float *a, const float *b, size_t n)
+{
+    for (size_t j = 0; j < n; j++)
+        if (memcmp(&a[j], &b[j], sizeof *a) != 0 && !(isnan(a[j]) && isnan(b[j])))
+            return false;
+    return true;
+}
+
+/* ---- cases ---------------------------------------------------------------------------------- */
+
+static float whole[PROBLEM_M][PROBLEM_N];
+
+static void keep(const ask *a)
+{
+    for (size_t i = 0; i < a->m; i++)
+        memcpy(whole[i], a->y[i], a->n * sizeof(float));
+}
+
+static void compare_with_whole(kcheck *c, const ask *a, const char *what)
+{
+    for (size_t i = 0; i < a->m; i++)
+        if (!same_bits(whole[i], a->y[i], a->n))
+            fail(c, "%s: row %zu has other bits %s", a->name, i, what);
+    if (!gaps_intact(a))
+        fail(c, "%s: wrote outside y %s", a->name, what);
+}
+
+/* The rows from i0 on, as a pack of their own inside the pack of all. */
+static void check_part(kcheck *c, ask *a, const nm_mat *w, const char *xp, size_t i0)
+{
+    take_y(a);
+    call_out(a, w, i0, xp, 0, a->y);
+    call_out(a, w, a->m - i0, xp + a->run->product->packed_bytes(i0, a->k), i0, a->y + i0);
+    compare_with_whole(c, a, "as two packs");
+}
+
+static void check_alone(kcheck *c, ask *a, const nm_mat *w, size_t i)
+{
+    take_y(a);
+    const void *xp = pack_rows(c, a, 1, a->p->x + i);
+    call_out(a, w, 1, xp, i, a->y + i);
+    if (!same_bits(whole[i], a->y[i], a->n))
+        fail(c, "%s: row %zu has other bits alone", a->name, i);
+}
+
+static void run_out(kcheck *c, ask *a)
+{
+    const nm_mat w = make_mat(a->p->type, a->n, a->p->k, a->p->gate.mat.data);
+    const size_t group = a->run->product->group;
+    a->pieces = false;
+    take_y(a);
+    char *xp = pack_rows(c, a, a->m, a->p->x);
+    call_out(a, &w, a->m, xp, 0, a->y);
+    compare_out(c, a);
+    keep(a);
+    compare_with_whole(c, a, "after all");
+    if (a->m > group)
+        check_part(c, a, &w, xp, (a->m / group + 1) / 2 * group);
+    a->pieces = true;
+    take_y(a);
+    xp = pack_rows(c, a, a->m, a->p->x);
+    call_out(a, &w, a->m, xp, 0, a->y);
+    compare_with_whole(c, a, "in pieces");
+    if (a->m > 0)
+        check_alone(c, a, &w, draw_bits(c) % a->m);
+}
+
+/* F32 if the product takes it, else Q8_0; false if there is none of n inputs. */
+static bool make_unit(const nm_product *pr, size_t n, nm_mat *unit)
+{
+    const uint32_t type = pr->takes(NM_TYPE_F32) ? NM_TYPE_F32 : NM_TYPE_Q8_0;
+    if (!pr->takes(type) || n % nm_type_get(type)->block_elems != 0)
+        return false;
+    *unit = make_mat(type, n, n, NULL);
+    char *data = slot_take(SLOT_UNIT, ALIGNED, n * unit->row_bytes, 1);
+    unit->data = data;
+    memset(data, 0, n * unit->row_bytes);
+    for (size_t j = 0; j < n; j++, data += unit->row_bytes) {
+        const float one = 1.0f;
+        if (type == NM_TYPE_F32) {
+            memcpy(data + j * sizeof one, &one, sizeof one);
+            continue;
+        }
+        nm_block_q8_0 *block = (nm_block_q8_0 *)(void *)data + j / NM_QK;
+        nm_block_put_half(&block->d, 1.0f);
+        block->qs[j % NM_QK] = 1;
+    }
+    return true;
+}
+
+static void run_gated(kcheck *c, ask *a)
+{
+    const problem *p = a->p;
+    const nm_product *pr = a->run->product;
+    nm_mat unit, gate = make_mat(p->type, a->n, p->k, p->gate.mat.data);
+    nm_mat up = make_mat(p->up_type, a->n, p->k, p->up.mat.data);
+    const size_t bytes = pr->packed_bytes(a->m, a->n);
+    ask second = *a;
+    if (!pr->takes(p->up_type) || !make_unit(pr, a->n, &unit))
+        return;
+    second.k = a->n;
+    second.add = second.bias = second.weight = false;
+    for (int pieces = 0; pieces < 2; pieces++) {
+        a->pieces = pieces;
+        const void *xp = pack_rows(c, a, a->m, p->x);
+        char *hp = slot_take(SLOT_HP, AT_PAGE_END, bytes / NM_ALIGN, NM_ALIGN);
+        call_gated(a, &gate, &up, xp, hp);
+        if (!slot_guards_intact(SLOT_HP))
+            fail(c, "%s: gated wrote outside its rows", a->name);
+        take_y(&second);
+        call_out(&second, &unit, a->m, hp, 0, second.y);
+        for (size_t i = 0; i < a->m && !pieces; i++)
+            compare_gated_row(c, a, second.y[i], i);
+        if (pieces)
+            compare_with_whole(c, &second, "gated in pieces");
+        keep(&second);
+    }
+}
+
+static void run_case(kcheck *c, const product_run *run, void *scratch, size_t m, size_t n)
+{
+    const problem *p = &prob;
+    const uint32_t bits = draw_bits(c);
+    ask a = {.run = run, .p = p, .m = m, .n = n, .k = p->k, .scratch = scratch};
+    a.bias = bits & 1;
+    a.weight = bits & 2;
+    a.add = bits & 4;
+    snprintf(a.name, sizeof a.name, "%s, m %zu n %zu bias %d weight %d add %d", p->name, m, n,
+             a.bias, a.weight, a.add);
+    run_out(c, &a);
+    run_gated(c, &a);
+    if (!slot_guards_intact(SLOT_SCRATCH))
+        fail(c, "%s: wrote outside scratch", a.name);
+    c->cases++;
+}
+
+/* Every m and every n, each with one drawn of the other. */
+static void run_problem(kcheck *c, void *of_run)
+{
+    const product_run *run = of_run;
+    const size_t k = nm_max_size(prob.k, PROBLEM_N);
+    void *scratch = slot_take(SLOT_SCRATCH, AT_PAGE_END,
+                              (run->product->scratch_bytes(k) + NM_ALIGN - 1) / NM_ALIGN, NM_ALIGN);
+    for (size_t i = 0; i < COUNT(ms) + COUNT(ns); i++) {
+        size_t m = i < COUNT(ms) ? ms[i] : ms[draw_bits(c) % COUNT(ms)];
+        size_t n = i < COUNT(ms) ? ns[draw_bits(c) % COUNT(ns)] : ns[i - COUNT(ms)];
+        if (m <= prob.m && n <= prob.n && chosen(c))
+            run_case(c, run, scratch, m, n);
+    }
+}
+
+static void check_type(kcheck *draws, product_run *runs, size_t n_runs, uint32_t type)
+{
+    const uint32_t block = nm_type_get(type)->block_elems;
+    const size_t *ks = block == 1 ? ks_1 : block == 32 ? ks_32 : ks_256;
+    const size_t n = block == 1 ? COUNT(ks_1) : block == 32 ? COUNT(ks_32) : COUNT(ks_256);
+    for (size_t i = 0; i < n; i++)
+        for (int f = PLAIN; f < N_FLAVOURS; f++) {
+            if (!chosen(draws))
+                continue;
+            make_problem(draws, type, ks[i], (flavour)f);
+            for (size_t r = 0; r < n_runs; r++)
+                if (runs[r].product->takes(type))
+                    guarded(&runs[r].check, run_problem, &runs[r]);
+        }
+}
+
+void check_products(const nm_cpu *cpu, const char *tier, uint64_t seed, unsigned one_in)
+{
+    static product_run runs[MAX_PRODUCT_RUNS];
+    static kcheck draws;
+    const size_t n = product_runs(cpu, tier, runs);
+    draws = (kcheck){.rng = seed, .one_in = one_in};
+    for (size_t i = 0; i < n; i++) {
+        runs[i].check.rng = seed;
+        runs[i].check.one_in = strcmp(runs[i].kern.isa, "scalar") == 0 ? 4 : 1; /* it is slow */
+    }
+    for (uint32_t type = 0; type < NM_TYPE_END; type++)
+        if (nm_type_get(type)->supported)
+            check_type(&draws, runs, n, type);
+    for (size_t i = 0; i < n; i++)
+        report_run(&runs[i].check, runs[i].name);
+}

@@ -1,0 +1,67 @@
+/* products.h: what check_products.c, problem.c and bench_products.c share.
+ *
+ * A problem is a set of rows and matrices with, for every element of the result, what each class of
+ * products needs to know for its tolerance. It is computed once, in fp64, from weights as quant/
+ * decodes them, and all products are compared with it. */
+#ifndef NM_KCHECK_PRODUCTS_H
+#define NM_KCHECK_PRODUCTS_H
+
+#include "kcheck.h"
+
+enum { PROBLEM_M = 61, PROBLEM_N = 95, PROBLEM_K = 1280 };
+
+/* ---- the products of this machine ----------------------------------------------------------- */
+
+/* One product as one CPU would have it; the same constant may serve several. */
+typedef struct product_run {
+    nm_kern kern;
+    nm_product_slot slot;
+    const nm_product *product;
+    char name[32]; /* "avx512 i16" */
+    kcheck check;
+} product_run;
+
+enum { MAX_PRODUCT_RUNS = 48 };
+
+/* Every different product that this CPU has, or would have without some of its features: features
+ * are taken away one by one. Only those of `tier` unless it is NULL. Returns their number. */
+size_t product_runs(const nm_cpu *cpu, const char *tier, product_run runs[MAX_PRODUCT_RUNS]);
+
+/* ---- numbers -------------------------------------------------------------------------------- */
+
+/* Blocks with any codes and scales of flavour f: PLAIN: weights of about 1; WIDE: any finite scale;
+ * SPECIAL: plain ones, but some rows have a block whose scale is NaN, infinite, huge or denormal. */
+void draw_weights(kcheck *c, uint32_t type, flavour f, size_t rows, size_t k, void *to);
+
+/* A matrix and its exact numbers. */
+typedef struct drawn_mat {
+    nm_mat mat;
+    float *w; /* [rows][cols] */
+    float
+        *min; /* [rows][cols]: what a weight is when its code is 0, for types that have minimums */
+} drawn_mat;
+
+/* Fills w and min from mat. */
+void exact_weights(drawn_mat *w);
+
+/* One element of x W^T. */
+typedef struct exact {
+    double sum;    /* of x w */
+    double size;   /* of |x w| */
+    double terms;  /* of |x| (|w| + 2 |min|): what is added up where minimums are summed apart */
+    double blocks; /* over blocks of 32 inputs: max |x| sum |w| */
+    double x, w;   /* of |x|, of |w| */
+} exact;
+
+/* exact[i * PROBLEM_N + j] for i < m and all rows of the matrix. */
+void exact_products(const drawn_mat *w, size_t m, const float *const *x, exact *to);
+
+/* How far from e->sum a product of this slot may be, k inputs, weights of this type. */
+double product_bound(nm_product_slot slot, uint32_t type, size_t k, const exact *e);
+
+/* ---- checks and benchmarks ------------------------------------------------------------------ */
+
+void check_products(const nm_cpu *cpu, const char *tier, uint64_t seed, unsigned one_in);
+void bench_products(const nm_cpu *cpu, const char *tier, const char *filter);
+
+#endif
