@@ -105,6 +105,15 @@ NPUMOE_API void npumoe_text_free(char **text);
 typedef struct npumoe_model npumoe_model;
 typedef int32_t npumoe_token;
 
+/* How many bits of the products of many rows are worth paying for, where the CPU has a choice (a
+ * matrix unit). One token at a time is near fp32 in all of them. */
+typedef enum npumoe_precision {
+    NPUMOE_PRECISION_AUTO = 0, /* by weight type: rounding stays below what the type itself lost */
+    NPUMOE_PRECISION_FAST,     /* bf16, one pass of the matrix unit, whatever the type */
+    NPUMOE_PRECISION_FULL,     /* near fp32: bf16 in two parts, three passes */
+    NPUMOE_PRECISION_FP32      /* fp32 only: the same bits for any chunk size; the slowest */
+} npumoe_precision;
+
 typedef struct npumoe_model_options {
     size_t struct_bytes;
     const npumoe_allocator *allocator; /* must outlive the model; NULL = malloc */
@@ -119,6 +128,7 @@ typedef struct npumoe_model_options {
                                     geometry that is not known is 0 */
     bool use_mlock;              /* pin the mapping in memory */
     bool check_tensors;          /* also scan weights for NaN/Inf (reads the whole file) */
+    npumoe_precision precision;
 } npumoe_model_options;
 
 NPUMOE_API npumoe_model_options npumoe_model_options_default(void);
@@ -210,7 +220,7 @@ typedef enum npumoe_kv_type { NPUMOE_KV_F16 = 0, NPUMOE_KV_Q8_0, NPUMOE_KV_F32 }
 typedef struct npumoe_session_options {
     size_t struct_bytes;
     uint32_t n_ctx;   /* tokens the KV cache holds; 0 = min(the model's, 4096) */
-    uint32_t n_chunk; /* tokens that prefill processes together (ubatch); 0 = 512 */
+    uint32_t n_chunk; /* tokens that prefill processes together (ubatch); 0 = 2048 */
     npumoe_kv_type type_k, type_v;
     npumoe_progress_fn progress; /* tokens of one eval; false cancels, finished chunks stay */
     void *progress_user;

@@ -39,6 +39,32 @@ bool cli_set_kv_type(const cli_opt *opt, void *field, const char *text, char *wh
     return true;
 }
 
+static const char *const precisions[] = {
+    [NPUMOE_PRECISION_AUTO] = "auto",
+    [NPUMOE_PRECISION_FAST] = "fast",
+    [NPUMOE_PRECISION_FULL] = "full",
+    [NPUMOE_PRECISION_FP32] = "fp32",
+};
+
+bool cli_set_precision(const cli_opt *opt, void *field, const char *text, char *why,
+                       size_t why_bytes)
+{
+    (void)opt;
+    for (size_t i = 0; i < sizeof precisions / sizeof precisions[0]; i++) {
+        if (strcmp(text, precisions[i]) == 0) {
+            *(npumoe_precision *)field = (npumoe_precision)i;
+            return true;
+        }
+    }
+    snprintf(why, why_bytes, "auto, fast, full or fp32");
+    return false;
+}
+
+const char *precision_name(npumoe_precision precision)
+{
+    return precisions[precision];
+}
+
 const char *kv_type_name(npumoe_kv_type type)
 {
     switch (type) {
@@ -101,8 +127,12 @@ const cli_opt model_opts[] = {
     {"-tb", "--threads-batch", "N", cli_set_i32, AT(model_args, threads_batch), 1, 512,
      "threads for the prompt; one pool serves both, so the larger of\n-t and -tb counts", false},
     {NULL, "--isa", "TIER", cli_set_string, AT(model_args, isa), 0, 0,
-     "kernels: scalar, avx2, avx512, amx, neon; default: the best this CPU\nruns (see npumoe "
+     "kernels: scalar, avx2, avx512, amx, neon; default: the best this\nCPU runs (see npumoe "
      "doctor)",
+     false},
+    {NULL, "--precision", "KIND", cli_set_precision, AT(model_args, precision), 0, 0,
+     "products of many rows on a matrix unit: auto (by weight type),\nfast (bf16), full (near "
+     "fp32), fp32 (no matrix unit)",
      false},
     {NULL, "--memory-limit", "SIZE", cli_set_bytes, AT(model_args, memory_limit), 0, 0,
      "refuse what needs more than this (like 8G); default: what the\nmachine and the cgroup have",
@@ -120,7 +150,7 @@ const cli_opt session_opts[] = {
     {"-b", "--batch-size", "N", cli_set_i32, AT(session_args, batch), 1, 1 << 20,
      "upper limit of -ub (2048)", false},
     {"-ub", "--ubatch-size", "N", cli_set_i32, AT(session_args, ubatch), 1, 1 << 20,
-     "tokens of the prompt that are computed together (512)", false},
+     "tokens of the prompt that are computed together (2048)", false},
     {"-ctk", "--cache-type-k", "TYPE", cli_set_kv_type, AT(session_args, type_k), 0, 0,
      "type of the cached keys: f16, q8_0, f32 (f16)", false},
     {"-ctv", "--cache-type-v", "TYPE", cli_set_kv_type, AT(session_args, type_v), 0, 0,
@@ -354,6 +384,7 @@ int model_open(const model_args *args, bool vocab_only, ui_log *log, npumoe_mode
     o.progress = ui_progress_step;
     o.progress_user = &bar;
     o.isa = args->isa;
+    o.precision = args->precision;
     o.n_threads = model_threads(args);
     o.memory_limit_bytes = args->memory_limit;
     o.use_mlock = args->mlock;

@@ -11,6 +11,7 @@
 typedef struct model_args {
     const char *path; /* NULL = the demo model */
     const char *isa;
+    npumoe_precision precision;
     int32_t threads, threads_batch;
     uint64_t memory_limit;
     bool mlock, check_tensors;
@@ -47,9 +48,9 @@ extern const cli_opt log_opts[]; /* common_opts without --no-perf */
 extern const cli_opt text_opts[];
 extern const cli_opt sampling_opts[];
 
-#define SESSION_ARGS_DEFAULT                    \
-    {                                           \
-        .ctx = -1, .batch = 2048, .ubatch = 512 \
+#define SESSION_ARGS_DEFAULT                     \
+    {                                            \
+        .ctx = -1, .batch = 2048, .ubatch = 2048 \
     }
 
 sampling_args sampling_default(void);
@@ -59,6 +60,11 @@ void sampling_free(sampling_args *s);
 bool cli_set_kv_type(const cli_opt *opt, void *field, const char *text, char *why,
                      size_t why_bytes);
 const char *kv_type_name(npumoe_kv_type type);
+
+/* "auto", "fast", "full" or "fp32" */
+bool cli_set_precision(const cli_opt *opt, void *field, const char *text, char *why,
+                       size_t why_bytes);
+const char *precision_name(npumoe_precision precision);
 
 /* ---- opening -------------------------------------------------------------------------------- */
 

@@ -5,6 +5,8 @@
 
 #define LOGIT_BLOCK_BYTES ((size_t)16 << 20)
 #define LOGIT_BLOCK_ROWS  64u
+#define PACKED_BYTES      ((size_t)48 << 20)
+#define GROUP             16u /* rows that an expert's last group may leave empty */
 
 /* A bump pointer; with base NULL it only counts. */
 typedef struct carver {
@@ -24,7 +26,7 @@ static void *take(carver *c, size_t n, size_t elem_bytes)
 /* The largest of each width over all layers. */
 typedef struct widths {
     size_t q, k, v, att; /* heads * dim */
-    size_t ff;           /* floats of gate per token */
+    size_t ff;           /* inner rows of a network */
     size_t cols;         /* longest weight row */
     uint32_t dim;        /* longest head */
 } widths;
@@ -34,12 +36,11 @@ static widths widest(const nm_config *c)
     widths w = {.cols = c->n_embd};
     for (uint32_t i = 0; i < c->n_layer; i++) {
         const nm_layer_desc *d = &c->layers[i];
-        size_t per_token = d->ffn == NM_FFN_MOE ? (size_t)c->n_expert_used * d->n_ff : d->n_ff;
         w.q = nm_max_size(w.q, (size_t)d->n_head * d->dim_k);
         w.att = nm_max_size(w.att, (size_t)d->n_head * d->dim_v);
         w.k = nm_max_size(w.k, (size_t)d->n_head_kv * d->dim_k);
         w.v = nm_max_size(w.v, (size_t)d->n_head_kv * d->dim_v);
-        w.ff = nm_max_size(w.ff, nm_max_size(per_token, d->n_ff_shared));
+        w.ff = nm_max_size(w.ff, nm_max_size(d->n_ff, d->n_ff_shared));
         w.cols = nm_max_size(w.cols, nm_max_size(d->n_ff, d->n_ff_shared));
         w.dim = d->dim_k > w.dim ? d->dim_k : w.dim;
         w.dim = d->dim_v > w.dim ? d->dim_v : w.dim;
@@ -59,7 +60,8 @@ static void plan_rows(nm_buffers *b, carver *cv, const nm_config *c, size_t n, c
     b->router = take(cv, n * c->n_expert, sizeof *b->router);
     b->sgate = take(cv, n, sizeof *b->sgate);
     b->rows_in = take(cv, n, sizeof *b->rows_in);
-    b->rows_out = take(cv, n, sizeof *b->rows_out);
+    for (size_t i = 0; i < NM_ROWS_OUT; i++)
+        b->rows_out[i] = take(cv, n, sizeof *b->rows_out[i]);
 }
 
 static void plan_routing(nm_buffers *b, carver *cv, const nm_config *c, size_t n)
@@ -71,30 +73,36 @@ static void plan_routing(nm_buffers *b, carver *cv, const nm_config *c, size_t n
     b->dispatch.first = take(cv, (size_t)c->n_expert + 1, sizeof *b->dispatch.first);
     b->dispatch.order = take(cv, pairs, sizeof *b->dispatch.order);
     b->dispatch.busy = take(cv, c->n_expert, sizeof *b->dispatch.busy);
-    b->room.x = take(cv, pairs, sizeof *b->room.x);
-    b->room.h = take(cv, pairs, sizeof *b->room.h);
-    b->room.gate_rows = take(cv, pairs, sizeof *b->room.gate_rows);
-    b->room.up_rows = take(cv, pairs, sizeof *b->room.up_rows);
-    b->room.slot_rows = take(cv, pairs, sizeof *b->room.slot_rows);
+    b->room.items = take(cv, (size_t)c->n_expert + 1, sizeof *b->room.items);
+    b->room.parts = take(cv, (size_t)c->n_expert + 1, sizeof *b->room.parts);
+    b->room.x = take(cv, pairs + n, sizeof *b->room.x);
+    b->room.y = take(cv, pairs + n, sizeof *b->room.y);
+    b->room.weight = take(cv, pairs + n, sizeof *b->room.weight);
 }
 
-/* The three users of the shared area start at the same place. */
+/* Room for the packed rows of one wave: of all the chunk needs at once, but no more than serves the
+ * caches; and at least what one pass of a few rows takes. */
+static void plan_packed(nm_buffers *b, carver *cv, const nm_config *c, size_t n, const widths *w)
+{
+    const size_t rows = n * ((size_t)c->n_expert_used + 1) + (size_t)c->n_expert * GROUP;
+    const size_t cols = nm_max_size(w->cols, c->n_embd + w->ff);
+    size_t bytes = nm_min_size(nm_product_packed_max(rows, cols), PACKED_BYTES);
+    b->packed_bytes = nm_max_size(bytes, nm_compute_packed_min(cols));
+    b->packed = take(cv, b->packed_bytes, 1);
+}
+
+/* The two users of the shared area start at the same place. */
 static void plan_shared(nm_buffers *b, carver *cv, const nm_config *c, size_t n, const widths *w)
 {
-    carver att = *cv, ffn = *cv, out = *cv;
+    carver att = *cv, out = *cv;
     b->q = take(&att, n * nm_max_size(w->q, c->n_embd), sizeof *b->q);
     b->k = take(&att, n * w->k, sizeof *b->k);
     b->v = take(&att, n * w->v, sizeof *b->v);
-    b->room.gate = take(&ffn, n * w->ff, sizeof *b->room.gate);
-    b->room.up = take(&ffn, n * w->ff, sizeof *b->room.up);
-    b->slots = take(&ffn, n * c->n_expert_used * c->n_embd, sizeof *b->slots);
-    bool extra = c->n_expert == 0 || c->n_ff_shared > 0;
-    b->extra = take(&ffn, extra ? n * c->n_embd : 0, sizeof *b->extra);
     size_t rows = LOGIT_BLOCK_BYTES / ((size_t)c->n_vocab * sizeof(float));
     rows = nm_max_size(1, nm_min_size(rows, nm_min_size(n, LOGIT_BLOCK_ROWS)));
     b->logit_rows = (uint32_t)rows;
     b->logits = take(&out, rows * c->n_vocab, sizeof *b->logits);
-    cv->used = nm_max_size(att.used, nm_max_size(ffn.used, out.used));
+    cv->used = nm_max_size(att.used, out.used);
 }
 
 size_t nm_buffers_plan(nm_buffers *b, const nm_config *c, uint32_t n_chunk, int n_threads,
@@ -105,6 +113,7 @@ size_t nm_buffers_plan(nm_buffers *b, const nm_config *c, uint32_t n_chunk, int 
     *b = (nm_buffers){.n_chunk = n_chunk};
     plan_rows(b, &cv, c, n_chunk, &w);
     plan_routing(b, &cv, c, n_chunk);
+    plan_packed(b, &cv, c, n_chunk, &w);
     b->scratch_bytes = nm_compute_scratch_bytes(w.cols, w.dim);
     b->scratch_bytes = (b->scratch_bytes + NM_ALIGN - 1) & ~(size_t)(NM_ALIGN - 1);
     b->scratch = take(&cv, (size_t)n_threads, b->scratch_bytes);

@@ -1,12 +1,11 @@
 /* buffers.h: the working memory of one chunk, carved from one block.
  *
  * Sizes depend on the model, the chunk length and the number of threads only; nothing is
- * allocated after the session was made. Attention, feed-forward and logits never need their
- * buffers at the same time, so these three share one area:
+ * allocated after the session was made. Attention and logits never need their buffers at the same
+ * time, so these two share one area:
  *
- *     | x | h | cos sin | router | row pointers | dispatch | threads' scratch |  shared area  |
+ *     | x | h | cos sin | router | pointers | dispatch | packed rows | scratch | shared area |
  *                                                              attention: q  k  v
- *                                                              ffn:       gate up slots extra
  *                                                              logits:    rows x n_vocab
  *
  * Rows are packed: their stride is the width of the layer at work. One set serves one chunk in
@@ -16,6 +15,11 @@
 
 #include "model/config.h"
 #include "moe/experts.h"
+
+/* Tokens that share one decoding of the weights; beyond this the gain per token is small. */
+#define NM_DEFAULT_CHUNK 2048u
+
+enum { NM_ROWS_OUT = 3 }; /* matrices of one product: queries, keys, values */
 
 typedef struct nm_buffers {
     uint32_t n_chunk;
@@ -27,16 +31,16 @@ typedef struct nm_buffers {
     float *weights; /* [n_chunk][k] */
     uint32_t *ids;  /* [n_chunk][k] */
     float *sgate;   /* [n_chunk] gate of the shared expert */
-    float **rows_in, **rows_out; /* [n_chunk] row pointers of a product */
+    float **rows_in, **rows_out[NM_ROWS_OUT]; /* [n_chunk] row pointers of products */
     nm_dispatch dispatch;
     nm_expert_room room;
+    void *packed; /* rows on their way through products */
+    size_t packed_bytes;
     void *scratch; /* [n_threads][scratch_bytes] */
     size_t scratch_bytes;
     /* in the shared area */
     float *q;      /* [n_chunk][n_head * dim_k]; then [n_chunk][n_embd], the branch's result */
     float *k, *v;  /* [n_chunk][n_head_kv * dim] */
-    float *slots;  /* [n_chunk * k][n_embd] */
-    float *extra;  /* [n_chunk][n_embd] shared or dense result */
     float *logits; /* [logit_rows][n_vocab] */
     uint32_t logit_rows;
 } nm_buffers;

@@ -336,7 +336,7 @@ static void put_kv(const nm_config *c, json_t *o, uint32_t n_ctx, const char *as
 static json_t *describe_memory(const file_view *f, const tensor_sums *s, uint32_t n_ctx)
 {
     const nm_config *c = f->config;
-    const uint32_t n_chunk = n_ctx < 512 ? n_ctx : 512;
+    const uint32_t n_chunk = n_ctx < NM_DEFAULT_CHUNK ? n_ctx : NM_DEFAULT_CHUNK;
     json_t *o = json_object(), *kv = json_object();
     nm_describe_put(o, "n_ctx", json_integer(n_ctx));
     nm_describe_put(o, "weights_bytes", nm_describe_u64(s->bytes));

@@ -7,7 +7,7 @@
  *   h = attention(q, cache)                        attention
  *   q = h W_o^T (+ bias);  x += residual_scale q   product, rows
  *   h = norm(x)                                    rows
- *   experts or dense network;  x += residual_scale (...)
+ *   x += residual_scale (experts or dense network)     networks
  * "rows" are passes over independent tokens; a single token stays on the calling thread, where
  * waking others would cost more than the work. */
 #include "engine/forward.h"
@@ -56,16 +56,31 @@ static void probe(const layer_job *job, const char *name, const float *data, siz
         h->tensor(h->user, name, (int)job->layer, data, job->n, cols);
 }
 
-/* y[i] = W x[i] (+ bias) for n packed rows. */
-static void product(nm_forward *f, const nm_mat *w, const float *bias, uint32_t n, float *x,
+/* Rows of width cols, one after the other. */
+static float **rows_of(float **at, float *x, uint32_t n, size_t cols)
+{
+    for (uint32_t i = 0; i < n; i++)
+        at[i] = x + i * cols;
+    return at;
+}
+
+/* y[i] = W x[i] (+ bias) for n rows of x. */
+static void product(const nm_forward *f, const nm_mat *w, const float *bias, uint32_t n, float *x,
                     float *y)
 {
     nm_buffers *b = f->buf;
-    for (uint32_t i = 0; i < n; i++) {
-        b->rows_in[i] = x + i * w->cols;
-        b->rows_out[i] = y + i * w->rows;
-    }
-    nm_matmul(&f->compute, w, bias, n, (const float *const *)b->rows_in, b->rows_out);
+    float **in = rows_of(b->rows_in, x, n, (size_t)w->cols);
+    const nm_linear l = {w, bias, rows_of(b->rows_out[0], y, n, (size_t)w->rows)};
+    nm_matmul(&f->compute, &l, 1, n, (const float *const *)in);
+}
+
+/* The same in fp32, whatever the precision asked for. */
+static void exact_product(const nm_forward *f, const nm_mat *w, const float *bias, uint32_t n,
+                          float *x, float *y)
+{
+    nm_forward exact = *f;
+    exact.compute.precision = NM_PRECISION_FP32;
+    product(&exact, w, bias, n, x, y);
 }
 
 static void norm_row(const nm_forward *f, const nm_norm *w, const float *in, float *out)
@@ -203,9 +218,13 @@ static void project_qkv(layer_job *job)
     const nm_layer_weights *l = job->l;
     each_row(job, attn_norm_row);
     probe(job, "attn_norm", b->h, f->config->n_embd);
-    product(f, &l->wq, l->bq, job->n, b->h, b->q);
-    product(f, &l->wk, l->bk, job->n, b->h, b->k);
-    product(f, &l->wv, l->bv, job->n, b->h, b->v);
+    float **in = rows_of(b->rows_in, b->h, job->n, f->config->n_embd);
+    const nm_linear qkv[] = {
+        {&l->wq, l->bq, rows_of(b->rows_out[0], b->q, job->n, (size_t)l->wq.rows)},
+        {&l->wk, l->bk, rows_of(b->rows_out[1], b->k, job->n, (size_t)l->wk.rows)},
+        {&l->wv, l->bv, rows_of(b->rows_out[2], b->v, job->n, (size_t)l->wv.rows)},
+    };
+    nm_matmul(&f->compute, qkv, 3, job->n, (const float *const *)in);
     each_row(job, finish_qkv_row);
     probe(job, "Qcur", b->q, (size_t)l->wq.rows);
     probe(job, "Kcur", b->k, (size_t)l->wk.rows);
@@ -260,47 +279,21 @@ static void attention(layer_job *job, uint32_t first)
 
 /* ---- feed-forward --------------------------------------------------------------------------- */
 
-static void swiglu_row(const layer_job *job, size_t i)
-{
-    const nm_expert_room *r = &job->f->buf->room;
-    const size_t n = (size_t)job->l->ffn.gate.rows;
-    job->f->compute.kern->silu_mul(n, r->gate + i * n, r->up + i * n);
-}
-
-/* extra = down(silu(gate(h)) * up(h)): a dense layer or the shared expert. */
-static void dense_network(layer_job *job)
-{
-    nm_forward *f = job->f;
-    nm_buffers *b = f->buf;
-    const nm_ffn_weights *w = &job->l->ffn;
-    product(f, &w->gate, w->b_gate, job->n, b->h, b->room.gate);
-    product(f, &w->up, w->b_up, job->n, b->h, b->room.up);
-    switch (f->config->family->act) {
-    case NM_ACT_SWIGLU:
-        each_row(job, swiglu_row);
-        break;
-    }
-    product(f, &w->down, w->b_down, job->n, b->room.gate, b->extra);
-}
-
 static void shared_gate_row(const layer_job *job, size_t i)
 {
-    const nm_buffers *b = job->f->buf;
-    const size_t n = job->f->config->n_embd;
-    job->f->compute.kern->scale(n, 1.0f / (1.0f + expf(-b->sgate[i])), b->extra + i * n);
+    float *g = &job->f->buf->sgate[i];
+    *g = 1.0f / (1.0f + expf(-*g));
 }
 
-static void shared_expert(layer_job *job)
+/* How much of the shared expert each token takes, or NULL where it takes all. */
+static const float *shared_gate(layer_job *job)
 {
-    nm_forward *f = job->f;
-    nm_buffers *b = f->buf;
-    dense_network(job);
-    probe(job, "ffn_shexp", b->extra, f->config->n_embd);
+    nm_buffers *b = job->f->buf;
     if (job->l->shared_gate.rows == 0)
-        return;
-    product(f, &job->l->shared_gate, NULL, job->n, b->h, b->sgate);
+        return NULL;
+    exact_product(job->f, &job->l->shared_gate, NULL, job->n, b->h, b->sgate);
     each_row(job, shared_gate_row);
-    probe(job, "ffn_shexp_out", b->extra, f->config->n_embd);
+    return b->sgate;
 }
 
 static void route_row(const layer_job *job, size_t i)
@@ -317,7 +310,8 @@ static void route(layer_job *job)
     nm_forward *f = job->f;
     nm_buffers *b = f->buf;
     const nm_config *c = f->config;
-    product(f, &job->l->router, job->l->router_bias, job->n, b->h, b->router);
+    /* A near tie decided the other way sends a token to another expert. */
+    exact_product(f, &job->l->router, job->l->router_bias, job->n, b->h, b->router);
     probe(job, "ffn_moe_logits", b->router, c->n_expert);
     each_row(job, route_row);
     probe(job, "ffn_moe_probs", b->router, c->n_expert);
@@ -328,59 +322,38 @@ static void route(layer_job *job)
     nm_dispatch_sort(&b->dispatch, b->ids, job->n * c->n_expert_used);
 }
 
-static void moe(layer_job *job)
+static void feed_forward(layer_job *job)
 {
     nm_forward *f = job->f;
     nm_buffers *b = f->buf;
     const nm_config *c = f->config;
-    const bool shared = job->d->n_ff_shared > 0;
-    route(job);
-    nm_experts_run(&(nm_expert_job){
+    nm_expert_job run = {
         .compute = &f->compute,
-        .weights = &job->l->experts,
         .act = c->family->act,
-        .dispatch = &b->dispatch,
-        .experts = b->dispatch.busy,
-        .n_experts = b->dispatch.n_busy,
-        .k = c->n_expert_used,
-        .x = b->h,
-        .slots = b->slots,
-        .room = &b->room,
-    });
-    if (shared)
-        shared_expert(job);
-    nm_experts_combine(&(nm_combine_args){
-        .compute = &f->compute,
         .n_tokens = job->n,
-        .k = c->n_expert_used,
-        .n = c->n_embd,
-        .slots = b->slots,
-        .w = b->weights,
-        .extra = shared ? b->extra : NULL,
+        .x = b->h,
+        .y = b->x,
         .scale = c->residual_scale,
-        .out = b->x,
-    });
-}
-
-static void add_dense_row(const layer_job *job, size_t i)
-{
-    const nm_forward *f = job->f;
-    const size_t n = f->config->n_embd;
-    f->compute.kern->axpy(n, f->config->residual_scale, f->buf->extra + i * n, f->buf->x + i * n);
-}
-
-static void feed_forward(layer_job *job)
-{
+        .room = &b->room,
+    };
     switch (job->d->ffn) {
     case NM_FFN_MOE:
-        moe(job);
+        route(job);
+        run.weights = &job->l->experts;
+        run.dispatch = &b->dispatch;
+        run.k = c->n_expert_used;
+        run.w = b->weights;
+        if (job->d->n_ff_shared > 0) {
+            run.shared = &job->l->ffn;
+            run.shared_gate = shared_gate(job);
+        }
         break;
     case NM_FFN_DENSE:
-        dense_network(job);
-        each_row(job, add_dense_row);
+        run.shared = &job->l->ffn;
         break;
     }
-    probe(job, "l_out", job->f->buf->x, job->f->config->n_embd);
+    nm_experts_run(&run);
+    probe(job, "l_out", b->x, c->n_embd);
 }
 
 /* ---- the chunk ------------------------------------------------------------------------------ */
@@ -423,7 +396,7 @@ static void final_norm_row(const layer_job *job, size_t i)
 static void finish_logits_row(const layer_job *job, size_t i)
 {
     const nm_forward *f = job->f;
-    f->compute.kern->scale(f->config->n_vocab, f->config->logit_scale, f->buf->rows_out[i]);
+    f->compute.kern->scale(f->config->n_vocab, f->config->logit_scale, f->buf->rows_out[0][i]);
 }
 
 void nm_forward_logits(nm_forward *f, uint32_t row, uint32_t n, float *out)

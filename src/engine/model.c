@@ -199,6 +199,26 @@ static npumoe_status load_config(npumoe_model *m, npumoe_error *err)
     return NPUMOE_OK;
 }
 
+static npumoe_status read_precision(npumoe_precision from, nm_precision *to, npumoe_error *err)
+{
+    switch (from) {
+    case NPUMOE_PRECISION_AUTO:
+        *to = NM_PRECISION_AUTO;
+        return NPUMOE_OK;
+    case NPUMOE_PRECISION_FAST:
+        *to = NM_PRECISION_FAST;
+        return NPUMOE_OK;
+    case NPUMOE_PRECISION_FULL:
+        *to = NM_PRECISION_FULL;
+        return NPUMOE_OK;
+    case NPUMOE_PRECISION_FP32:
+        *to = NM_PRECISION_FP32;
+        return NPUMOE_OK;
+    }
+    return nm_err_set(err, NPUMOE_EINVAL, "precision: found %d, expected one of npumoe_precision",
+                      (int)from);
+}
+
 static npumoe_status load_into(npumoe_model *m, const char *path, const npumoe_model_options *o,
                                npumoe_error *err)
 {
@@ -209,6 +229,7 @@ static npumoe_status load_into(npumoe_model *m, const char *path, const npumoe_m
                           (int)o->n_threads, NM_POOL_MAX_THREADS);
     const int n_threads = o->n_threads > 0 ? o->n_threads : nm_cpus_allowed();
     NM_TRY(nm_kern_init(&m->kern, &cpu, o->isa, err));
+    NM_TRY(read_precision(o->precision, &m->precision, err));
     NM_TRY(nm_gguf_open(path, &go, &m->gguf, err));
     NM_TRY(load_config(m, err));
     if (m->config.family)

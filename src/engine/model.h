@@ -13,7 +13,6 @@
 #include <stdatomic.h>
 
 #define NM_DEFAULT_CTX   4096u
-#define NM_DEFAULT_CHUNK 512u
 #define NM_LEAST_CTX     64u /* of a session that loading leaves room for */
 
 struct npumoe_model {
@@ -23,6 +22,7 @@ struct npumoe_model {
     nm_weights weights;      /* zero with vocab_only */
     nm_tokenizer *tokenizer; /* NULL: the file has none */
     nm_kern kern;
+    nm_precision precision;
     nm_pool *pool;
     char *name;         /* general.name, terminated */
     char *architecture; /* general.architecture, terminated */

@@ -138,8 +138,11 @@ npumoe_status npumoe_session_new(npumoe_model *model, const npumoe_session_optio
         .weights = &model->weights,
         .compute = {.kern = &model->kern,
                     .pool = model->pool,
+                    .precision = model->precision,
                     .scratch = s->buf.scratch,
-                    .scratch_bytes = s->buf.scratch_bytes},
+                    .scratch_bytes = s->buf.scratch_bytes,
+                    .packed = s->buf.packed,
+                    .packed_bytes = s->buf.packed_bytes},
         .kv = &s->kv,
         .buf = &s->buf,
     };

@@ -3,9 +3,14 @@
  * Weights that are stored in few bits have lost so much already that rounding them, and the rows
  * they meet, to bf16 (8 bits) stays below that loss; F16, Q8_0 and F32 have not, and BF16 weights
  * are exact in one plane, so only x needs a second. PERF.md has the measurements behind this. */
-#include "kernels/product.h"
+#include "kernels/products.h"
 
+#include "base/num.h"
 #include "kernels/kern.h"
+
+static const nm_product *const all[] = {
+    &nm_product_f32,
+};
 
 static bool takes_all(const nm_product *p, const uint32_t *types, size_t n_types)
 {
@@ -55,4 +60,18 @@ const nm_product *nm_product_pick(const nm_kern *kern, nm_precision precision, s
         if (*list == NM_PRODUCT_F32 || (p && takes_all(p, types, n_types)))
             return p;
     }
+}
+
+size_t nm_products_scratch_bytes(size_t max_k)
+{
+    size_t most = 0;
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        most = nm_max_size(most, all[i]->scratch_bytes(max_k));
+    return most;
+}
+
+size_t nm_product_rows(const nm_product *p, size_t k, size_t room_bytes)
+{
+    size_t groups = room_bytes / p->packed_bytes(p->group, k);
+    return (groups ? groups : 1) * p->group;
 }

@@ -1,4 +1,5 @@
-/* products.h: the products of all tiers, for kern.c. Private to src/kernels.
+/* products.h: the products of all tiers, and what their callers in this folder share. Private to
+ * src/kernels.
  *
  * A product's file defines it as a constant; the tier that needs its instructions puts its address
  * into the table when the CPU has them. */
@@ -8,5 +9,10 @@
 #include "kernels/product.h"
 
 extern const nm_product nm_product_f32;
+
+/* The most that any product of this build needs for rows of up to max_k inputs. */
+size_t nm_products_scratch_bytes(size_t max_k);
+/* Rows of k inputs that fit into room_bytes, a multiple of the group; at least one group. */
+size_t nm_product_rows(const nm_product *p, size_t k, size_t room_bytes);
 
 #endif

@@ -56,7 +56,6 @@ typedef enum nm_shared_kind {
     NM_SHARED_GATED  /* times sigmoid(x . ffn_gate_inp_shexp) */
 } nm_shared_kind;
 
-
 typedef struct nm_family {
     const char *arch;  /* general.architecture */
     const char *title; /* for people: "OLMoE" */

@@ -1,64 +1,52 @@
-/* experts.h: runs the routed experts of one layer for the rows of a dispatch table.
+/* experts.h: runs the experts of one layer for the rows of a dispatch table.
  *
- *   h = silu(x W_gate^T) * (x W_up^T)         first task list
- *   slot[pair] = h W_down^T                   second task list, after a barrier
- *   out[token] = sum over slots s of w[s] * slot[token * k + s]     nm_experts_combine
+ *   y[t] += scale * ( sum over slots s of w[t][s] * expert[ids[t][s]](x[t])  +  g[t] * shared(x[t]) )
  *
- * A task is (expert, tile of weight rows): the tile is decoded once and meets all rows of that
- * expert. Threads draw tasks by ticket, busiest expert first. Every row lands in a place of its
- * own, and the sum over slots runs in a fixed order, so the result does not depend on timing, on
- * the number of threads, or on what else computed part of the rows: `experts` and `taken` select
- * any part of the work, which is how a device takes the first C rows of some experts while the CPU
- * does the rest.
+ * The work is a list of gated networks (kernels/network.h): the shared expert with all rows, then
+ * the experts in ascending number, each with its rows of the dispatch order, gathered and scattered
+ * by address. A token's k results are added in that order, so the sum does not depend on timing, on
+ * the number of threads, or on the order of its slots.
  *
- * Rows are pointer arrays: x is gathered and slots are scattered by address, never by copying. */
+ * `experts` and `taken` select any part of the work, which is how a device takes the first C rows of
+ * some experts while the CPU does the rest. */
 #ifndef NM_MOE_EXPERTS_H
 #define NM_MOE_EXPERTS_H
 
+#include "kernels/network.h"
 #include "model/weights.h"
 #include "moe/dispatch.h"
 
-/* Working memory, sized for n_pairs rows of n_ff. */
+/* Working memory for n_pairs routed rows and n_tokens rows of the shared expert. */
 typedef struct nm_expert_room {
-    float *gate, *up;  /* [n_pairs][n_ff], in dispatch order */
-    const float **x;   /* [n_pairs] */
-    const float **h;   /* [n_pairs] */
-    float **gate_rows; /* [n_pairs] */
-    float **up_rows;   /* [n_pairs] */
-    float **slot_rows; /* [n_pairs] */
+    nm_network_item *items; /* [n_expert + 1] */
+    nm_network_part *parts; /* [n_expert + 1] */
+    const float **x;        /* [n_pairs + n_tokens] */
+    float **y;              /* [n_pairs + n_tokens] */
+    float *weight;          /* [n_pairs + n_tokens] */
 } nm_expert_room;
 
 typedef struct nm_expert_job {
     const nm_compute *compute;
-    const nm_expert_weights *weights;
     nm_act act;
+    /* routed; dispatch NULL = none */
+    const nm_expert_weights *weights;
     const nm_dispatch *dispatch;
-    const uint32_t *experts; /* which of them to run here, in this order */
+    const uint32_t *experts; /* which of them to run here, ascending; NULL = all that have rows */
     uint32_t n_experts;
     const uint32_t *taken; /* [n_expert] rows at the front of each expert's list that somebody else
                               computes; NULL = none */
     uint32_t k;
+    const float *w; /* [n_tokens][k] */
+    /* the network that all tokens pass: shared expert or dense layer; NULL = none */
+    const nm_ffn_weights *shared;
+    const float *shared_gate; /* [n_tokens] or NULL = 1 */
+    uint32_t n_tokens;
     const float *x; /* [n_tokens][n_embd] */
-    float *slots;   /* [n_pairs][n_embd], row = pair */
+    float *y;       /* [n_tokens][n_embd] */
+    float scale;
     nm_expert_room *room;
 } nm_expert_job;
 
-/* All rows of the experts named. */
 void nm_experts_run(const nm_expert_job *job);
-
-/* out[t][i] += scale * sum_s w[t][s] * slots[t * k + s][i] for n_tokens tokens of width n; extra
- * ([n_tokens][n] or NULL) joins the sum before the scale. */
-typedef struct nm_combine_args {
-    const nm_compute *compute;
-    uint32_t n_tokens, k;
-    size_t n;
-    float *slots; /* overwritten */
-    const float *w;
-    const float *extra;
-    float scale;
-    float *out;
-} nm_combine_args;
-
-void nm_experts_combine(const nm_combine_args *args);
 
 #endif

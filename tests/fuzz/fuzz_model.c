@@ -29,7 +29,12 @@ static void evaluate(const nm_config *c, const nm_weights *w, nm_pool *pool, con
         nm_buffers_plan(&buf, c, 2, 1, scratch);
         nm_forward f = {.config = c,
                         .weights = w,
-                        .compute = {kern, pool, buf.scratch, buf.scratch_bytes},
+                        .compute = {.kern = kern,
+                                    .pool = pool,
+                                    .scratch = buf.scratch,
+                                    .scratch_bytes = buf.scratch_bytes,
+                                    .packed = buf.packed,
+                                    .packed_bytes = buf.packed_bytes},
                         .kv = &kv,
                         .buf = &buf};
         run(&f, buf.logits);

@@ -1,17 +1,20 @@
-/* Grouped execution of experts: against the formula in double precision, and the promise that a
- * slot's bits do not depend on threads or on who computes which part of the rows. */
+/* Grouped execution of experts: against the formula in double precision, and the promise that the
+ * bits of a result do not depend on threads or on how the work was cut. */
 #include "tap.h"
 
 #include "moe/experts.h"
 
-enum { T = 37, K = 3, E = 6, N = 40, FF = 24, PAIRS = T * K };
+enum { T = 137, K = 3, E = 6, N = 72, FF = 40, PAIRS = T * K, ROWS = PAIRS + T };
 
 static float gate[E][FF][N], up[E][FF][N], down[E][N][FF];
-static float x[T][N], w[T][K], extra[T][N];
+static float shared_gate[FF][N], shared_up[FF][N], shared_down[N][FF];
+static float b_gate[FF], b_up[FF], b_down[N];
+static float x[T][N], w[T][K], share[T], before[T][N];
 static uint32_t ids[T][K];
-static float room_gate[PAIRS * FF], room_up[PAIRS * FF];
-static const float *rx[PAIRS], *rh[PAIRS];
-static float *rg[PAIRS], *ru[PAIRS], *rs[PAIRS];
+static nm_network_item items[E + 1];
+static nm_network_part parts[E + 1];
+static const float *rx[ROWS];
+static float *ry[ROWS], rw[ROWS];
 static uint32_t first[E + 1], order[PAIRS], busy[E];
 
 static float uniform(void)
@@ -57,147 +60,174 @@ static double dot(const float *a, const float *b, size_t n)
     return sum;
 }
 
-static double slot64(uint32_t t, uint32_t e, size_t row)
+static double network64(const float *in, float g_w[FF][N], float u_w[FF][N], const float *d_w,
+                        bool biased)
 {
     double sum = 0;
     for (size_t j = 0; j < FF; j++) {
-        double g = dot(x[t], gate[e][j], N), u = dot(x[t], up[e][j], N);
-        sum += g / (1 + exp(-g)) * u * (double)down[e][row][j];
+        double g = dot(in, g_w[j], N) + (biased ? (double)b_gate[j] : 0);
+        double u = dot(in, u_w[j], N) + (biased ? (double)b_up[j] : 0);
+        sum += g / (1 + exp(-g)) * u * (double)d_w[j];
     }
     return sum;
 }
 
-static nm_expert_room room = {room_gate, room_up, rx, rh, rg, ru, rs};
+static double want64(size_t t, size_t i)
+{
+    double shared = network64(x[t], shared_gate, shared_up, shared_down[i], true);
+    double sum = (double)share[t] * (shared + (double)b_down[i]);
+    for (size_t s = 0; s < K; s++) {
+        uint32_t e = ids[t][s];
+        sum += (double)w[t][s] * network64(x[t], gate[e], up[e], down[e][i], false);
+    }
+    return (double)before[t][i] + 0.5 * sum;
+}
 
-static nm_expert_job job_of(const nm_compute *c, const nm_expert_weights *weights,
-                            const nm_dispatch *d, float *slots)
+static double worst_of(float y[T][N])
+{
+    double worst = 0;
+    for (size_t t = 0; t < T; t++)
+        for (size_t i = 0; i < N; i++) {
+            double off = fabs((double)y[t][i] - want64(t, i));
+            worst = off <= worst ? worst : off; /* a NaN is the worst */
+        }
+    return worst;
+}
+
+static nm_expert_room room = {items, parts, rx, ry, rw};
+
+static nm_expert_weights weights;
+static nm_ffn_weights ffn;
+static nm_dispatch dispatch = {.n_expert = E, .first = first, .order = order, .busy = busy};
+
+static nm_expert_job job_of(const nm_compute *c, float y[T][N])
 {
     return (nm_expert_job){.compute = c,
-                           .weights = weights,
+                           .weights = &weights,
                            .act = NM_ACT_SWIGLU,
-                           .dispatch = d,
-                           .experts = d->busy,
-                           .n_experts = d->n_busy,
+                           .dispatch = &dispatch,
                            .k = K,
+                           .w = &w[0][0],
+                           .shared = &ffn,
+                           .shared_gate = share,
+                           .n_tokens = T,
                            .x = &x[0][0],
-                           .slots = slots,
+                           .y = &y[0][0],
+                           .scale = 0.5f,
                            .room = &room};
 }
 
-static void check_values(const float *slots)
+/* A computation with that many threads and room for packed rows. */
+static void compute_new(nm_compute *c, int n_threads, size_t packed_bytes)
 {
-    double worst = 0;
-    for (uint32_t t = 0; t < T; t++) {
-        for (uint32_t s = 0; s < K; s++) {
-            for (size_t i = 0; i < N; i++) {
-                double want = slot64(t, ids[t][s], i);
-                worst = fmax(worst, fabs((double)slots[(t * K + s) * N + i] - want));
-            }
-        }
-    }
-    ok(worst < 1e-4, "slots against the formula (worst %.2g)", worst);
-}
-
-static void check_combine(const nm_compute *c, const float *slots)
-{
-    static float copy[PAIRS * N], out[T][N], before[T][N];
-    double worst = 0;
-    memcpy(copy, slots, sizeof copy);
-    fill(&out[0][0], T * N);
-    memcpy(before, out, sizeof before);
-    const nm_combine_args args = {.compute = c,
-                                  .n_tokens = T,
-                                  .k = K,
-                                  .n = N,
-                                  .slots = copy,
-                                  .w = &w[0][0],
-                                  .extra = &extra[0][0],
-                                  .scale = 0.5f,
-                                  .out = &out[0][0]};
-    nm_experts_combine(&args);
-    for (uint32_t t = 0; t < T; t++) {
-        for (size_t i = 0; i < N; i++) {
-            double sum = (double)extra[t][i];
-            for (uint32_t s = 0; s < K; s++)
-                sum += (double)w[t][s] * (double)slots[(t * K + s) * N + i];
-            worst = fmax(worst, fabs((double)out[t][i] - (double)before[t][i] - 0.5 * sum));
-        }
-    }
-    ok(worst < 1e-4, "combined (worst %.2g)", worst);
-}
-
-static void check_threads(const nm_kern *kern, const nm_expert_weights *weights,
-                          const nm_dispatch *d, const float *want, int n_threads)
-{
-    static float slots[PAIRS * N];
+    const npumoe_allocator *a = nm_allocator_default();
     npumoe_error err;
-    nm_compute c = {.kern = kern, .scratch_bytes = nm_compute_scratch_bytes(N, 16)};
-    c.scratch = nm_alloc_aligned(nm_allocator_default(), (size_t)n_threads * c.scratch_bytes);
-    if (c.scratch == NULL || nm_pool_new(nm_allocator_default(), n_threads, &c.pool, &err) != 0)
+    c->scratch_bytes = nm_compute_scratch_bytes(N, 16);
+    c->scratch = nm_alloc_aligned(a, (size_t)n_threads * c->scratch_bytes);
+    c->packed_bytes = packed_bytes;
+    c->packed = nm_alloc_aligned(a, packed_bytes);
+    if (!c->scratch || !c->packed || nm_pool_new(a, n_threads, &c->pool, &err) != NPUMOE_OK)
         bail("no pool");
-    nm_expert_job j = job_of(&c, weights, d, slots);
-    memset(slots, 0xff, sizeof slots);
-    nm_experts_run(&j);
-    is_mem(slots, want, sizeof slots, "%d threads: same bits", n_threads);
-    /* Two parties: one takes experts 4 and 0, of 0 only the rows beyond the first five. */
-    const uint32_t mine[] = {4, 0}, others[] = {1, 2, 3}, none[E] = {0}, taken[E] = {5};
-    memset(slots, 0xff, sizeof slots);
+}
+
+static void compute_free(nm_compute *c)
+{
+    nm_pool_free(&c->pool);
+    nm_free_aligned(nm_allocator_default(), c->scratch);
+    nm_free_aligned(nm_allocator_default(), c->packed);
+}
+
+/* Two parties: one takes experts 0 and 4, of 0 only the rows beyond the first five; then the rest. */
+static void run_split(const nm_compute *c, float y[T][N])
+{
+    static const uint32_t mine[] = {0, 4}, others[] = {1, 2, 3}, taken[E] = {5};
+    nm_expert_job j = job_of(c, y);
     j.experts = mine;
     j.n_experts = 2;
     j.taken = taken;
     nm_experts_run(&j);
-    size_t untouched = 0;
-    for (uint32_t i = 0; i < 5; i++)
-        untouched += isnan(slots[d->order[d->first[0] + i] * N]) ? 1 : 0;
-    is_int((int64_t)untouched, 5, "%d threads: rows taken by others are left alone", n_threads);
+    j.shared = NULL;
+    j.taken = NULL;
     j.experts = others;
     j.n_experts = 3;
-    j.taken = none;
     nm_experts_run(&j);
-    nm_dispatch part = *d; /* the five rows, as a device would get them */
-    uint32_t part_first[E + 1] = {0, 5, 5, 5, 5, 5, 5};
+    uint32_t part_first[E + 1] = {0, 5, 5, 5, 5, 5, 5}; /* the five rows, as a device gets them */
+    nm_dispatch part = dispatch;
     part.first = part_first;
-    j = job_of(&c, weights, &part, slots);
-    j.experts = (const uint32_t[]){0};
-    j.n_experts = 1;
+    j.dispatch = &part;
+    j.experts = NULL;
     nm_experts_run(&j);
-    is_mem(slots, want, sizeof slots, "%d threads: split three ways, same bits", n_threads);
-    if (n_threads > 1)
-        check_combine(&c, want);
-    nm_pool_free(&c.pool);
-    nm_free_aligned(nm_allocator_default(), c.scratch);
+}
+
+static void check_precision(const nm_kern *kern, nm_precision precision, double bound)
+{
+    static float want[T][N], y[T][N];
+    nm_compute c = {.kern = kern, .precision = precision};
+    const size_t little = nm_compute_packed_min(N + FF);
+    compute_new(&c, 1, (size_t)1 << 20);
+    memcpy(want, before, sizeof want);
+    nm_expert_job j = job_of(&c, want);
+    nm_experts_run(&j);
+    const double worst = worst_of(want);
+    ok(worst < bound, "%s, precision %d: against the formula (worst %.2g)", kern->isa,
+       (int)precision, worst);
+    compute_free(&c);
+    for (int n = 1; n <= 4; n++) {
+        compute_new(&c, n, n % 2 ? little : (size_t)1 << 20);
+        memcpy(y, before, sizeof y);
+        j = job_of(&c, y);
+        nm_experts_run(&j);
+        is_mem(y, want, sizeof y, "%s, precision %d, %d threads, %d bytes of room: same bits",
+               kern->isa, (int)precision, n, (int)c.packed_bytes);
+        memcpy(y, before, sizeof y);
+        run_split(&c, y);
+        ok(worst_of(y) < bound, "%s, precision %d, %d threads: split between parties", kern->isa,
+           (int)precision, n);
+        compute_free(&c);
+    }
+}
+
+static void make_data(void)
+{
+    fill(&gate[0][0][0], E * FF * N);
+    fill(&up[0][0][0], E * FF * N);
+    fill(&down[0][0][0], E * N * FF);
+    fill(&shared_gate[0][0], FF * N);
+    fill(&shared_up[0][0], FF * N);
+    fill(&shared_down[0][0], N * FF);
+    fill(b_gate, FF);
+    fill(b_up, FF);
+    fill(b_down, N);
+    fill(&x[0][0], T * N);
+    fill(share, T);
+    fill(&before[0][0], T * N);
+    make_routing();
+    weights = (nm_expert_weights){.n_expert = E,
+                                  .gate = stack_of(gate, FF, N),
+                                  .up = stack_of(up, FF, N),
+                                  .down = stack_of(down, N, FF)};
+    ffn = (nm_ffn_weights){.gate = stack_of(shared_gate, FF, N).mat,
+                           .up = stack_of(shared_up, FF, N).mat,
+                           .down = stack_of(shared_down, N, FF).mat,
+                           .b_gate = b_gate,
+                           .b_up = b_up,
+                           .b_down = b_down};
+    nm_dispatch_sort(&dispatch, &ids[0][0], PAIRS);
 }
 
 int main(void)
 {
-    static float want[PAIRS * N];
-    nm_kern kern;
-    npumoe_error err;
     const nm_cpu cpu = nm_cpu_detect();
-    if (nm_kern_init(&kern, &cpu, NULL, &err) != NPUMOE_OK)
-        bail("%s", err.message);
-    fill(&gate[0][0][0], E * FF * N);
-    fill(&up[0][0][0], E * FF * N);
-    fill(&down[0][0][0], E * N * FF);
-    fill(&x[0][0], T * N);
-    fill(&extra[0][0], T * N);
-    make_routing();
-    const nm_expert_weights weights = {.n_expert = E,
-                                       .gate = stack_of(gate, FF, N),
-                                       .up = stack_of(up, FF, N),
-                                       .down = stack_of(down, N, FF)};
-    nm_dispatch d = {.n_expert = E, .first = first, .order = order, .busy = busy};
-    nm_dispatch_sort(&d, &ids[0][0], PAIRS);
-    nm_compute c = {.kern = &kern, .scratch_bytes = nm_compute_scratch_bytes(N, 16)};
-    c.scratch = nm_alloc_aligned(nm_allocator_default(), c.scratch_bytes);
-    if (c.scratch == NULL || nm_pool_new(nm_allocator_default(), 1, &c.pool, &err) != NPUMOE_OK)
-        bail("no pool");
-    nm_expert_job j = job_of(&c, &weights, &d, want);
-    nm_experts_run(&j);
-    check_values(want);
-    for (int n = 1; n <= 3; n++)
-        check_threads(&kern, &weights, &d, want, n);
-    nm_pool_free(&c.pool);
-    nm_free_aligned(nm_allocator_default(), c.scratch);
+    make_data();
+    for (size_t i = 0; nm_kern_tier(i); i++) {
+        nm_kern kern;
+        if (!nm_kern_tier_usable(nm_kern_tier(i), &cpu))
+            continue;
+        if (nm_kern_init(&kern, &cpu, nm_kern_tier(i), NULL) != NPUMOE_OK)
+            bail("tier %s", nm_kern_tier(i));
+        check_precision(&kern, NM_PRECISION_FP32, 1e-3);
+        check_precision(&kern, NM_PRECISION_FULL, 2e-2);
+        check_precision(&kern, NM_PRECISION_FAST, 1.0);
+    }
     return done_testing();
 }

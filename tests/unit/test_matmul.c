@@ -1,6 +1,7 @@
-/* test_matmul.c: products with quantised weights against fp64, every tier of this machine; and the
- * promise of kern.def, bit for bit: a row's result does not depend on the rows beside it, on the
- * tile or on the threads. */
+/* test_matmul.c: products with quantised weights against fp64, every tier of this machine and every
+ * precision; and the promises of product.h and matmul.h, bit for bit: a result does not depend on
+ * the threads, on the room for packed rows or on the matrices that share a call, and in fp32 not
+ * on the rows beside it either. */
 #include "kernels/attention.h"
 #include "kernels/matmul.h"
 #include "tap.h"
@@ -25,6 +26,7 @@ typedef struct bench {
     nm_kern kern;
     nm_compute compute;
     nm_mat w;
+    nm_linear linear, again_linear;
     float *weights; /* decoded by the reference */
     float x[MOST_M][MOST_COLS];
     float y[MOST_M][MOST_ROWS], again[MOST_M][MOST_ROWS];
@@ -32,6 +34,16 @@ typedef struct bench {
     const float *xs[MOST_M];
     float *ys[MOST_M], *agains[MOST_M];
 } bench;
+
+static void bench_room(bench *b, size_t packed_bytes)
+{
+    const npumoe_allocator *a = nm_allocator_default();
+    nm_free_aligned(a, b->compute.packed);
+    b->compute.packed_bytes = packed_bytes;
+    b->compute.packed = nm_alloc_aligned(a, packed_bytes);
+    if (!b->compute.packed)
+        bail("out of memory");
+}
 
 static void bench_threads(bench *b, int n)
 {
@@ -68,7 +80,24 @@ static void bench_weights(bench *b, nm_type type, uint64_t rows, uint64_t cols)
     b->w = (nm_mat){type, 0, rows, cols, row_bytes, data};
 }
 
-/* |error| <= 2 k eps sum |x w|, the bound of class DOT. */
+/* What a product may lose per unit of sum |x w|: the order of fp32 sums (class DOT), and the rounding
+ * of operands: 2^-14 of a block's maximum for integers of 15 bits (a maximum may be 32 times the
+ * mean of its block), 2^-9 + 2^-9 for bf16, 2^-16 or less for its sums of two. */
+static double loss(const bench *b)
+{
+    double order = 2 * (double)(b->w.cols + 1) * 0x1p-24;
+    switch (b->compute.precision) {
+    case NM_PRECISION_FP32:
+        return order;
+    case NM_PRECISION_FULL:
+        return order + 0x1p-9;
+    case NM_PRECISION_AUTO:
+    case NM_PRECISION_FAST:
+        break;
+    }
+    return order + 0x1p-7;
+}
+
 static bool within_bound(const bench *b, const float *bias, size_t m)
 {
     for (size_t i = 0; i < m; i++)
@@ -79,8 +108,7 @@ static bool within_bound(const bench *b, const float *bias, size_t m)
                 sum += v;
                 size += fabs(v);
             }
-            double bound = 2 * (double)(b->w.cols + 1) * 0x1p-24 * size;
-            if (!(fabs((double)b->y[i][j] - sum) <= bound))
+            if (!(fabs((double)b->y[i][j] - sum) <= loss(b) * size))
                 return false;
         }
     return true;
@@ -96,42 +124,64 @@ static bool same_bits(const bench *b, size_t m)
 
 static void test_shape(bench *b, nm_type type, uint64_t rows, uint64_t cols)
 {
+    static const char *const names[] = {"auto", "fast", "full", "fp32"};
     const char *name = nm_type_get(type)->name, *isa = b->kern.isa;
     int r = (int)rows, c = (int)cols;
     bench_weights(b, type, rows, cols);
-    nm_matmul(&b->compute, &b->w, b->bias, MOST_M, b->xs, b->ys);
-    ok(within_bound(b, b->bias, MOST_M), "%s %s %dx%d: within the bound", isa, name, r, c);
-    for (size_t i = 0; i < MOST_M; i++)
-        nm_matmul(&b->compute, &b->w, b->bias, 1, &b->xs[i], &b->agains[i]);
+    for (int p = NM_PRECISION_AUTO; p <= NM_PRECISION_FP32; p++) {
+        b->compute.precision = (nm_precision)p;
+        memset(b->y, 0xff, sizeof b->y);
+        nm_matmul(&b->compute, &b->linear, 1, MOST_M, b->xs);
+        ok(within_bound(b, b->bias, MOST_M), "%s %s %dx%d %s: within the bound", isa, name, r, c,
+           names[p]);
+        nm_matmul(&b->compute, &b->linear, 1, 2, b->xs);
+        ok(within_bound(b, b->bias, 2), "%s %s %dx%d %s: two rows", isa, name, r, c, names[p]);
+    }
+    nm_matmul(&b->compute, &b->linear, 1, MOST_M, b->xs);
+    for (size_t i = 0; i < MOST_M; i++) {
+        const nm_linear one = {&b->w, b->bias, &b->agains[i]};
+        nm_matmul(&b->compute, &one, 1, 1, &b->xs[i]);
+    }
     ok(same_bits(b, MOST_M), "%s %s %dx%d: one row at a time, same bits", isa, name, r, c);
 }
 
 static void test_threads(bench *b)
 {
     bench_weights(b, NM_TYPE_Q4_K, MOST_ROWS - 1, 1024);
-    nm_matmul(&b->compute, &b->w, NULL, MOST_M, b->xs, b->ys);
-    for (int n = 1; n <= 5; n += 2) {
-        bench_threads(b, n);
-        nm_matmul(&b->compute, &b->w, NULL, MOST_M, b->xs, b->agains);
-        ok(same_bits(b, MOST_M), "%s: %d threads, same bits", b->kern.isa, n);
+    for (int p = NM_PRECISION_AUTO; p <= NM_PRECISION_FP32; p++) {
+        b->compute.precision = (nm_precision)p;
+        nm_matmul(&b->compute, &b->linear, 1, MOST_M, b->xs);
+        for (int n = 1; n <= 5; n += 2) {
+            bench_threads(b, n);
+            memset(b->again, 0xff, sizeof b->again);
+            nm_matmul(&b->compute, &b->again_linear, 1, MOST_M, b->xs);
+            ok(same_bits(b, MOST_M), "%s: %d threads, precision %d, same bits", b->kern.isa, n, p);
+        }
+        bench_room(b, nm_compute_packed_min(1024));
+        memset(b->again, 0xff, sizeof b->again);
+        nm_matmul(&b->compute, &b->again_linear, 1, MOST_M, b->xs);
+        ok(same_bits(b, MOST_M), "%s: little room, precision %d, same bits", b->kern.isa, p);
+        bench_room(b, (size_t)1 << 20);
     }
+    b->compute.precision = NM_PRECISION_AUTO;
 }
 
-/* A tile's rows may come in any grouping, as experts with few rows have them. */
-static void test_tiles(bench *b)
+/* Several matrices that read the same rows. */
+static void test_lists(bench *b)
 {
     bench_weights(b, NM_TYPE_Q8_0, MOST_ROWS, 608);
-    nm_matmul(&b->compute, &b->w, NULL, MOST_M, b->xs, b->ys);
-    size_t tile = nm_matmul_tile_rows(b->w.cols);
-    ok(tile >= 4 && tile % 4 == 0, "%s: a tile has %d rows", b->kern.isa, (int)tile);
-    size_t step = 1;
-    for (uint64_t j = 0; j < b->w.rows; j += step, step = step % tile + 1) {
-        uint64_t end = j + step < b->w.rows ? j + step : b->w.rows;
-        nm_matmul_tile(&b->kern, b->compute.scratch, &b->w, j, end, 5, b->xs, b->agains);
-        nm_matmul_tile(&b->kern, b->compute.scratch, &b->w, j, end, MOST_M - 5, b->xs + 5,
-                       b->agains + 5);
-    }
-    ok(same_bits(b, MOST_M), "%s: tiles of any height, same bits", b->kern.isa);
+    nm_matmul(&b->compute, &b->linear, 1, MOST_M, b->xs);
+    nm_mat top = b->w, rest = b->w;
+    top.rows = 33;
+    rest.rows -= 33;
+    rest.data = (const char *)b->w.data + 33 * b->w.row_bytes;
+    float *rests[MOST_M];
+    for (size_t i = 0; i < MOST_M; i++)
+        rests[i] = b->again[i] + 33;
+    const nm_linear list[] = {{&rest, b->bias + 33, rests}, {&top, b->bias, b->agains}};
+    memset(b->again, 0xff, sizeof b->again);
+    nm_matmul(&b->compute, list, 2, MOST_M, b->xs);
+    ok(same_bits(b, MOST_M), "%s: two halves in one call, same bits", b->kern.isa);
     float row[608];
     nm_mat_row(&b->kern, &b->w, 77, row);
     is_mem(row, b->weights + 77 * 608, sizeof row, "%s: row 77 of the matrix", b->kern.isa);
@@ -143,7 +193,10 @@ static void test_tier(const char *tier, const nm_cpu *cpu)
     if (!b || nm_kern_init(&b->kern, cpu, tier, NULL) != NPUMOE_OK)
         bail("tier %s", tier);
     b->compute.kern = &b->kern;
+    b->linear = (nm_linear){&b->w, b->bias, b->ys};
+    b->again_linear = (nm_linear){&b->w, b->bias, b->agains};
     bench_threads(b, 2);
+    bench_room(b, (size_t)1 << 20);
     for (size_t i = 0; i < MOST_M; i++) {
         for (size_t p = 0; p < MOST_COLS; p++)
             b->x[i][p] = uniform();
@@ -160,9 +213,10 @@ static void test_tier(const char *tier, const nm_cpu *cpu)
     test_shape(b, NM_TYPE_F32, 1, 1);
     test_shape(b, NM_TYPE_F16, 5, 33);
     test_threads(b);
-    test_tiles(b);
+    test_lists(b);
     nm_pool_free(&b->compute.pool);
     nm_free_aligned(nm_allocator_default(), b->compute.scratch);
+    nm_free_aligned(nm_allocator_default(), b->compute.packed);
     free((void *)(uintptr_t)b->w.data);
     free(b->weights);
     free(b);

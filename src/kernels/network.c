@@ -1,0 +1,220 @@
+/* network.c: see network.h.
+ *
+ * Tickets are numbers; which part and piece a ticket means is found by walking the parts, with a
+ * cursor per thread that only moves forward because tickets only grow. */
+#include "kernels/network.h"
+
+#include "base/num.h"
+#include "kernels/products.h"
+
+enum {
+    PACK_ROWS = 16,     /* per ticket of phase 1 */
+    TICKETS_EACH = 8,   /* of phase 3, per thread: what the slowest may lag behind */
+    MOST_COLUMNS = 256, /* of a ticket of phase 3 */
+    FEWEST_COLUMNS = 32
+};
+
+typedef struct wave {
+    const nm_network_job *job;
+    size_t n_parts;
+    size_t columns; /* of a ticket of phase 3 */
+    bool packed;
+} wave;
+
+/* Where the ticket counter stands in the list of parts. */
+typedef struct cursor {
+    size_t part, before; /* tickets of the parts before */
+} cursor;
+
+/* Moves to the part of ticket t; false past the end. *at is the ticket's number within the part. */
+static bool seek(const wave *w, cursor *c, size_t t, size_t (*count)(const nm_network_part *),
+                 size_t *at)
+{
+    for (; c->part < w->n_parts; c->part++) {
+        size_t n = count(&w->job->parts[c->part]);
+        if (t < c->before + n) {
+            *at = t - c->before;
+            return true;
+        }
+        c->before += n;
+    }
+    return false;
+}
+
+static size_t n_packs(const nm_network_part *p)
+{
+    return p->shares_x ? 0 : (p->m + PACK_ROWS - 1) / PACK_ROWS;
+}
+
+static void pack(const nm_network_part *p, size_t piece)
+{
+    const nm_network_item *it = p->item;
+    const size_t i = piece * PACK_ROWS;
+    p->product->pack(p->m, (size_t)it->gate.cols, it->x + p->row, i,
+                     nm_min_size(i + PACK_ROWS, p->m), p->xp);
+}
+
+static size_t n_gated(const nm_network_part *p)
+{
+    return ((size_t)p->item->gate.rows + p->product->task - 1) / p->product->task;
+}
+
+static void gated(const wave *w, const nm_network_part *p, size_t range, void *scratch)
+{
+    const nm_network_item *it = p->item;
+    const uint64_t j0 = (uint64_t)range * p->product->task, end = j0 + p->product->task;
+    const nm_gated_args args = {
+        .kern = w->job->compute->kern,
+        .gate = &it->gate,
+        .up = &it->up,
+        .b_gate = it->b_gate,
+        .b_up = it->b_up,
+        .act = w->job->act,
+        .j0 = j0,
+        .j1 = end < it->gate.rows ? end : it->gate.rows,
+        .m = p->m,
+        .xp = p->xp,
+        .hp = p->hp,
+        .scratch = scratch,
+    };
+    p->product->gated(&args);
+}
+
+static void out(const wave *w, const nm_network_part *p, uint64_t j0, uint64_t j1, void *scratch)
+{
+    const nm_network_item *it = p->item;
+    const nm_out_args args = {
+        .kern = w->job->compute->kern,
+        .w = &it->down,
+        .j0 = j0,
+        .j1 = j1,
+        .m = p->m,
+        .xp = p->hp,
+        .bias = it->b_down,
+        .weight = it->weight ? it->weight + p->row : NULL,
+        .add = true,
+        .y = it->y + p->row,
+        .scratch = scratch,
+    };
+    p->product->out(&args);
+}
+
+static void out_columns(const wave *w, uint64_t j0, void *scratch)
+{
+    const uint64_t rows = w->job->items[0].down.rows, end = j0 + w->columns;
+    const uint64_t j1 = end < rows ? end : rows;
+    for (size_t i = 0; i < w->n_parts; i++) {
+        const nm_network_part *p = &w->job->parts[i];
+        for (uint64_t j = j0; j < j1; j += p->product->task)
+            out(w, p, j, j + p->product->task < j1 ? j + p->product->task : j1, scratch);
+    }
+}
+
+static void region(void *arg, int thread, int n_threads)
+{
+    const wave *w = arg;
+    (void)n_threads;
+    const nm_network_part *parts = w->job->parts;
+    nm_pool *pool = w->job->compute->pool;
+    void *scratch = nm_compute_slice(w->job->compute, thread);
+    size_t at;
+    if (!w->packed) {
+        cursor c = {0};
+        while (seek(w, &c, nm_pool_next(pool), n_packs, &at))
+            pack(&parts[c.part], at);
+        nm_pool_barrier_reset(pool);
+    }
+    cursor c = {0};
+    while (seek(w, &c, nm_pool_next(pool), n_gated, &at))
+        gated(w, &parts[c.part], at, scratch);
+    nm_pool_barrier_reset(pool);
+    const uint64_t rows = w->job->items[0].down.rows;
+    for (uint64_t t = nm_pool_next(pool); t * w->columns < rows; t = nm_pool_next(pool))
+        out_columns(w, t * w->columns, scratch);
+}
+
+/* A multiple of 64, so that ranges start where products want them. */
+static size_t columns_of_ticket(const nm_network_job *job)
+{
+    size_t n = (size_t)job->items[0].down.rows;
+    size_t tickets = (size_t)nm_pool_size(job->compute->pool) * TICKETS_EACH;
+    size_t columns = (n / tickets + NM_PRODUCT_STEP - 1) / NM_PRODUCT_STEP * NM_PRODUCT_STEP;
+    return nm_min_size(nm_max_size(columns, FEWEST_COLUMNS), MOST_COLUMNS);
+}
+
+/* One token and its experts: all read the same row, packed once. */
+static bool same_row(const nm_network_part *a, const nm_network_part *b)
+{
+    return a->m == 1 && b->m == 1 && a->product == b->product &&
+           a->item->x[a->row] == b->item->x[b->row] && a->item->gate.cols == b->item->gate.cols;
+}
+
+/* Takes rows of the item from `row` on into the wave; returns how many fitted. */
+static size_t add_part(wave *w, const nm_network_item *it, size_t row, size_t *used)
+{
+    const nm_compute *c = w->job->compute;
+    const uint32_t types[] = {it->gate.type, it->up.type, it->down.type};
+    const size_t n = (size_t)it->gate.cols, n_ff = (size_t)it->gate.rows;
+    nm_network_part *p = &w->job->parts[w->n_parts];
+    *p = (nm_network_part){.item = it, .row = row, .m = it->m - row};
+    /* By the item's rows, not the part's: where a wave ends must not change the arithmetic. */
+    p->product = nm_product_pick(c->kern, c->precision, it->m, types, 3);
+    const nm_product *f = p->product;
+    const size_t left = c->packed_bytes - *used;
+    const size_t group = f->packed_bytes(f->group, n) + f->packed_bytes(f->group, n_ff);
+    const size_t room = left / group * f->group;
+    if (p->m > room && w->n_parts > 0)
+        return 0; /* whole in the next wave rather than cut in two */
+    p->m = nm_min_size(p->m, room);
+    p->xp = (char *)c->packed + *used;
+    p->hp = p->xp + f->packed_bytes(p->m, n);
+    if (w->n_parts > 0 && same_row(p - 1, p)) {
+        p->shares_x = true;
+        p->hp = p->xp;
+        p->xp = p[-1].xp;
+    }
+    *used = (size_t)(p->hp - (char *)c->packed) + f->packed_bytes(p->m, n_ff);
+    w->n_parts++;
+    return p->m;
+}
+
+/* Work so small that packing it together costs more than packing it here. */
+static bool packs_are_few(const wave *w)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < w->n_parts; i++)
+        n += w->job->parts[i].shares_x ? 0 : w->job->parts[i].m;
+    return n < NM_PRODUCT_FEW;
+}
+
+static void run_wave(wave *w)
+{
+    if (w->n_parts == 0)
+        return;
+    w->packed = packs_are_few(w);
+    for (size_t i = 0; w->packed && i < w->n_parts; i++)
+        if (!w->job->parts[i].shares_x)
+            pack(&w->job->parts[i], 0);
+    nm_pool_run(w->job->compute->pool, region, w);
+    w->n_parts = 0;
+}
+
+void nm_network_run(const nm_network_job *job)
+{
+    wave w = {.job = job};
+    if (job->n_items == 0)
+        return;
+    w.columns = columns_of_ticket(job);
+    size_t used = 0;
+    for (size_t i = 0; i < job->n_items; i++) {
+        for (size_t row = 0; row < job->items[i].m;) {
+            size_t taken = add_part(&w, &job->items[i], row, &used);
+            row += taken;
+            if (row < job->items[i].m) {
+                run_wave(&w);
+                used = 0;
+            }
+        }
+    }
+    run_wave(&w);
+}
