@@ -1,9 +1,11 @@
 /* forward.h: one chunk of tokens through the generic layers.
  *
  * Reads the layer descriptions of nm_config and the bindings of nm_weights; knows no family and no
- * session. Everything runs in fp32; keys and values are rounded to the cache's type when stored,
- * and attention reads only the cache, so a token's result is the same bits whichever chunk it
- * came in, with any number of threads. */
+ * session. Sums are fp32; how operands are rounded is the products' affair (kernels/product.h), but
+ * routers are always computed in fp32. Keys and values are rounded to the cache's type when stored,
+ * and attention reads only the cache. A token's result is the same bits with any number of threads;
+ * with NM_PRECISION_FP32 also whichever chunk it came in. Else the chunk decides, through the number
+ * of rows that an expert gets, whether few-row or many-row products meet them. */
 #ifndef NM_ENGINE_FORWARD_H
 #define NM_ENGINE_FORWARD_H
 

@@ -12,8 +12,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define NM_DEFAULT_CTX   4096u
-#define NM_LEAST_CTX     64u /* of a session that loading leaves room for */
+#define NM_DEFAULT_CTX 4096u
+#define NM_LEAST_CTX   64u /* of a session that loading leaves room for */
 
 struct npumoe_model {
     const npumoe_allocator *allocator;
