@@ -42,16 +42,23 @@ static void count_free(void *ctx, void *ptr)
 
 /* ---- helpers -------------------------------------------------------------------------------- */
 
-static npumoe_model *load(const char *isa, int n_threads)
+static npumoe_model *load_with(const char *isa, int n_threads, npumoe_precision precision)
 {
     npumoe_model_options o = npumoe_model_options_default();
     npumoe_model *m = NULL;
     npumoe_error err;
     o.isa = isa;
+    o.precision = precision;
     o.n_threads = n_threads;
     if (npumoe_model_load(tiny_path(), &o, &m, &err) != NPUMOE_OK)
         bail("cannot load: %s", err.message);
     return m;
+}
+
+/* In fp32, where the same bits are promised however a position is reached. */
+static npumoe_model *load(const char *isa, int n_threads)
+{
+    return load_with(isa, n_threads, NPUMOE_PRECISION_FP32);
 }
 
 static npumoe_session *open_session(npumoe_model *m, uint32_t n_chunk, npumoe_kv_type kv)
@@ -230,6 +237,25 @@ static void check_tiers(const char *what, const float *want, size_t width)
     npumoe_model_free(&m);
 }
 
+/* With rounded operands: the same bits for any number of threads, and near fp32. */
+static void check_precision(const char *what, npumoe_precision precision, const float *want,
+                            size_t width, size_t agree)
+{
+    npumoe_model *m = load_with(NULL, 1, precision);
+    float *one = fresh_logits(m, N_PROMPT, 64, NPUMOE_KV_F16);
+    npumoe_model_free(&m);
+    m = load_with(NULL, 3, precision);
+    float *three = fresh_logits(m, N_PROMPT, 64, NPUMOE_KV_F16);
+    npumoe_model_free(&m);
+    is_mem(three, one, N_PROMPT * width * sizeof *one, "%s, precision %d: three threads, same bits",
+           what, (int)precision);
+    const size_t same = agreeing(one, want, N_PROMPT, width);
+    ok(same >= agree, "%s, precision %d: %d of %d first choices are those of fp32", what,
+       (int)precision, (int)same, N_PROMPT);
+    free(one);
+    free(three);
+}
+
 static void check_family(const char *what, const tiny_spec *spec)
 {
     npumoe_error err;
@@ -245,6 +271,9 @@ static void check_family(const char *what, const tiny_spec *spec)
     check_chunks(what, two, want, bytes);
     check_reuse(what, two, want);
     check_tiers(what, want, width);
+    check_precision(what, NPUMOE_PRECISION_FULL, want, width, N_PROMPT - 2);
+    check_precision(what, NPUMOE_PRECISION_AUTO, want, width, N_PROMPT * 9 / 10);
+    check_precision(what, NPUMOE_PRECISION_FAST, want, width, N_PROMPT * 3 / 4);
     free(want);
     npumoe_model_free(&one);
     npumoe_model_free(&two);
