@@ -4,6 +4,9 @@
 
 #include <stdio.h>
 #include <string.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -25,7 +28,24 @@ uint64_t nm_sys_huge_page_bytes(char *mode, size_t mode_bytes)
     return 0;
 }
 
+void nm_sys_advise_huge(void *p, size_t bytes)
+{
+    (void)p;
+    (void)bytes;
+}
+
 #else
+
+void nm_sys_advise_huge(void *p, size_t bytes)
+{
+    enum { LEAST = 4 << 20 };
+    if (bytes < LEAST)
+        return;
+    const uintptr_t page = (uintptr_t)nm_sys_page_bytes();
+    const uintptr_t from = ((uintptr_t)p + page - 1) / page * page;
+    const uintptr_t to = ((uintptr_t)p + bytes) / page * page;
+    (void)madvise((void *)from, to - from, MADV_HUGEPAGE);
+}
 
 /* The value of the first "key : value" line with one of these keys. */
 void nm_sys_cpu_model(char *buf, size_t buf_bytes)

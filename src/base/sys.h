@@ -14,6 +14,9 @@ uint64_t nm_sys_page_bytes(void);
 /* The size of a transparent huge page and how the kernel gives them out ("always", "madvise",
  * "never"); 0 and "" where there are none. */
 uint64_t nm_sys_huge_page_bytes(char *mode, size_t mode_bytes);
+/* Asks for huge pages behind a large buffer, where the system has them to give: columns of a matrix
+ * with thousands of rows would else miss the TLB at every row. A hint; nothing depends on it. */
+void nm_sys_advise_huge(void *p, size_t bytes);
 /* "Linux 6.1.0 x86_64" */
 void nm_sys_os(char *buf, size_t buf_bytes);
 

@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/num.h"
+#include "base/sys.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -93,6 +94,8 @@ npumoe_status nm_kv_init(nm_kv *kv, const nm_config *c, uint32_t n_ctx, uint32_t
     kv->data = kv->bytes > SIZE_MAX ? NULL : nm_alloc_aligned(kv->allocator, (size_t)kv->bytes);
     if (kv->data == NULL)
         st = nm_err_nomem(err, kv->bytes, "the KV cache");
+    else
+        nm_sys_advise_huge(kv->data, (size_t)kv->bytes);
 out:
     if (st != NPUMOE_OK)
         nm_kv_fini(kv);

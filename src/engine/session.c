@@ -17,6 +17,7 @@
 #include "base/abi.h"
 #include "base/clock.h"
 #include "base/num.h"
+#include "base/sys.h"
 #include "engine/memory.h"
 #include "engine/model.h"
 
@@ -98,6 +99,7 @@ static npumoe_status allocate(npumoe_session *s, const plan *p, npumoe_error *er
     s->scratch = nm_alloc_aligned(s->allocator, bytes);
     if (s->scratch == NULL)
         return nm_err_nomem(err, bytes, "working memory");
+    nm_sys_advise_huge(s->scratch, bytes);
     nm_buffers_plan(&s->buf, c, p->n_chunk, n_threads, s->scratch);
     s->tokens = nm_alloc_array(s->allocator, p->n_ctx, sizeof *s->tokens);
     s->logits = nm_alloc_array(s->allocator, c->n_vocab, sizeof *s->logits);
