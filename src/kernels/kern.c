@@ -34,10 +34,11 @@ static bool has_avx2(const nm_cpu *cpu)
 
 static void fill_avx2(nm_kern *table, const nm_cpu *cpu)
 {
-    (void)cpu;
     nm_kern_fill_gemm_avx2(table);
     nm_kern_fill_rows_avx2(table);
     nm_kern_fill_decode_avx2(table);
+    table->products[NM_PRODUCT_I16] =
+        cpu->avx_vnni ? &nm_product_i16_avxvnni : &nm_product_i16_avx2;
 }
 
 static bool has_avx512(const nm_cpu *cpu)
@@ -47,10 +48,11 @@ static bool has_avx512(const nm_cpu *cpu)
 
 static void fill_avx512(nm_kern *table, const nm_cpu *cpu)
 {
-    (void)cpu;
     nm_kern_fill_gemm_avx512(table);
     nm_kern_fill_rows_avx512(table);
     nm_kern_fill_decode_avx512(table);
+    if (cpu->avx512_vnni)
+        table->products[NM_PRODUCT_I16] = &nm_product_i16_avx512vnni;
 }
 
 static bool has_amx(const nm_cpu *cpu)

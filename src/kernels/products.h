@@ -10,6 +10,10 @@
 
 extern const nm_product nm_product_f32;
 
+#if defined(__x86_64__)
+extern const nm_product nm_product_i16_avx2, nm_product_i16_avxvnni, nm_product_i16_avx512vnni;
+#endif
+
 /* The most that any product of this build needs for rows of up to max_k inputs. */
 size_t nm_products_scratch_bytes(size_t max_k);
 /* Rows of k inputs that fit into room_bytes, a multiple of the group; at least one group. */

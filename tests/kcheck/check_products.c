@@ -77,7 +77,7 @@ static void draw_mat(kcheck *c, const problem *p, uint32_t type, flavour f, int 
 /* Of SPECIAL rows some have one number that is none, or is extreme. */
 static void draw_rows(kcheck *c, problem *p)
 {
-    static const float odd[] = {NAN, INFINITY, -INFINITY, FLT_MAX, 0x1p-149f, 0x1p-126f};
+    static const float odd[] = {NAN, INFINITY, -INFINITY, 0x1p+126f, 0x1p-149f, 0x1p-126f};
     float *x = slot_take(SLOT_X, draw_bits(c) % 2 ? AT_PAGE_END : ONE_OFF, p->m * p->k, sizeof *x);
     draw_many(c, p->flavour == SPECIAL ? PLAIN : p->flavour, x, p->m * p->k);
     for (size_t i = 0; i < p->m; i++) {
@@ -218,10 +218,16 @@ static void call_gated(const ask *a, const nm_mat *gate, const nm_mat *up, const
 
 /* ---- comparing ------------------------------------------------------------------------------ */
 
-/* Sums near fp32's limits may overflow in one order and not in another. */
+/* Sums near fp32's limits may overflow in one order and not in another; integers times the product
+ * of their scales overflow when that does. */
 static bool too_large(double size)
 {
     return size > (double)FLT_MAX / 8;
+}
+
+static double largest(const exact *e)
+{
+    return fmax(e->terms, e->blocks);
 }
 
 static void compare_one(kcheck *c, const char *name, float got, double want, double size,
@@ -248,7 +254,7 @@ static void compare_out(kcheck *c, const ask *a)
             double b = a->bias ? (double)p->bias[j] : 0;
             double f = a->weight ? (double)p->weight[i] : 1;
             double y = a->add ? (double)p->before[i][j] : 0;
-            double size = fmax(fabs(f), 1) * (e->terms + fabs(b)) + fabs(y);
+            double size = fmax(fabs(f), 1) * (largest(e) + fabs(b)) + fabs(y);
             double bound = fabs(f) * product_bound(a->run->slot, p->type, p->k, e);
             compare_one(c, a->name, a->y[i][j], f * (e->sum + b) + y, size,
                         bound + 0x1p-22 * (fabs(f) * (e->size + fabs(b)) + fabs(y)) + 0x1p-148);
@@ -280,7 +286,7 @@ static void compare_gated_row(kcheck *c, const ask *a, const float *y, size_t i)
         double exact_h;
         gated_bound(eg->sum + bg, dg, eu->sum + bu, du, &exact_h, &dh[j]);
         poisoned = poisoned || !isfinite(eg->sum) || !isfinite(eu->sum);
-        extreme = extreme || !(eg->terms < 1e18 && eu->terms < 1e18 && dh[j] < 1e36);
+        extreme = extreme || !(largest(eg) < 1e18 && largest(eu) < 1e18 && dh[j] < 1e36);
         h[j] = (float)exact_h;
         h_max[j / 32] = fmax(h_max[j / 32], fabs(exact_h) + dh[j]);
         h_sum += fabs(exact_h) + dh[j];

@@ -113,8 +113,9 @@ void draw_weights(kcheck *c, uint32_t type, flavour f, size_t rows, size_t k, vo
             if (map)
                 draw_scales(c, map, usual, special, at);
             else if (type == NM_TYPE_MXFP4)
-                *at = (char)(special || f == WIDE ? (draw_bits(c) >> 8) & 255
-                                                  : 120 + (draw_bits(c) >> 8) % 6);
+                *at = (char)(special || f == WIDE
+                                 ? (draw_bits(c) >> 8) % 250 /* above, decoded weights overflow */
+                                 : 120 + (draw_bits(c) >> 8) % 6);
             else
                 draw_number(c, type, usual, special, at);
         }

@@ -59,10 +59,11 @@ static size_t add_runs(const nm_kern *kern, product_run runs[MAX_PRODUCT_RUNS], 
         run->kern = *kern;
         run->slot = slot;
         run->product = kern->products[s];
-        const char *name = run->product->name;
-        snprintf(run->name, sizeof run->name, "%s %s%s%s", kern->isa, slot_names[s],
-                 strcmp(name, slot_names[s]) != 0 ? " " : "",
-                 strcmp(name, slot_names[s]) != 0 ? name : "");
+        /* "i16 avxvnni" says its slot itself */
+        const char *name = run->product->name, *slot_name = slot_names[s];
+        const bool says = strncmp(name, slot_name, strlen(slot_name)) == 0;
+        snprintf(run->name, sizeof run->name, "%s %s%s%s", kern->isa, says ? "" : slot_name,
+                 says ? "" : " ", name);
     }
     return n;
 }

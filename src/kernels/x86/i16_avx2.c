@@ -1,0 +1,17 @@
+/* i16_avx2.c: tmpl/i16.inc on AVX2 alone: what VNNI adds up in one instruction takes two, which
+ * still is half as much again as fp32 can do. */
+#include "kernels/tmpl/vec.h"
+
+#include "kernels/x86/vec_avx2.inc"
+
+#include "kernels/x86/i16_ymm.inc"
+
+#define I16_PRODUCT nm_product_i16_avx2
+#define I16_NAME    "i16 avx2"
+
+VEC iv iv_dot(iv acc, iv a, iv b)
+{
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b));
+}
+
+#include "kernels/tmpl/i16.inc"
