@@ -72,10 +72,10 @@ check "the .npy header" sh -c "head -c 128 '$work/all.npy' | tr -d '\n' | LC_ALL
 check "... data begins at a multiple of 64, sizes agree" test "$(wc -c <"$work/all.npy")" = $((128 + 4 * 4 * vocab))
 check "the last row of --all is the row without" sh -c "tail -c $((4 * vocab)) '$work/all.npy' >'$work/a'; tail -c $((4 * vocab)) '$work/last.npy' >'$work/b'; cmp '$work/a' '$work/b'"
 echo '[5, 6, 7, 8]' >"$work/ids.json"
-"$NPUMOE" logits -m "$olmoe" --tokens "@$work/ids.json" --all -o - </dev/null >"$work/stdout.npy" 2>/dev/null
+"$NPUMOE" logits -m "$olmoe" --tokens "@$work/ids.json" --all --precision fp32 -o - </dev/null >"$work/stdout.npy" 2>/dev/null
 check "-o - and @FILE give the same bytes" cmp "$work/stdout.npy" "$work/all.npy"
 printf '5 6\n7, 8\n' >"$work/ids.txt"
-run logits -m "$olmoe" --tokens "@$work/ids.txt" --all -o "$work/lines.npy" -c 0
+run logits -m "$olmoe" --tokens "@$work/ids.txt" --all --precision fp32 -o "$work/lines.npy" -c 0
 check "@FILE takes ids in lines, -c 0 the context of the training" cmp "$work/lines.npy" "$work/all.npy"
 run run -m "$olmoe" -p x -n 2 -c 0 -v
 check "run -c 0" grep -q "context $("$NPUMOE" info "$olmoe" --json | sed -n 's/.*"n_ctx_train": \([0-9]*\).*/\1/p')," "$work/err"
