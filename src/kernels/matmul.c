@@ -16,7 +16,9 @@ enum {
     MOST_TYPES = 8,
     PACK_ROWS = 16, /* per ticket of the first phase */
     CUT_ROWS = 64,  /* rows of x per ticket when there are too few ranges */
-    LEAST_ROWS = 32 /* of a block */
+    LEAST_ROWS = 32, /* of a block */
+    /* Weights that one thread reads in about the time that waking another takes. */
+    SMALL_BYTES = 16 * 1024
 };
 
 typedef struct matmul_job {
@@ -86,6 +88,23 @@ static void region(void *arg, int thread, int n_threads)
         multiply(j, scratch, t / cuts, t % cuts * j->cut);
 }
 
+/* One row and little to multiply it with (a router): done before others have woken up. */
+static bool is_small(const matmul_job *j)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < j->n; i++)
+        bytes += j->list[i].w->rows * j->list[i].w->row_bytes;
+    return j->m == 1 && bytes <= SMALL_BYTES;
+}
+
+static void run_small(matmul_job *j)
+{
+    j->cut = 1;
+    pack(j, 0, 1);
+    for (size_t r = 0; r < all_ranges(j); r++)
+        multiply(j, nm_compute_slice(j->compute, 0), r, 0);
+}
+
 static void run_block(matmul_job *j)
 {
     const size_t threads = (size_t)nm_pool_size(j->compute->pool);
@@ -112,7 +131,10 @@ void nm_matmul(const nm_compute *c, const nm_linear *list, size_t n, size_t m,
     matmul_job j = {.compute = c, .product = p, .list = list, .n = n, .x = x};
     for (; j.i0 < m; j.i0 += rows) {
         j.m = nm_min_size(rows, m - j.i0);
-        run_block(&j);
+        if (is_small(&j))
+            run_small(&j);
+        else
+            run_block(&j);
     }
 }
 
