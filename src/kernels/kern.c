@@ -62,8 +62,8 @@ static bool has_amx(const nm_cpu *cpu)
 
 static void fill_amx(nm_kern *table, const nm_cpu *cpu)
 {
-    (void)table;
     (void)cpu;
+    nm_kern_fill_attend_amx(table);
 }
 #elif defined(__aarch64__)
 static bool has_neon(const nm_cpu *cpu)
