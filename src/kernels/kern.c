@@ -39,6 +39,8 @@ static void fill_avx2(nm_kern *table, const nm_cpu *cpu)
     nm_kern_fill_decode_avx2(table);
     table->products[NM_PRODUCT_I16] =
         cpu->avx_vnni ? &nm_product_i16_avxvnni : &nm_product_i16_avx2;
+    if (cpu->avx_vnni)
+        table->with = "vnni";
 }
 
 static bool has_avx512(const nm_cpu *cpu)
@@ -51,8 +53,10 @@ static void fill_avx512(nm_kern *table, const nm_cpu *cpu)
     nm_kern_fill_gemm_avx512(table);
     nm_kern_fill_rows_avx512(table);
     nm_kern_fill_decode_avx512(table);
-    if (cpu->avx512_vnni)
-        table->products[NM_PRODUCT_I16] = &nm_product_i16_avx512vnni;
+    if (!cpu->avx512_vnni)
+        return;
+    table->products[NM_PRODUCT_I16] = &nm_product_i16_avx512vnni;
+    table->with = "vnni";
 }
 
 static bool has_amx(const nm_cpu *cpu)
@@ -63,7 +67,9 @@ static bool has_amx(const nm_cpu *cpu)
 static void fill_amx(nm_kern *table, const nm_cpu *cpu)
 {
     (void)cpu;
-    nm_kern_fill_attend_amx(table);
+    table->products[NM_PRODUCT_BF16] = &nm_product_bf16;
+    table->products[NM_PRODUCT_BF16X2] = &nm_product_bf16x2;
+    table->products[NM_PRODUCT_BF16X3] = &nm_product_bf16x3;
 }
 #elif defined(__aarch64__)
 static bool has_neon(const nm_cpu *cpu)

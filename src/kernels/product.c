@@ -10,6 +10,10 @@
 
 static const nm_product *const all[] = {
     &nm_product_f32,
+#if defined(__x86_64__)
+    &nm_product_i16_avx2, &nm_product_i16_avxvnni, &nm_product_i16_avx512vnni,
+    &nm_product_bf16,     &nm_product_bf16x2,      &nm_product_bf16x3,
+#endif
 };
 
 static bool takes_all(const nm_product *p, const uint32_t *types, size_t n_types)

@@ -12,6 +12,7 @@ extern const nm_product nm_product_f32;
 
 #if defined(__x86_64__)
 extern const nm_product nm_product_i16_avx2, nm_product_i16_avxvnni, nm_product_i16_avx512vnni;
+extern const nm_product nm_product_bf16, nm_product_bf16x2, nm_product_bf16x3; /* AMX */
 #endif
 
 /* The most that any product of this build needs for rows of up to max_k inputs. */

@@ -20,9 +20,11 @@ for t in 1 2 3; do
     run run -m "$qwen" -p 'the sea and the' -n 20 --temp 0 -t $t
     check "... and for $t threads" cmp "$work/out" "$work/answer"
 done
+run run -m "$qwen" -p 'the sea and the' -n 20 --temp 0 --precision fp32
+cp "$work/out" "$work/answer32"
 for ub in 1 2 3; do
-    run run -m "$qwen" -p 'the sea and the' -n 20 --temp 0 -ub $ub
-    check "... and for chunks of $ub" cmp "$work/out" "$work/answer"
+    run run -m "$qwen" -p 'the sea and the' -n 20 --temp 0 --precision fp32 -ub $ub
+    check "... and, in fp32, for chunks of $ub" cmp "$work/out" "$work/answer32"
 done
 printf 'the sea and the' >"$work/prompt"
 run run -m "$qwen" -f "$work/prompt" -n 20 --temp 0

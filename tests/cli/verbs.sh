@@ -106,7 +106,7 @@ my ($nll, $n, $seen) = (0, 0, 1);
 for (my $s = 0; $stride ? 1 : $s + $window <= @t; $s += $stride || $window) {
     my $end = $s + $window; $end = @t if $end > @t;
     my @w = @t[$s .. $end - 1];
-    system($exe, 'logits', '-m', $model, '--tokens', join(',', @w), '--all', '-o', $tmp) and die;
+    system($exe, 'logits', '-m', $model, '--tokens', join(',', @w), '--all', '--precision', 'fp32', '-o', $tmp) and die;
     open N, '<:raw', $tmp; local $/; my @l = unpack 'f<*', substr(<N>, 128);
     my $v = @l / @w;
     for my $i (1 .. $#w) {
@@ -125,7 +125,7 @@ ppl() { # NAME WINDOW FIRST STRIDE OPTIONS...
     name=$1 window=$2 first=$3 stride=$4
     shift 4
     want=$(perl "$work/ppl.pl" "$NPUMOE" "$olmoe" "$work/ids.json" "$window" "$first" "$stride" "$work/w.npy" 2>/dev/null)
-    run perplexity -m "$olmoe" -f "$work/text" -c "$window" "$@"
+    run perplexity -m "$olmoe" -f "$work/text" -c "$window" --precision fp32 "$@"
     is_code 0 "perplexity, $name"
     got=$(sed -n 's/^Final estimate: PPL = \([0-9.]*\) .*/\1/p' "$work/out")
     n=$(sed -n 's/^\([0-9]*\) tokens counted in .*/\1/p' "$work/err")

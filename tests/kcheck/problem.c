@@ -7,10 +7,10 @@
  *   DOT_Q, I16,      x is rounded to integers of at least 14 bits with a sign: by at most 2^-14 of
  *   I8X2             its block's maximum (a block is 32 inputs), whatever the weights; they are exact,
  *                    but their minimums are summed apart, so the terms are |x| (|w| + 2 |min|)
- *   BF16             x and w each by 2^-9 of itself (8 significant bits)
- *   BF16X2           x = hi + lo by 2^-18, twice that with the rounding of lo; w by 2^-9, but BF16
- *                    weights not at all
- *   BF16X3           2^-17 of x and of w, and the product of both lo parts, 2^-18, is left out
+ *   BF16             x and w each by 2^-8 of itself (8 significant bits)
+ *   BF16X2           x = hi + lo by 2^-16 (lo is below 2^-8 of x and rounded likewise); w by 2^-8,
+ *                    but BF16 weights not at all
+ *   BF16X3           x and w by 2^-16 each, and the product of both lo parts, 2^-16, is left out
  *
  * Gradual underflow is nobody's promise: matrix units take denormals for zeros, and products of two
  * scales may be smaller than any fp32. So numbers below 2^-100 (sums, integers) or 2^-126 (planes)
@@ -216,11 +216,11 @@ double product_bound(nm_product_slot slot, uint32_t type, size_t k, const exact 
     case NM_PRODUCT_I8X2:
         return 0x1p-14 * e->blocks + order * e->terms + 0x1p-100 * (e->x + e->w + (double)k);
     case NM_PRODUCT_BF16:
-        return (0x1p-8 + 0x1p-18) * e->size + planes;
+        return (0x1p-7 + 0x1p-16) * e->size + planes;
     case NM_PRODUCT_BF16X2:
-        return (type == NM_TYPE_BF16 ? 0x1p-17 : 0x1p-9 + 0x1p-16) * e->size + planes;
+        return (type == NM_TYPE_BF16 ? 0x1p-16 : 0x1p-8 + 0x1p-15) * e->size + planes;
     case NM_PRODUCT_BF16X3:
-        return 0x1.4p-16 * e->size + planes;
+        return 0x1.88p-15 * e->size + planes;
     case NM_PRODUCT_END:
         break;
     }

@@ -1,0 +1,598 @@
+/* product_amx.c: the products on AMX tiles, in bf16 with fp32 sums.
+ *
+ * A tile is 16 rows of 64 bytes. TDPBF16PS multiplies a tile of weights, 16 rows of W by 32 inputs as
+ * decoding leaves them, by a tile of x, 16 pairs of inputs by 16 rows of x, in 16 cycles:
+ *
+ *          x: strip of 16 rows                  So y^T = W x^T: the decoded weights need no
+ *          k  [ (k, k+1) of row 0, row 1, .. ]  transposition, the rows of x get theirs once, when
+ *   W      .  [ ...                          ]  they are packed. Lane n of a result is a row of x:
+ *   n [ k 0..31 ] -> [ n x 16 rows of x, fp32]  two results of neighbouring outputs n, n + 1 make
+ *                                               one row of the next product's x tile.
+ *
+ * Packed x: strips of 16 rows, padded with zero rows; in a strip, for each 32 inputs, one tile per
+ * plane. A plane is a term of v = hi + lo, hi = bf16(v), lo = bf16(v - hi), which has 16 bits of v:
+ *
+ *   bf16     hi hi                 4 tiles loaded for 4 products
+ *   bf16x2   hi hi + hi lo(x)      6 for 8: weights that are bf16 lose nothing
+ *   bf16x3   ... + lo(W) hi        8 for 12: what is missing, lo lo, is below 2^-16 of a term
+ *
+ * Blocks. Results are computed 2 x 2 tiles at a time: two tiles of 16 outputs (of W; for a gated
+ * network 16 of gate and 16 of up) by two strips. Weights of 32 rows by KC inputs are decoded into a
+ * panel of 32 KiB which stays in L1 while all strips pass over it. x streams from L2 (tile loads
+ * with the streaming hint leave L1 to the panel: 30 % faster than without). Sums of a part of the
+ * inputs wait in scratch for the next part. Rows of x beyond what L2 holds are a second round.
+ *
+ * While the matrix unit works, the vector ports are idle: between the products of one panel the next
+ * panel is decoded, unit by unit, and the processor overlaps the two.
+ *
+ * Why not blocks of 1 x 4 tiles, or sums kept in registers over all inputs with W and x in L2: both
+ * were measured slower, PERF.md has the figures.
+ *
+ * Bits: the products of an element are added in the order of the inputs, 32 by 32, for each 32
+ * first hi lo, then hi hi, then lo hi. Nothing depends on where in a block it falls. The matrix unit
+ * takes and makes denormals as zeros. With two planes an infinity of x or W may come out as NaN
+ * (Inf times a zero rest).
+ *
+ * gcc 12 declares neither what a tile load reads nor most of what LDTILECFG reads: see settle(). */
+#include "kernels/products.h"
+
+#include "base/alloc.h"
+#include "base/num.h"
+#include "kernels/kern.h"
+#include "kernels/tmpl/vec.h"
+
+#include <immintrin.h>
+
+#include "kernels/x86/bf16_amx.inc"
+
+enum {
+    SIDE = 16,               /* rows of a tile, columns of fp32 */
+    STEP = 32,               /* inputs of a tile */
+    PANEL_BYTES = 32 * 1024, /* 2 n-tiles */
+    PANELS = 2,              /* one in use, one being decoded */
+    MAX_STRIPS = 16,         /* in one round */
+    X_BYTES = 1024 * 1024,   /* of one round, if that leaves MIN_STRIPS */
+    MIN_STRIPS = 4,
+    SUM_BYTES = 2 * TILE, /* of one strip */
+    AHEAD = 2             /* panels between prefetching and decoding */
+};
+
+#define ALWAYS static inline __attribute__((always_inline))
+
+/* The compiler must have stored everything before tiles are loaded. */
+ALWAYS void settle(const void *object)
+{
+    __asm__ volatile("" ::"r"(object) : "memory");
+}
+
+static void configure(void)
+{
+    struct {
+        uint8_t palette, start_row, reserved[14];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } c;
+    memset(&c, 0, sizeof c);
+    c.palette = 1;
+    for (int i = 0; i < 8; i++) {
+        c.row_bytes[i] = 64;
+        c.rows[i] = SIDE;
+    }
+    settle(&c);
+    _tile_loadconfig(&c);
+}
+
+/* ---- packed x ------------------------------------------------------------------------------ */
+
+static size_t strips_of(size_t m)
+{
+    return (m + SIDE - 1) / SIDE;
+}
+
+static size_t strip_bytes(size_t k, int planes)
+{
+    return (k + STEP - 1) / STEP * (size_t)planes * TILE;
+}
+
+/* r[i] lane j <-> r[j] lane i. */
+ALWAYS void transpose(__m512i r[16])
+{
+    __m512i t[16];
+    UNROLL for (int i = 0; i < 16; i += 2)
+    {
+        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    UNROLL for (int i = 0; i < 16; i += 4) UNROLL for (int h = 0; h < 2; h++)
+    {
+        r[i + 2 * h] = _mm512_unpacklo_epi64(t[i + h], t[i + h + 2]);
+        r[i + 2 * h + 1] = _mm512_unpackhi_epi64(t[i + h], t[i + h + 2]);
+    }
+    /* r[4 b + c] has, in its quarter q, column 4 q + c of rows 4 b .. 4 b + 3. */
+    UNROLL for (int c = 0; c < 4; c++)
+    {
+        __m512i a = _mm512_shuffle_i32x4(r[c], r[4 + c], 0x88);
+        __m512i b = _mm512_shuffle_i32x4(r[c], r[4 + c], 0xdd);
+        __m512i d = _mm512_shuffle_i32x4(r[8 + c], r[12 + c], 0x88);
+        __m512i e = _mm512_shuffle_i32x4(r[8 + c], r[12 + c], 0xdd);
+        t[c] = _mm512_shuffle_i32x4(a, d, 0x88);
+        t[8 + c] = _mm512_shuffle_i32x4(a, d, 0xdd);
+        t[4 + c] = _mm512_shuffle_i32x4(b, e, 0x88);
+        t[12 + c] = _mm512_shuffle_i32x4(b, e, 0xdd);
+    }
+    UNROLL for (int i = 0; i < 16; i++) r[i] = t[i];
+}
+
+/* Inputs p .. p + 31 of up to 16 rows; beyond k and beyond the rows zeros. */
+ALWAYS void pack_tile(size_t k, const float *const *x, size_t rows, size_t p, char *to,
+                      const int planes)
+{
+    __m512i hi[16], lo[16];
+    const size_t left = k - p;
+    const __mmask16 first = first_lanes(left), second = first_lanes(left < 16 ? 0 : left - 16);
+    for (size_t r = 0; r < 16; r++) {
+        __m512 a = _mm512_setzero_ps(), b = a;
+        if (r < rows) {
+            a = _mm512_maskz_loadu_ps(first, x[r] + p);
+            b = _mm512_maskz_loadu_ps(second, x[r] + p + 16);
+        }
+        bf16x2 s = split_any(a, b, planes);
+        hi[r] = s.hi;
+        lo[r] = s.lo;
+    }
+    transpose(hi);
+    for (int i = 0; i < 16; i++)
+        _mm512_store_si512(to + 64 * i, hi[i]);
+    if (planes == 1)
+        return;
+    transpose(lo);
+    for (int i = 0; i < 16; i++)
+        _mm512_store_si512(to + TILE + 64 * i, lo[i]);
+}
+
+ALWAYS void pack_planes(size_t m, size_t k, const float *const *x, size_t i0, size_t i1, void *xp,
+                        const int planes)
+{
+    (void)m;
+    for (size_t i = i0; i < i1; i += SIDE) {
+        char *to = (char *)xp + i / SIDE * strip_bytes(k, planes);
+        for (size_t p = 0; p < k; p += STEP, to += planes * TILE)
+            pack_tile(k, x + i, nm_min_size(SIDE, i1 - i), p, to, planes);
+    }
+}
+
+/* ---- a call -------------------------------------------------------------------------------- */
+
+/* The two rows of tiles of a panel: for `out` both of one matrix, for `gated` one of each. */
+typedef struct side {
+    const nm_mat *w;
+    unit_fn *unit;
+    decode_fn *decode;
+    size_t unit_bytes; /* stored */
+    uint64_t first;    /* its first output, after the panel's */
+} side;
+
+typedef struct call {
+    side sides[2];
+    int planes;      /* of W */
+    uint64_t step;   /* outputs of a panel: 32 or 16 */
+    uint64_t j0, j1; /* outputs */
+    uint64_t end;    /* where panels end: j1, or beyond it where the padding does */
+    size_t k, units; /* inputs, and units of them in a row */
+    size_t kc;       /* inputs of a panel */
+    const char *x;
+    size_t strip_bytes;
+    char *panels, *sums;
+} call;
+
+/* Which part of W. */
+typedef struct place {
+    uint64_t j;
+    size_t k0;
+} place;
+
+static bool next_place(const call *c, place *at)
+{
+    at->k0 += c->kc;
+    if (at->k0 < c->k)
+        return true;
+    at->k0 = 0;
+    at->j += c->step;
+    return at->j < c->end;
+}
+
+/* ---- decoding ------------------------------------------------------------------------------ */
+
+/* A panel being decoded, and how far it is. */
+typedef struct feed {
+    const call *c;
+    place at;
+    char *to;
+    size_t units;     /* of a row of this panel */
+    size_t row, unit; /* the next one */
+    size_t left;      /* units that are not decoded */
+    size_t due;       /* see feed_share */
+} feed;
+
+static void start_feed(feed *f, const call *c, place at, char *to)
+{
+    size_t units = (nm_min_size(c->kc, c->k - at.k0) + UNIT - 1) / UNIT;
+    *f = (feed){.c = c, .at = at, .to = to, .units = units, .left = 2 * SIDE * units};
+}
+
+/* The stored bytes that will be decoded two panels later. */
+ALWAYS void prefetch(const feed *f, const side *s, uint64_t j, size_t unit)
+{
+    unit += AHEAD * f->units;
+    if (unit >= f->c->units) {
+        unit -= f->c->units;
+        j += f->c->step;
+    }
+    if (j >= s->w->rows || unit >= f->c->units)
+        return;
+    const char *at = (const char *)s->w->data + j * s->w->row_bytes + unit * s->unit_bytes;
+    for (size_t i = 0; i < s->unit_bytes; i += 64)
+        _mm_prefetch(at + i, _MM_HINT_T1);
+}
+
+static void zero_unit(size_t n, char *to, int planes)
+{
+    for (size_t i = 0; i < n; i += STEP)
+        for (int p = 0; p < planes; p++, to += TILE)
+            memset(to, 0, 64);
+}
+
+static void feed_one(feed *f)
+{
+    const call *c = f->c;
+    const size_t tile = f->row / SIDE, row = f->row % SIDE;
+    const side *s = &c->sides[tile];
+    const uint64_t j = f->at.j + s->first + row;
+    const size_t unit = f->at.k0 / UNIT + f->unit;
+    const size_t n = nm_min_size(UNIT, c->k - unit * UNIT);
+    char *to = f->to + tile * (PANEL_BYTES / 2) + row * 64 +
+               f->unit * (UNIT / STEP) * (size_t)c->planes * TILE;
+    if (j < c->j1) {
+        prefetch(f, s, j, unit);
+        const char *row_at = (const char *)s->w->data + j * s->w->row_bytes;
+        s->unit(s->decode, row_at + unit * s->unit_bytes, n, to);
+    } else {
+        zero_unit(n, to, c->planes);
+    }
+    f->left--;
+    if (++f->unit == f->units) {
+        f->unit = 0;
+        f->row++;
+    }
+}
+
+/* One of `steps` equal shares of the panel. */
+ALWAYS void feed_share(feed *f, size_t steps)
+{
+    f->due += 2 * SIDE * f->units;
+    for (; f->due >= steps && f->left; f->due -= steps)
+        feed_one(f);
+}
+
+static void feed_rest(feed *f)
+{
+    while (f->left)
+        feed_one(f);
+}
+
+/* ---- products ------------------------------------------------------------------------------ */
+
+#define LOAD(tile, from)    _tile_loadd(tile, from, 64)
+#define STREAM(tile, from)  _tile_stream_loadd(tile, from, 64)
+#define STORE(tile, to)     _tile_stored(tile, to, 64)
+#define MULTIPLY(sum, w, x) _tile_dpbf16ps(sum, w, x)
+
+/* Tiles 0, 1: first strip, 2, 3: second; of 4, 5: weights; 6, 7: x. */
+ALWAYS void multiply_step(const char *w, const char *x0, const char *x1, const bool two,
+                          const int wp, const int xp)
+{
+    const char *w1 = w + PANEL_BYTES / 2;
+    LOAD(4, w);
+    LOAD(5, w1);
+    if (xp == 2) {
+        STREAM(6, x0 + TILE);
+        MULTIPLY(0, 4, 6);
+        MULTIPLY(1, 5, 6);
+        if (two) {
+            STREAM(7, x1 + TILE);
+            MULTIPLY(2, 4, 7);
+            MULTIPLY(3, 5, 7);
+        }
+    }
+    STREAM(6, x0);
+    MULTIPLY(0, 4, 6);
+    MULTIPLY(1, 5, 6);
+    if (two) {
+        STREAM(7, x1);
+        MULTIPLY(2, 4, 7);
+        MULTIPLY(3, 5, 7);
+    }
+    if (wp == 2) {
+        LOAD(4, w + TILE);
+        MULTIPLY(0, 4, 6);
+        if (two)
+            MULTIPLY(2, 4, 7);
+        LOAD(5, w1 + TILE);
+        MULTIPLY(1, 5, 6);
+        if (two)
+            MULTIPLY(3, 5, 7);
+    }
+}
+
+/* One or two strips over a panel. */
+ALWAYS void multiply_strips(const call *c, const char *panel, place at, size_t strip,
+                            const bool two, feed *f, size_t shares, const int wp, const int xp)
+{
+    char *sums = c->sums + strip * SUM_BYTES;
+    const size_t steps = (nm_min_size(c->kc, c->k - at.k0) + STEP - 1) / STEP;
+    const char *x = c->x + strip * c->strip_bytes + at.k0 / STEP * (size_t)xp * TILE;
+    if (at.k0 == 0) {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    } else {
+        LOAD(0, sums);
+        LOAD(1, sums + TILE);
+        if (two) {
+            LOAD(2, sums + 2 * TILE);
+            LOAD(3, sums + 3 * TILE);
+        }
+    }
+    for (size_t i = 0; i < steps; i++, x += xp * TILE) {
+        multiply_step(panel + i * (size_t)wp * TILE, x, x + c->strip_bytes, two, wp, xp);
+        feed_share(f, shares);
+    }
+    STORE(0, sums);
+    STORE(1, sums + TILE);
+    if (two) {
+        STORE(2, sums + 2 * TILE);
+        STORE(3, sums + 3 * TILE);
+    }
+}
+
+/* What becomes of the sums of a strip; strip counts from the first one of the round. */
+typedef void finish_fn(const call *c, const void *args, uint64_t j, size_t first, size_t strip);
+
+/* Strips first .. first + strips - 1 (c->x points to the first) with all weights. */
+ALWAYS void run_round(const call *c, size_t first, size_t strips, finish_fn *finish,
+                      const void *args, const int wp, const int xp)
+{
+    feed f;
+    place at = {c->j0, 0};
+    char *panel = c->panels, *other = panel + PANEL_BYTES;
+    start_feed(&f, c, at, panel);
+    for (bool more = true; more;) {
+        feed_rest(&f);
+        const place now = at;
+        more = next_place(c, &at);
+        if (more)
+            start_feed(&f, c, at, other);
+        settle(panel);
+        const size_t inputs = nm_min_size(c->kc, c->k - now.k0);
+        const size_t shares = (strips + 1) / 2 * ((inputs + STEP - 1) / STEP);
+        for (size_t s = 0; s < strips; s += 2) {
+            const bool two = s + 1 < strips;
+            if (two)
+                multiply_strips(c, panel, now, s, true, &f, shares, wp, xp);
+            else
+                multiply_strips(c, panel, now, s, false, &f, shares, wp, xp);
+            if (now.k0 + c->kc < c->k)
+                continue;
+            finish(c, args, now.j, first, s);
+            if (two)
+                finish(c, args, now.j, first, s + 1);
+        }
+        char *t = panel;
+        panel = other;
+        other = t;
+    }
+}
+
+/* Equal rounds, none larger than L2 allows. */
+static size_t strips_of_round(size_t strips, size_t bytes)
+{
+    size_t most = X_BYTES / bytes;
+    most = most < MIN_STRIPS ? MIN_STRIPS : nm_min_size(most, MAX_STRIPS);
+    size_t rounds = (strips + most - 1) / most;
+    size_t each = (strips + rounds - 1) / rounds;
+    return (each + 1) / 2 * 2;
+}
+
+ALWAYS void run(call *c, size_t m, const void *xp_rows, finish_fn *finish, const void *args,
+                const int wp, const int xp)
+{
+    const size_t strips = strips_of(m);
+    if (strips == 0 || c->j0 >= c->j1)
+        return;
+    const size_t most = strips_of_round(strips, c->strip_bytes);
+    configure();
+    for (size_t s = 0; s < strips; s += most) {
+        c->x = (const char *)xp_rows + s * c->strip_bytes;
+        run_round(c, s, nm_min_size(most, strips - s), finish, args, wp, xp);
+    }
+    _tile_release();
+}
+
+static size_t scratch_bytes(size_t max_k)
+{
+    (void)max_k;
+    return PANELS * PANEL_BYTES + MAX_STRIPS * SUM_BYTES;
+}
+
+static side make_side(const nm_kern *kern, const nm_mat *w, int planes, uint64_t first)
+{
+    const nm_type_traits *t = nm_type_get(w->type);
+    return (side){.w = w,
+                  .unit = unit_for(w->type, planes),
+                  .decode = kern->decode[w->type],
+                  .unit_bytes = UNIT / t->block_elems * t->block_bytes,
+                  .first = first};
+}
+
+static call make_call(const nm_mat *w, uint64_t j0, uint64_t j1, void *scratch, int wp, int xp)
+{
+    const size_t k = (size_t)w->cols;
+    return (call){.planes = wp,
+                  .j0 = j0,
+                  .j1 = j1,
+                  .end = j1,
+                  .k = k,
+                  .units = (k + UNIT - 1) / UNIT,
+                  .kc = (size_t)(PANEL_BYTES / (2 * SIDE * 2 * wp)),
+                  .strip_bytes = strip_bytes(k, xp),
+                  .panels = scratch,
+                  .sums = (char *)scratch + PANELS * PANEL_BYTES};
+}
+
+/* ---- y (+)= weight * (x W^T + bias) -------------------------------------------------------- */
+
+/* Sums of 16 outputs from j on, of 16 rows of x. */
+static void put_out(const nm_out_args *a, uint64_t j, uint64_t j1, size_t row, const float *sums)
+{
+    if (j >= j1)
+        return;
+    const __mmask16 lanes = first_lanes((size_t)(j1 - j));
+    const size_t rows = nm_min_size(SIDE, a->m - row);
+    __m512 bias = a->bias ? _mm512_maskz_loadu_ps(lanes, a->bias + j) : _mm512_setzero_ps();
+    __m512i t[16];
+    for (int i = 0; i < SIDE; i++)
+        t[i] = _mm512_load_si512(sums + SIDE * i);
+    transpose(t);
+    for (size_t r = 0; r < rows; r++) {
+        float *y = a->y[row + r] + j;
+        __m512 sum = _mm512_castsi512_ps(t[r]);
+        if (a->bias)
+            sum = _mm512_add_ps(sum, bias);
+        if (a->weight)
+            sum = _mm512_mul_ps(sum, _mm512_set1_ps(a->weight[row + r]));
+        if (a->add)
+            sum = _mm512_add_ps(_mm512_maskz_loadu_ps(lanes, y), sum);
+        _mm512_mask_storeu_ps(y, lanes, sum);
+    }
+}
+
+static void finish_out(const call *c, const void *args, uint64_t j, size_t first, size_t strip)
+{
+    const float *sums = (const void *)(c->sums + strip * SUM_BYTES);
+    put_out(args, j, c->j1, (first + strip) * SIDE, sums);
+    put_out(args, j + SIDE, c->j1, (first + strip) * SIDE, sums + SIDE * SIDE);
+}
+
+ALWAYS void out_planes(const nm_out_args *a, const int wp, const int xp)
+{
+    call c = make_call(a->w, a->j0, a->j1, a->scratch, wp, xp);
+    c.step = 2 * SIDE;
+    c.sides[0] = make_side(a->kern, a->w, wp, 0);
+    c.sides[1] = make_side(a->kern, a->w, wp, SIDE);
+    run(&c, a->m, a->xp, finish_out, a, wp, xp);
+}
+
+/* ---- hp = act(x Wgate^T) * (x Wup^T) ------------------------------------------------------- */
+
+static void add_bias(float *sums, const float *bias, size_t n)
+{
+    for (size_t i = 0; bias && i < n; i++) {
+        __m512 v = _mm512_load_ps(sums + SIDE * i);
+        _mm512_store_ps(sums + SIDE * i, _mm512_add_ps(v, _mm512_set1_ps(bias[i])));
+    }
+}
+
+/* Outputs beyond the last one are padding of the next product's inputs: zeros. */
+ALWAYS void finish_gated(const call *c, const nm_gated_args *a, uint64_t j, size_t strip,
+                         float *gate, const int planes)
+{
+    float *up = gate + SIDE * SIDE;
+    const size_t n = j < c->j1 ? nm_min_size(SIDE, (size_t)(c->j1 - j)) : 0;
+    add_bias(gate, a->b_gate ? a->b_gate + j : NULL, n);
+    add_bias(up, a->b_up ? a->b_up + j : NULL, n);
+    switch (a->act) {
+    case NM_ACT_SWIGLU:
+        a->kern->silu_mul(n * SIDE, gate, up);
+        break;
+    }
+    memset(gate + n * SIDE, 0, (SIDE - n) * SIDE * sizeof *gate);
+    char *to = (char *)a->hp + strip * strip_bytes((size_t)a->gate->rows, planes) +
+               j / STEP * (size_t)planes * TILE + j % STEP * 32;
+    const __m512i pairs =
+        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    for (int i = 0; i < SIDE; i += 2, to += 64) {
+        __m512 even = _mm512_load_ps(gate + SIDE * i), odd = _mm512_load_ps(gate + SIDE * (i + 1));
+        bf16x2 s = split_any(even, odd, planes);
+        _mm512_store_si512(to, _mm512_permutexvar_epi16(pairs, s.hi));
+        if (planes == 2)
+            _mm512_store_si512(to + TILE, _mm512_permutexvar_epi16(pairs, s.lo));
+    }
+}
+
+static void finish_gated_1(const call *c, const void *args, uint64_t j, size_t first, size_t strip)
+{
+    finish_gated(c, args, j, first + strip, (void *)(c->sums + strip * SUM_BYTES), 1);
+}
+
+static void finish_gated_2(const call *c, const void *args, uint64_t j, size_t first, size_t strip)
+{
+    finish_gated(c, args, j, first + strip, (void *)(c->sums + strip * SUM_BYTES), 2);
+}
+
+ALWAYS void gated_planes(const nm_gated_args *a, const int wp, const int xp)
+{
+    call c = make_call(a->gate, a->j0, a->j1, a->scratch, wp, xp);
+    c.step = SIDE;
+    c.end = (a->j1 + STEP - 1) / STEP * STEP;
+    c.sides[0] = make_side(a->kern, a->gate, wp, 0);
+    c.sides[1] = make_side(a->kern, a->up, wp, 0);
+    run(&c, a->m, a->xp, xp == 1 ? finish_gated_1 : finish_gated_2, a, wp, xp);
+}
+
+/* ---- the three products -------------------------------------------------------------------- */
+
+static bool takes(uint32_t type)
+{
+    return nm_type_get(type)->supported;
+}
+
+static bool takes_bf16(uint32_t type)
+{
+    return type == NM_TYPE_BF16;
+}
+
+#define PRODUCT(NAME, wp, xp, takes_types)                                                   \
+    static size_t NAME##_packed_bytes(size_t m, size_t k)                                    \
+    {                                                                                        \
+        return strips_of(m) * strip_bytes(k, xp);                                            \
+    }                                                                                        \
+    static void NAME##_pack(size_t m, size_t k, const float *const *x, size_t i0, size_t i1, \
+                            void *to)                                                        \
+    {                                                                                        \
+        pack_planes(m, k, x, i0, i1, to, xp);                                                \
+    }                                                                                        \
+    static void NAME##_gated(const nm_gated_args *a)                                         \
+    {                                                                                        \
+        gated_planes(a, wp, xp);                                                             \
+    }                                                                                        \
+    static void NAME##_out(const nm_out_args *a)                                             \
+    {                                                                                        \
+        out_planes(a, wp, xp);                                                               \
+    }                                                                                        \
+    const nm_product nm_product_##NAME = {                                                   \
+        .name = #NAME,                                                                       \
+        .group = SIDE,                                                                       \
+        .task = 128,                                                                         \
+        .takes = takes_types,                                                                \
+        .packed_bytes = NAME##_packed_bytes,                                                 \
+        .pack = NAME##_pack,                                                                 \
+        .scratch_bytes = scratch_bytes,                                                      \
+        .gated = NAME##_gated,                                                               \
+        .out = NAME##_out,                                                                   \
+    };
+
+PRODUCT(bf16, 1, 1, takes)
+PRODUCT(bf16x2, 1, 2, takes_bf16)
+PRODUCT(bf16x3, 2, 2, takes)
