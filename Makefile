@@ -91,6 +91,7 @@ $(B)/%_avx2.o: ISA := $(AVX2)
 $(B)/%_avxvnni.o: ISA := $(AVX2) -mavxvnni
 $(B)/%_avx512.o: ISA := $(AVX512)
 $(B)/%_avx512vnni.o: ISA := $(AVX512) -mavx512vnni
+$(B)/%_avx512bf16.o: ISA := $(AVX512) -mavx512bf16
 $(B)/%_amx.o: ISA := $(AVX512) -mavx512bf16 -mamx-tile -mamx-bf16 -mamx-int8
 # clang 14 needs minutes for the register blocks of gemm.inc under ASan; gcc, which builds the asan
 # configuration, seconds. Fuzz targets end before any kernel runs.

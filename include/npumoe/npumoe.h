@@ -275,6 +275,24 @@ NPUMOE_API void npumoe_session_get_stats(const npumoe_session *session,
                                          npumoe_session_stats *stats);
 NPUMOE_API void npumoe_session_reset_stats(npumoe_session *session);
 
+/* The least that tokens n_past .. n_past + n_tokens - 1 take, whatever the kernels: for comparing a
+ * speed with a machine's limits. A multiplication and its addition are two operations. */
+typedef struct npumoe_model_work {
+    size_t struct_bytes;
+    /* Operations when they are a prompt, of which the last prediction is wanted: products with the
+     * weights that a token uses (in the last layer all tokens but one need keys and values only),
+     * scores and sums of values over the positions that each token sees, one row of logits. */
+    uint64_t matrix_ops, attention_ops, output_ops;
+    /* Bytes read when they are computed one by one: weights that a token uses, as they are stored,
+     * with the whole output matrix; keys and values that each token sees, once. */
+    uint64_t weight_bytes, kv_bytes;
+} npumoe_model_work;
+
+/* All 0 for a vocab_only model, no tokens, or cache types that the model cannot have. */
+NPUMOE_API void npumoe_model_get_work(const npumoe_model *model, uint64_t n_past, uint64_t n_tokens,
+                                      npumoe_kv_type type_k, npumoe_kv_type type_v,
+                                      npumoe_model_work *work);
+
 /* ---- sampling and generation -------------------------------------------------------------- */
 
 typedef struct npumoe_logit_bias {
@@ -380,6 +398,28 @@ NPUMOE_API npumoe_status npumoe_quantize(const char *in_path, const char *out_pa
 /* What `npumoe doctor` shows, as one JSON object: version, compiler, CPU, ISA flags, kernel tiers
  * built and usable and the one chosen, CPUs allowed (affinity, cgroup), memory, page sizes. */
 NPUMOE_API npumoe_status npumoe_describe_machine(char **json, npumoe_error *err);
+
+typedef struct npumoe_probe_options {
+    size_t struct_bytes;
+    const int32_t
+        *threads; /* numbers of threads to measure with, ascending, each 1..512; NULL = 1 and
+                               on by twos to the CPUs that affinity and cgroup allow */
+    size_t n_threads;
+    bool quick;       /* a few seconds: fewer repetitions, no products of the engine */
+    const char *isa;  /* tier of the engine's products, as for a model */
+    const char *file; /* is read through a mapping, as weights are; NULL, or one below 256 MiB
+                               = a nameless file that is made in scratch_folder */
+    const char *scratch_folder;  /* NULL = /tmp */
+    npumoe_progress_fn progress; /* measurements done */
+    void *progress_user;
+} npumoe_probe_options;
+
+NPUMOE_API npumoe_probe_options npumoe_probe_options_default(void);
+/* Measures this machine for at most some 20 seconds, on all the threads named, and describes it as a
+ * cost table: one JSON object, whose keys docs/cli.md lists. What this machine lacks or forbids is left
+ * out, with a line in "notes". EINVAL, ENOENT and EIO for the options; ECANCELED. */
+NPUMOE_API npumoe_status npumoe_probe(const npumoe_probe_options *options, char **json,
+                                      npumoe_error *err);
 
 /* Names of the supported architectures; index from 0, NULL past the end. */
 NPUMOE_API const char *npumoe_supported_architecture(size_t index);

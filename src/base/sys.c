@@ -2,6 +2,7 @@
  * found is left out of a report rather than guessed. */
 #include "base/sys.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #ifdef __linux__
@@ -32,6 +33,21 @@ void nm_sys_advise_huge(void *p, size_t bytes)
 {
     (void)p;
     (void)bytes;
+}
+
+uint64_t nm_sys_cache_bytes(int level)
+{
+    /* of the fast cores, where there are two kinds */
+    static const char *const names[][2] = {{"hw.perflevel0.l1dcachesize", "hw.l1dcachesize"},
+                                           {"hw.perflevel0.l2cachesize", "hw.l2cachesize"},
+                                           {"hw.perflevel0.l3cachesize", "hw.l3cachesize"}};
+    for (int i = 0; level >= 1 && level <= 3 && i < 2; i++) {
+        uint64_t bytes = 0;
+        size_t n = sizeof bytes;
+        if (sysctlbyname(names[level - 1][i], &bytes, &n, NULL, 0) == 0 && bytes)
+            return bytes;
+    }
+    return 0;
 }
 
 #else
@@ -91,6 +107,36 @@ uint64_t nm_sys_huge_page_bytes(char *mode, size_t mode_bytes)
         fclose(f);
     }
     return mode[0] ? (uint64_t)bytes : 0;
+}
+
+/* One line of /sys/devices/system/cpu/cpu0/cache/indexI/NAME, without the line feed. */
+static bool cache_line(int index, const char *name, char *text, size_t text_bytes)
+{
+    char path[128];
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/%s", index, name);
+    FILE *f = fopen(path, "r");
+    if (!f)
+        return false;
+    bool read = fgets(text, (int)text_bytes, f) != NULL;
+    fclose(f);
+    if (read)
+        text[strcspn(text, "\n")] = '\0';
+    return read;
+}
+
+uint64_t nm_sys_cache_bytes(int level)
+{
+    char text[32];
+    for (int i = 0; cache_line(i, "level", text, sizeof text); i++) {
+        unsigned long long size;
+        char unit = 0;
+        if (text[0] - '0' != level || !cache_line(i, "type", text, sizeof text) ||
+            strcmp(text, "Instruction") == 0 || !cache_line(i, "size", text, sizeof text) ||
+            sscanf(text, "%llu%c", &size, &unit) < 1)
+            continue;
+        return (uint64_t)size << (unit == 'K' ? 10 : unit == 'M' ? 20 : 0);
+    }
+    return 0;
 }
 
 #endif

@@ -17,6 +17,8 @@ uint64_t nm_sys_huge_page_bytes(char *mode, size_t mode_bytes);
 /* Asks for huge pages behind a large buffer, where the system has them to give: columns of a matrix
  * with thousands of rows would else miss the TLB at every row. A hint; nothing depends on it. */
 void nm_sys_advise_huge(void *p, size_t bytes);
+/* The size of a core's data cache of that level (1..3; 3 may be shared); 0 = unknown or absent. */
+uint64_t nm_sys_cache_bytes(int level);
 /* "Linux 6.1.0 x86_64" */
 void nm_sys_os(char *buf, size_t buf_bytes);
 

@@ -168,9 +168,11 @@ bool cli_add_numbers(const cli_opt *opt, void *field, const char *text, char *wh
         snprintf(kind, sizeof kind, "%s", "numbers like 1,2,4 or 512-2048+512 or 8-64*2, each");
         return out_of_range(opt, why, why_bytes, kind);
     }
-    cli_numbers_free(field);
-    *(cli_numbers *)field = list;
-    return true;
+    bool ok = true;
+    for (size_t i = 0; i < list.n && ok; i++)
+        ok = add_number(field, list.v[i]);
+    cli_numbers_free(&list);
+    return ok || expected(why, why_bytes, "more memory");
 }
 
 void cli_numbers_free(cli_numbers *list)

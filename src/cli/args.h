@@ -60,7 +60,7 @@ void cli_strings_free(cli_strings *list);
 void cli_numbers_free(cli_numbers *list);
 
 /* Field types: bool, bool (cleared), int32_t, int64_t, float, const char *, cli_strings,
- * cli_numbers ("1,2,4" and "512-2048+512" and "8-64*2"; the first use replaces the default). */
+ * cli_numbers ("1,2,4" and "512-2048+512" and "8-64*2"; given again, the lists are joined). */
 bool cli_set_flag(const cli_opt *opt, void *field, const char *text, char *why, size_t why_bytes);
 bool cli_clear_flag(const cli_opt *opt, void *field, const char *text, char *why, size_t why_bytes);
 bool cli_set_i32(const cli_opt *opt, void *field, const char *text, char *why, size_t why_bytes);

@@ -23,3 +23,9 @@ bool cli_env_no_color(void)
     const char *value = getenv("NO_COLOR");
     return value && *value;
 }
+
+const char *cli_env_temporary_folder(void)
+{
+    const char *value = getenv("TMPDIR");
+    return value && *value ? value : "/tmp";
+}

@@ -12,4 +12,7 @@ const char *cli_env_option(const char *long_name, char *name, size_t name_bytes)
 /* NO_COLOR (no-color.org): set and not empty means plain output. */
 bool cli_env_no_color(void);
 
+/* TMPDIR, or /tmp. */
+const char *cli_env_temporary_folder(void);
+
 #endif

@@ -23,6 +23,7 @@ static const verb verbs[] = {
     {"perplexity", cmd_perplexity, "how well a model predicts a text; KL divergence"},
     {"quantize", cmd_quantize, "write a smaller copy of a model"},
     {"bench", cmd_bench, "measure tokens per second (llama-bench's table)"},
+    {"probe", cmd_probe, "measure this machine: a cost table for bench and planning"},
     {"doctor", cmd_doctor, "what this machine offers and what npumoe uses of it"},
 };
 

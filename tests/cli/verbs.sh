@@ -178,14 +178,14 @@ echo 'npumoe: quantize: give IN.gguf OUT.gguf TYPE (npumoe help quantize)' | err
 check "nothing is left behind" sh -c "! ls '$work' | grep -q partial"
 
 # ---- bench ----
-run bench -m "$olmoe" -p 16,32 -n 4 -d 0,8 -r 2
+run bench --no-probe -m "$olmoe" -p 16,32 -n 4 -d 0,8 -r 2
 is_code 0 "bench"
 check "... llama-bench's columns" grep -Eq '^\| model +\| +size \| +params \| backend +\| threads \| +test \| +t/s \|' "$work/out"
 for test in pp16 pp32 tg4 'pp16 @ d8' 'pp32 @ d8' 'tg4 @ d8'; do
     check "... a row for $test" grep -Eq "\| +$test \| +[0-9.]+ ± [0-9.]+ \|" "$work/out"
 done
 check "... and the build" grep -Eq '^build: .+ \([0-9]+\)$' "$work/out"
-run bench -m "$olmoe" -p 16 -n 0 -r 3 -o json
+run bench --no-probe -m "$olmoe" -p 16 -n 0 -r 3 -o json
 for key in build_commit build_number cpu_info gpu_info backends model_filename model_type model_size model_n_params n_batch n_ubatch n_threads type_k type_v n_gpu_layers n_cpu_moe n_prompt n_gen n_depth test_time avg_ns stddev_ns avg_ts stddev_ts samples_ns samples_ts; do
     check "... JSON has $key" grep -q "\"$key\":" "$work/out"
 done
@@ -205,13 +205,13 @@ near($t->{avg_ts}, $mean, 'mean');
 near($t->{stddev_ts}, sqrt $var, 'deviation');
 @s == 4 or die "samples\n";
 EOF
-run bench -m "$olmoe" -p 16 -n 0 -r 4 -o json
+run bench --no-probe -m "$olmoe" -p 16 -n 0 -r 4 -o json
 check "... its figures are those of its samples" sh -c "perl '$work/bench.pl' <'$work/out'"
-run bench -m "$olmoe" -p 8,16 -n 0 -r 1 -o jsonl
+run bench --no-probe -m "$olmoe" -p 8,16 -n 0 -r 1 -o jsonl
 check "jsonl: one object per line" test "$(grep -c '^{.*}$' "$work/out")" = 2
-run bench -m "$olmoe" -p 8,16 -n 0 -r 1 -o csv
+run bench --no-probe -m "$olmoe" -p 8,16 -n 0 -r 1 -o csv
 check "csv: a head and two rows" test "$(wc -l <"$work/out")" = 3
-run bench -m "$olmoe" -p '4-16*2' -n 0 -r 1 -t 1,2
+run bench --no-probe -m "$olmoe" -p '4-16*2' -n 0 -r 1 -t 1,2
 check "ranges and lists multiply" test "$(grep -c '| *pp' "$work/out")" = 6
 
 # ---- doctor ----
@@ -221,9 +221,9 @@ check "... names the kernels" grep -Eq '^kernels +(scalar|avx2|avx512|amx|neon)(
 run doctor --json
 check "... as JSON" grep -q '"chosen": "' "$work/out"
 tier=$(sed -n 's/.*"chosen": "\(.*\)".*/\1/p' "$work/out")
-run bench -m "$olmoe" -p 4 -n 0 -r 1
+run bench --no-probe -m "$olmoe" -p 4 -n 0 -r 1
 check "... bench says the same ($tier)" grep -q "CPU ($tier)" "$work/out"
-run bench -m "$olmoe" -p 4 -n 0 -r 1 --isa scalar
+run bench --no-probe -m "$olmoe" -p 4 -n 0 -r 1 --isa scalar
 check "--isa scalar" grep -q "CPU (scalar)" "$work/out"
 check "phimoe and granitemoe are there too" test -s "$phimoe" -a -s "$granite"
 done_testing

@@ -14,6 +14,7 @@ for o in $(find build/release/src -name '*.o'); do
     case $o in
     *_amx.o) banned="$vnni" ;;
     *_avx512vnni.o) banned="$above" ;;
+    *_avx512bf16.o) banned="%tmm|$vnni" ;;
     *_avx512.o) banned="$above|$vnni" ;;
     *_avxvnni.o) banned="$above|$avx512" ;;
     *_avx2.o) banned="$above|$vnni|$avx512" ;;

@@ -1,0 +1,72 @@
+/* bench.h: the parts of `npumoe bench`.
+ *
+ *   bench.c          options, and the loops over all their values
+ *   bench_test.c     one test: repetitions, and what the process used meanwhile
+ *   bench_out.c      a result as a JSON object; objects as a table, JSON, JSON lines, CSV
+ *   bench_compare.c  results of an earlier run beside those of this one
+ *
+ * A result is a JSON object from the moment it is measured. So all formats show the same, and the
+ * results of another run (of llama-bench too) can be treated as our own. */
+#ifndef NPUMOE_CLI_BENCH_H
+#define NPUMOE_CLI_BENCH_H
+
+#include "cost.h"
+#include "load.h"
+
+#include <jansson.h>
+#include <time.h>
+
+typedef enum bench_format { BENCH_MD, BENCH_JSON, BENCH_JSONL, BENCH_CSV } bench_format;
+
+typedef struct bench_test {
+    int32_t n_threads, batch, ubatch, n_prompt, n_gen, n_depth;
+    npumoe_kv_type type_k, type_v;
+    npumoe_precision precision; /* that the model was opened with */
+    int32_t reps;
+    bool warm_up, progress;
+    /* results */
+    double *seconds;    /* [reps]; owned, free() */
+    double cpu_seconds; /* mean of one repetition, all threads */
+    time_t when;
+    uint64_t kv_bytes, scratch_bytes;
+    int64_t peak_rss_bytes, peak_beyond_bytes; /* -1 = this system does not tell */
+    npumoe_model_work prompt_work, gen_work;
+} bench_test;
+
+typedef struct bench_model {
+    npumoe_model *model;
+    npumoe_model_info info;
+    const char *path;
+    char description[96];
+} bench_model;
+
+/* Runs it; an exit code, 0 = the results are filled in. */
+int bench_run(const bench_model *m, bench_test *t);
+
+/* ---- results ------------------------------------------------------------------------------- */
+
+/* The object that -o json shows. table: a cost table or NULL. */
+json_t *bench_result(const bench_model *m, const char *cpu, const json_t *table,
+                     const bench_test *t);
+
+typedef struct bench_printer {
+    bench_format format;
+    /* columns that are shown because a list has several values, or an unusual one */
+    bool batch, ubatch, type_k, type_v;
+    bool ceilings, compare;
+    size_t n; /* results printed */
+} bench_printer;
+
+void bench_print(bench_printer *p, const json_t *result);
+/* What stands after all results; nothing when there were none. */
+void bench_print_end(const bench_printer *p, const json_t *last);
+
+/* ---- another run --------------------------------------------------------------------------- */
+
+/* The results in a file of -o json or -o jsonl (llama-bench's too) as an array; NULL after a message
+ * that says what is wrong with it. option: "--compare", for messages. */
+json_t *bench_load(const char *option, const char *path);
+/* Adds compare_* keys: the figures of the result among `then` that is nearest to this one. */
+void bench_compare(json_t *result, const json_t *then);
+
+#endif
