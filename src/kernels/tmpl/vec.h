@@ -46,7 +46,7 @@
 
 /* Loops over a register block must vanish, or the block lives in memory. */
 #if defined(__clang__)
-#define UNROLL _Pragma("unroll")
+#define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
