@@ -93,6 +93,9 @@ $(B)/%_avx512.o: ISA := $(AVX512)
 $(B)/%_avx512vnni.o: ISA := $(AVX512) -mavx512vnni
 $(B)/%_avx512bf16.o: ISA := $(AVX512) -mavx512bf16
 $(B)/%_amx.o: ISA := $(AVX512) -mavx512bf16 -mamx-tile -mamx-bf16 -mamx-int8
+$(B)/%_neondot.o: ISA := -march=armv8.2-a+dotprod
+$(B)/%_neoni8mm.o: ISA := -march=armv8.2-a+i8mm
+$(B)/%_neonbf16.o: ISA := -march=armv8.2-a+bf16
 # clang 14 needs minutes for the register blocks of gemm.inc under ASan; gcc, which builds the asan
 # configuration, seconds. Fuzz targets end before any kernel runs.
 ifeq ($(CONFIG),fuzz)

@@ -79,10 +79,23 @@ static bool has_neon(const nm_cpu *cpu)
 
 static void fill_neon(nm_kern *table, const nm_cpu *cpu)
 {
-    (void)cpu;
+    static const char *const with[] = {
+        "",     "dotprod",       "i8mm",       "dotprod, i8mm",
+        "bf16", "dotprod, bf16", "i8mm, bf16", "dotprod, i8mm, bf16",
+    };
     nm_kern_fill_gemm_neon(table);
     nm_kern_fill_rows_neon(table);
     nm_kern_fill_decode_neon(table);
+    if (cpu->dotprod)
+        table->products[NM_PRODUCT_I8X2] = &nm_product_i8x2_dot;
+    if (cpu->i8mm)
+        table->products[NM_PRODUCT_I8X2] = &nm_product_i8x2_mmla;
+    if (cpu->bf16) {
+        table->products[NM_PRODUCT_BF16] = &nm_product_bf16_neon;
+        table->products[NM_PRODUCT_BF16X2] = &nm_product_bf16x2_neon;
+        table->products[NM_PRODUCT_BF16X3] = &nm_product_bf16x3_neon;
+    }
+    table->with = with[cpu->dotprod + 2 * cpu->i8mm + 4 * cpu->bf16];
 }
 #endif
 

@@ -13,6 +13,9 @@ static const nm_product *const all[] = {
 #if defined(__x86_64__)
     &nm_product_i16_avx2, &nm_product_i16_avxvnni, &nm_product_i16_avx512vnni,
     &nm_product_bf16,     &nm_product_bf16x2,      &nm_product_bf16x3,
+#elif defined(__aarch64__)
+    &nm_product_i8x2_dot,    &nm_product_i8x2_mmla,   &nm_product_bf16_neon,
+    &nm_product_bf16x2_neon, &nm_product_bf16x3_neon,
 #endif
 };
 

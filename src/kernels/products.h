@@ -13,6 +13,9 @@ extern const nm_product nm_product_f32;
 #if defined(__x86_64__)
 extern const nm_product nm_product_i16_avx2, nm_product_i16_avxvnni, nm_product_i16_avx512vnni;
 extern const nm_product nm_product_bf16, nm_product_bf16x2, nm_product_bf16x3; /* AMX */
+#elif defined(__aarch64__)
+extern const nm_product nm_product_i8x2_dot, nm_product_i8x2_mmla, nm_product_bf16_neon,
+    nm_product_bf16x2_neon, nm_product_bf16x3_neon;
 #endif
 
 /* The most that any product of this build needs for rows of up to max_k inputs. */
