@@ -28,9 +28,7 @@
  *
  * Sources: Milakov & Gimelshein 2018 (online softmax), Dao et al. 2022 (blocks), Dao et al. 2023
  * "Flash-Decoding" (spans). */
-#include "kernels/attention.h"
-
-#include "base/num.h"
+#include "kernels/attend.h"
 
 #include <math.h>
 #include <string.h>
@@ -40,24 +38,18 @@ enum {
     SPAN = 16 * BLOCK,
     MAX_ROWS = 64,
     LINE = NM_ALIGN / sizeof(float),
-    SLOTS = 64 /* partial results that a thread's slice can hold for the split */
+    TILES_MIN_ROWS = 9, /* rows of a KV head from which the matrix unit is faster */
+    SLOTS = 64          /* partial results that a thread's slice can hold for the split */
 };
-
-/* Online softmax of one row: o is not yet divided by sum. Nothing seen: max -INFINITY, sum 0, and the
- * result is zeros. A NaN score makes sum NaN for good, whatever max is, and the result is NaN. */
-typedef struct row_state {
-    float max, sum;
-    float *o; /* [dim_v] */
-} row_state;
 
 /* A thread's scratch: this header, then `slots`, then the arrays. */
 typedef struct workspace {
-    float *slots;              /* [SLOTS][slot_floats()]: max, sum, o */
-    float *k, *v;              /* [BLOCK][row_floats()]: decoded */
-    float *scores;             /* [MAX_ROWS][BLOCK] */
-    float *o;                  /* [MAX_ROWS][row_floats()]: o of span[] */
-    row_state span[MAX_ROWS];  /* of the current span */
-    row_state total[MAX_ROWS]; /* of the spans before it; o points into args->out */
+    float *slots;                    /* [SLOTS][slot_floats()]: max, sum, o */
+    float *k, *v;                    /* [BLOCK][row_floats()]: decoded */
+    float *scores;                   /* [MAX_ROWS][BLOCK] */
+    float *o;                        /* [MAX_ROWS][row_floats()]: o of span[] */
+    nm_attend_state span[MAX_ROWS];  /* of the current span */
+    nm_attend_state total[MAX_ROWS]; /* of the spans before it; o points into args->out */
     const float *q[MAX_ROWS];
     float *score_rows[MAX_ROWS];
 } workspace;
@@ -108,8 +100,9 @@ static size_t header_floats(void)
 size_t nm_attention_scratch_bytes(uint32_t head_dim)
 {
     size_t rows = 2 * BLOCK + MAX_ROWS;
-    return sizeof(float) * (header_floats() + SLOTS * slot_floats(head_dim) +
-                            rows * row_floats(head_dim) + MAX_ROWS * BLOCK);
+    size_t floats = header_floats() + SLOTS * slot_floats(head_dim) + rows * row_floats(head_dim) +
+                    MAX_ROWS * BLOCK;
+    return nm_max_size(floats * sizeof(float), nm_attend_shared_bytes(head_dim));
 }
 
 static float *slots_of(const attention_job *job, int thread)
@@ -135,14 +128,14 @@ static workspace *workspace_of(const attention_job *job, int thread)
 
 /* ---- states of rows ------------------------------------------------------------------------ */
 
-static void state_clear(row_state *s, size_t dim_v)
+void nm_attend_clear(nm_attend_state *s, size_t dim_v)
 {
     s->max = -INFINITY;
     s->sum = 0;
     memset(s->o, 0, dim_v * sizeof *s->o);
 }
 
-static bool state_is_empty(const row_state *s)
+static bool state_is_empty(const nm_attend_state *s)
 {
     return s->max == -INFINITY && s->sum == 0;
 }
@@ -152,8 +145,8 @@ static float exponential(float x)
     return (float)exp((double)x);
 }
 
-/* into = into + from, both relative to the larger maximum. */
-static void state_merge(const nm_kern *kern, row_state *into, const row_state *from, size_t dim_v)
+void nm_attend_merge(const nm_kern *kern, nm_attend_state *into, const nm_attend_state *from,
+                     size_t dim_v)
 {
     if (state_is_empty(from))
         return;
@@ -166,8 +159,7 @@ static void state_merge(const nm_kern *kern, row_state *into, const row_state *f
     into->max = max;
 }
 
-/* o becomes the result. A sink joins the sum without a value. */
-static void state_finish(const nm_kern *kern, row_state *s, const float *sink, size_t dim_v)
+void nm_attend_finish(const nm_kern *kern, nm_attend_state *s, const float *sink, size_t dim_v)
 {
     float corr = 1.0f;
     if (sink) {
@@ -208,7 +200,7 @@ static void load_block(const nm_kern *kern, const nm_kv_view *view, uint32_t hea
 }
 
 /* The softmax step of one row over scores s[0..n). */
-static void softmax_row(const nm_kern *kern, const nm_attention_args *args, row_state *row,
+static void softmax_row(const nm_kern *kern, const nm_attention_args *args, nm_attend_state *row,
                         float *s, size_t n)
 {
     float corr;
@@ -253,7 +245,7 @@ static void attend_block(const attention_job *job, workspace *ws, const task *t,
 static void attend_span(const attention_job *job, workspace *ws, const task *t, size_t span)
 {
     for (size_t r = 0; r < t->queries * t->heads; r++)
-        state_clear(&ws->span[r], job->args->dim_v);
+        nm_attend_clear(&ws->span[r], job->args->dim_v);
     range all = intersect(task_range(job->args, t), (range){span * SPAN, (span + 1) * SPAN});
     for (size_t b = all.first / BLOCK * BLOCK; b < all.end; b += BLOCK)
         attend_block(job, ws, t, intersect(all, (range){b, b + BLOCK}));
@@ -288,18 +280,18 @@ static void run_task(const attention_job *job, workspace *ws, const task *t)
     for (size_t r = 0; r < rows; r++) {
         size_t query = t->query0 + r / t->heads, head = t->head0 + r % t->heads;
         ws->total[r].o = args->out + (query * args->n_head + head) * args->dim_v;
-        state_clear(&ws->total[r], args->dim_v);
+        nm_attend_clear(&ws->total[r], args->dim_v);
     }
     load_queries(args, ws, t);
     range all = task_range(args, t);
     for (size_t span = all.first / SPAN; span * SPAN < all.end; span++) {
         attend_span(job, ws, t, span);
         for (size_t r = 0; r < rows; r++)
-            state_merge(kern, &ws->total[r], &ws->span[r], args->dim_v);
+            nm_attend_merge(kern, &ws->total[r], &ws->span[r], args->dim_v);
     }
     for (size_t r = 0; r < rows; r++)
-        state_finish(kern, &ws->total[r],
-                     args->sinks ? args->sinks + t->head0 + r % t->heads : NULL, args->dim_v);
+        nm_attend_finish(kern, &ws->total[r],
+                         args->sinks ? args->sinks + t->head0 + r % t->heads : NULL, args->dim_v);
 }
 
 /* ---- sharing out: whole tasks -------------------------------------------------------------- */
@@ -327,14 +319,14 @@ static void whole_region(void *arg, int thread, int n_threads)
  * slots; then all heads, each merging its slots in order. Slot h is the total of head h; slot
  * n_head * (1 + i) + h is its partial result of the round's span i. */
 
-static row_state slot_state(const attention_job *job, size_t slot)
+static nm_attend_state slot_state(const attention_job *job, size_t slot)
 {
     float *at = slots_of(job, (int)(slot / SLOTS)) + slot % SLOTS * slot_floats(job->args->dim_v);
-    return (row_state){at[0], at[1], at + 2};
+    return (nm_attend_state){at[0], at[1], at + 2};
 }
 
 /* Max and sum of a state that lies in a slot; o is there already. */
-static void slot_put(const row_state *s)
+static void slot_put(const nm_attend_state *s)
 {
     s->o[-2] = s->max;
     s->o[-1] = s->sum;
@@ -348,7 +340,7 @@ static void split_span(const attention_job *job, workspace *ws, size_t index, si
     load_queries(job->args, ws, &t);
     attend_span(job, ws, &t, span);
     for (size_t r = 0; r < t.heads; r++) {
-        row_state slot = slot_state(job, first_slot + t.head0 + r);
+        nm_attend_state slot = slot_state(job, first_slot + t.head0 + r);
         slot.max = ws->span[r].max;
         slot.sum = ws->span[r].sum;
         memcpy(slot.o, ws->span[r].o, dim_v * sizeof *slot.o);
@@ -360,16 +352,16 @@ static void split_merge(const attention_job *job, size_t head, size_t spans, boo
 {
     const nm_attention_args *args = job->args;
     const nm_kern *kern = job->compute->kern;
-    row_state total = slot_state(job, head);
+    nm_attend_state total = slot_state(job, head);
     if (first)
-        state_clear(&total, args->dim_v);
+        nm_attend_clear(&total, args->dim_v);
     for (size_t i = 0; i < spans; i++) {
-        row_state part = slot_state(job, args->n_head * (1 + i) + head);
-        state_merge(kern, &total, &part, args->dim_v);
+        nm_attend_state part = slot_state(job, args->n_head * (1 + i) + head);
+        nm_attend_merge(kern, &total, &part, args->dim_v);
     }
     slot_put(&total);
     if (last) {
-        state_finish(kern, &total, args->sinks ? args->sinks + head : NULL, args->dim_v);
+        nm_attend_finish(kern, &total, args->sinks ? args->sinks + head : NULL, args->dim_v);
         memcpy(args->out + head * args->dim_v, total.o, args->dim_v * sizeof *total.o);
     }
 }
@@ -413,6 +405,11 @@ void nm_attention(const nm_compute *c, const nm_attention_args *args)
 {
     if (args->n_q == 0)
         return;
+    if (c->precision != NM_PRECISION_FP32 && c->kern->attend_tiles &&
+        args->n_q * (args->n_head / args->n_head_kv) >= TILES_MIN_ROWS) {
+        nm_attend_shared(c, args);
+        return;
+    }
     attention_job job = {.compute = c, .args = args, .group = args->n_head / args->n_head_kv};
     job.task_heads = job.group < MAX_ROWS ? job.group : MAX_ROWS;
     job.task_queries = MAX_ROWS / job.task_heads;

@@ -1,9 +1,18 @@
 /* attention.h: softmax(q k^T) v over a KV cache, blocked, never an n x n buffer.
  *
- * Blocks of queries of one KV group meet blocks of 64 cached positions (aligned to absolute
- * positions, so that a token's result does not depend on the chunk it came in); K and V blocks are
- * decoded to fp32 once per group and block; the softmax is online (Milakov & Gimelshein 2018,
- * Dao 2022). Work is split over (KV head, query block). */
+ * Blocks of queries that share a KV head meet blocks of cached positions (aligned to absolute
+ * positions); K and V are decoded or packed once for all queries of a task; the softmax is online
+ * (Milakov & Gimelshein 2018, Dao 2022). Work is split over (KV head, rows), and over positions
+ * where rows are few.
+ *
+ * Which way a call goes: with NM_PRECISION_FP32, with few rows, and on CPUs without a matrix unit,
+ * fp32 arithmetic. Else the matrix unit: FULL and AUTO split every number into two of bf16 (scores
+ * off by 2^-16 of sum |q k| at most, in practice a hundredth of that), FAST takes one.
+ *
+ * Promise: a result is the same bits for any number of threads. With NM_PRECISION_FP32 it is also the
+ * same for any cut of a prompt into chunks; else the chunk decides which way a query goes. A
+ * query's result never depends on other queries: what is NaN or infinite in q, or in k and v that a
+ * query does not see, does not touch it. */
 #ifndef NM_KERNELS_ATTENTION_H
 #define NM_KERNELS_ATTENTION_H
 

@@ -70,6 +70,7 @@ static void fill_amx(nm_kern *table, const nm_cpu *cpu)
     table->products[NM_PRODUCT_BF16] = &nm_product_bf16;
     table->products[NM_PRODUCT_BF16X2] = &nm_product_bf16x2;
     table->products[NM_PRODUCT_BF16X3] = &nm_product_bf16x3;
+    nm_kern_fill_attend_amx(table);
 }
 #elif defined(__aarch64__)
 static bool has_neon(const nm_cpu *cpu)
