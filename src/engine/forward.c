@@ -74,13 +74,14 @@ static void product(const nm_forward *f, const nm_mat *w, const float *bias, uin
     nm_matmul(&f->compute, &l, 1, n, (const float *const *)in);
 }
 
-/* The same in fp32, whatever the precision asked for. */
-static void exact_product(const nm_forward *f, const nm_mat *w, const float *bias, uint32_t n,
-                          float *x, float *y)
+/* The same near fp32, whatever the precision asked for. */
+static void fine_product(const nm_forward *f, const nm_mat *w, const float *bias, uint32_t n,
+                         float *x, float *y)
 {
-    nm_forward exact = *f;
-    exact.compute.precision = NM_PRECISION_FP32;
-    product(&exact, w, bias, n, x, y);
+    nm_forward fine = *f;
+    if (fine.compute.precision != NM_PRECISION_FP32)
+        fine.compute.precision = NM_PRECISION_FULL;
+    product(&fine, w, bias, n, x, y);
 }
 
 static void norm_row(const nm_forward *f, const nm_norm *w, const float *in, float *out)
@@ -291,7 +292,7 @@ static const float *shared_gate(layer_job *job)
     nm_buffers *b = job->f->buf;
     if (job->l->shared_gate.rows == 0)
         return NULL;
-    exact_product(job->f, &job->l->shared_gate, NULL, job->n, b->h, b->sgate);
+    fine_product(job->f, &job->l->shared_gate, NULL, job->n, b->h, b->sgate);
     each_row(job, shared_gate_row);
     return b->sgate;
 }
@@ -311,7 +312,7 @@ static void route(layer_job *job)
     nm_buffers *b = f->buf;
     const nm_config *c = f->config;
     /* A near tie decided the other way sends a token to another expert. */
-    exact_product(f, &job->l->router, job->l->router_bias, job->n, b->h, b->router);
+    fine_product(f, &job->l->router, job->l->router_bias, job->n, b->h, b->router);
     probe(job, "ffn_moe_logits", b->router, c->n_expert);
     each_row(job, route_row);
     probe(job, "ffn_moe_probs", b->router, c->n_expert);

@@ -2,7 +2,7 @@
  *
  * Reads the layer descriptions of nm_config and the bindings of nm_weights; knows no family and no
  * session. Sums are fp32; how operands are rounded is the products' affair (kernels/product.h), but
- * routers are always computed in fp32. Keys and values are rounded to the cache's type when stored,
+ * routers are always computed near fp32. Keys and values are rounded to the cache's type when stored,
  * and attention reads only the cache. A token's result is the same bits with any number of threads;
  * with NM_PRECISION_FP32 also whichever chunk it came in. Else the chunk decides, through the number
  * of rows that an expert gets, whether few-row or many-row products meet them. */
