@@ -374,6 +374,20 @@ static int measure_all(bench *b)
     return code;
 }
 
+/* True when a key has another value in some result than in the first. */
+static bool varies(const json_t *results, const char *key)
+{
+    const json_t *first = json_object_get(json_array_get(results, 0), key), *result;
+    size_t i;
+    json_array_foreach(results, i, result)
+    {
+        const json_t *value = json_object_get(result, key);
+        if (value != first && !(value && first && json_equal(value, first)))
+            return true;
+    }
+    return false;
+}
+
 static int show_file(bench *b, const char *path)
 {
     json_t *results = bench_load("bench", path), *one_result;
@@ -381,6 +395,10 @@ static int show_file(bench *b, const char *path)
     if (!results)
         return 1;
     set_columns(b);
+    b->printer.batch = varies(results, "n_batch");
+    b->printer.ubatch = varies(results, "n_ubatch");
+    b->printer.type_k = varies(results, "type_k");
+    b->printer.type_v = varies(results, "type_v");
     json_array_foreach(results, i, one_result)
     {
         b->printer.ceilings |= json_is_number(json_object_get(one_result, "ceiling_ts"));

@@ -55,17 +55,35 @@ static npumoe_status repetition(npumoe_session *s, const bench_test *t, npumoe_t
     return st;
 }
 
+/* Pages of the file and the cache are what a model needs; the rest is ours. Pages of files come and go
+ * as the system likes, so the rest is not what is left of the peak, but what is counted apart. */
+static void note_memory(const npumoe_session *session, bench_test *t)
+{
+    npumoe_session_stats stats = {.struct_bytes = sizeof stats};
+    usage_memory now = usage_memory_now();
+    npumoe_session_get_stats(session, &stats);
+    t->kv_bytes = stats.kv_bytes;
+    t->scratch_bytes = stats.scratch_bytes;
+    t->peak_rss_bytes = now.peak_bytes;
+    if (now.own_bytes >= 0) {
+        int64_t beyond = now.own_bytes - (int64_t)stats.kv_bytes;
+        t->peak_beyond_bytes = beyond > t->peak_beyond_bytes ? beyond : t->peak_beyond_bytes;
+    }
+}
+
 static npumoe_status repetitions(npumoe_session *s, bench_test *t, npumoe_token *tokens,
                                  int32_t n_vocab, npumoe_error *err)
 {
     npumoe_status st = NPUMOE_OK;
     double cpu_sum = 0.0;
+    note_memory(s, t);
     for (int32_t i = t->warm_up ? -1 : 0; i < t->reps && st == NPUMOE_OK; i++) {
         double seconds, cpu;
         if (t->progress)
             ui_note("%s %d of %d", i < 0 ? "warm-up, then" : "repetition", i < 0 ? t->reps : i + 1,
                     t->reps);
         st = repetition(s, t, tokens, n_vocab, i, &seconds, &cpu, err);
+        note_memory(s, t);
         if (i >= 0 && st == NPUMOE_OK) {
             t->seconds[i] = seconds;
             cpu_sum += cpu;
@@ -79,23 +97,6 @@ static bool go_on(void *user, uint64_t done, uint64_t total)
 {
     (void)user, (void)done, (void)total;
     return !ui_interrupted();
-}
-
-/* Pages of the file and the cache are what a model needs; the rest of the peak is ours. The cache of a
- * test is full at its end, and file pages stay, so the peak is the end plus what was freed before. */
-static void note_memory(const npumoe_session *session, bench_test *t)
-{
-    npumoe_session_stats stats = {.struct_bytes = sizeof stats};
-    usage_memory now = usage_memory_now();
-    npumoe_session_get_stats(session, &stats);
-    t->kv_bytes = stats.kv_bytes;
-    t->scratch_bytes = stats.scratch_bytes;
-    t->peak_rss_bytes = now.peak_bytes;
-    t->peak_beyond_bytes = -1;
-    if (now.peak_bytes >= 0 && now.file_bytes >= 0) {
-        int64_t beyond = now.peak_bytes - now.file_bytes - (int64_t)stats.kv_bytes;
-        t->peak_beyond_bytes = beyond > 0 ? beyond : 0;
-    }
 }
 
 static void note_work(const bench_model *m, bench_test *t)
@@ -126,9 +127,9 @@ int bench_run(const bench_model *m, bench_test *t)
     usage_reset_peak();
     npumoe_status st = npumoe_session_new(m->model, &opt, &session, &err);
     t->when = time(NULL);
+    t->peak_beyond_bytes = -1;
     if (st == NPUMOE_OK) {
         st = repetitions(session, t, tokens, m->info.n_vocab, &err);
-        note_memory(session, t);
         note_work(m, t);
     }
     npumoe_session_free(&session);

@@ -25,8 +25,9 @@ usage_memory usage_memory_now(void)
         long long kib;
         if (sscanf(line, "VmHWM: %lld kB", &kib) == 1)
             m.peak_bytes = kib * 1024;
-        else if (sscanf(line, "RssFile: %lld kB", &kib) == 1)
-            m.file_bytes = kib * 1024;
+        else if (sscanf(line, "RssAnon: %lld kB", &kib) == 1 ||
+                 sscanf(line, "RssShmem: %lld kB", &kib) == 1)
+            m.own_bytes = (m.own_bytes < 0 ? 0 : m.own_bytes) + kib * 1024;
     }
     if (f)
         fclose(f);

@@ -6,7 +6,8 @@
 
 typedef struct usage_memory {
     int64_t peak_bytes; /* resident, at most, since usage_reset_peak(); -1 = unknown */
-    int64_t file_bytes; /* resident now, of mapped files: the model, the program; -1 = unknown */
+    int64_t own_bytes;  /* resident now, and no page of a file: heap, stacks, what threads share;
+                           -1 = unknown */
 } usage_memory;
 
 /* Lets the peak begin anew where the system can do that (Linux); else it is that of the process. */

@@ -41,7 +41,7 @@ json_t *nm_describe_u64(uint64_t v)
 
 npumoe_status nm_describe_finish(json_t *root, char **json, npumoe_error *err)
 {
-    char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
+    char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) : NULL;
     json_decref(root);
     if (!text)
         return nm_err_set(err, NPUMOE_ENOMEM, "out of memory for a report");

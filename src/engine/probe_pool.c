@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { SAMPLES = 2000, QUICK_SAMPLES = 500, WARM_UP = 50 };
+enum { SAMPLES = 2000, QUICK_SAMPLES = 500, WARM_UP = 50, PAUSE_NS = 300000 };
 
 typedef struct samples {
     nm_pool *pool;
@@ -20,10 +20,13 @@ static void nothing(void *arg, int thread, int n_threads)
     (void)arg, (void)thread, (void)n_threads;
 }
 
-static void time_launches(samples *s)
+/* pause_ns before each: long enough and the workers sleep. */
+static void time_launches(samples *s, uint64_t pause_ns)
 {
     for (int i = -WARM_UP; i < s->n; i++) {
-        uint64_t start = nm_clock_ns();
+        uint64_t start = nm_clock_ns(), go = start + pause_ns;
+        while (start < go)
+            start = nm_clock_ns();
         nm_pool_run(s->pool, nothing, NULL);
         if (i >= 0)
             s->us[i] = (double)(nm_clock_ns() - start) * 1e-3;
@@ -78,8 +81,12 @@ void nm_probe_pool(nm_probe *p)
     s->n = p->options->quick ? QUICK_SAMPLES : SAMPLES;
     json_t *o = json_object();
     nm_describe_put(o, "threads", json_integer(nm_pool_size(p->pool)));
-    time_launches(s);
+    time_launches(s, 0);
     put(o, "launch", s);
+    s->n /= 10;
+    time_launches(s, PAUSE_NS);
+    put(o, "wake", s);
+    s->n *= 10;
     nm_pool_run(s->pool, barriers, s);
     put(o, "barrier", s);
     nm_free(nm_allocator_default(), s);
