@@ -175,6 +175,8 @@ int main(int argc, char **argv)
         else if (!o.bench)
             skip(1, "%s: this CPU lacks it", tier);
     }
+    if (o.bench)
+        bench_products(&cpu, o.tier, o.filter);
     if (!o.bench && (!o.filter || strstr("products", o.filter)))
         check_products(&cpu, o.tier, o.seed, o.emulated ? 5 : 1);
     return o.bench ? 0 : done_testing();
