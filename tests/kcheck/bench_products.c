@@ -3,11 +3,17 @@
  * A matrix of 1024 outputs and 2048 inputs, as many copies as no cache holds, one after the other:
  * an expert's weights come from memory once per chunk, as in use. A call packs its rows and
  * multiplies. GFLOP/s count a multiply-add as two, GB/s the weights. One thread, its CPU time, best
- * of several. */
+ * of several.
+ *
+ * The share: of the rate at which the unit multiplies registers, and of the rate at which weights can
+ * be read, both measured here by the loops of kernels/probe.h; the larger one is what binds. A unit
+ * counts its own products: bf16x3 does three for one of ours; 16-bit integers have half the rate of
+ * 8 bits. */
 #include "products.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "kernels/probe.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,10 +92,100 @@ static void fill_weights(setup *s, uint32_t type)
         memcpy(s->weights + i * matrix, s->weights, matrix);
 }
 
+/* ---- ceilings ------------------------------------------------------------------------------- */
+
+static size_t rank_of(const char *tier)
+{
+    size_t i = 0;
+    while (nm_kern_tier(i) && strcmp(nm_kern_tier(i), tier) != 0)
+        i++;
+    return i;
+}
+
+static bool is_matrix_slot(nm_product_slot slot)
+{
+    return slot == NM_PRODUCT_BF16 || slot == NM_PRODUCT_BF16X2 || slot == NM_PRODUCT_BF16X3;
+}
+
+/* Operations a second of the best unit for operands of this type that the run may use; 0 = none. */
+static double unit_rate(const product_run *run, const char *type)
+{
+    static _Alignas(NM_ALIGN) char x[NM_PROBE_X_BYTES], out[NM_PROBE_OUT_BYTES];
+    double best = 0;
+    const nm_probe_product *u;
+    for (size_t i = 0; (u = nm_probe_product_at(i)); i++) {
+        if (strcmp(u->type, type) != 0 || !u->usable(&run->cpu) ||
+            rank_of(u->isa) > rank_of(run->kern.isa) ||
+            (strcmp(u->isa, "amx") == 0 && !is_matrix_slot(run->slot)))
+            continue;
+        size_t bytes = 64 * u->w_step_bytes;
+        for (int try = 0; try < TRIES; try++) {
+            uint64_t start = nm_clock_thread_cpu_ns();
+            uint64_t done = u->run(x, NULL, bytes, 2000, out);
+            uint64_t ns = nm_clock_thread_cpu_ns() - start;
+            double rate = 1e9 * (double)done / (double)(ns ? ns : 1);
+            best = rate > best ? rate : best;
+        }
+    }
+    return best;
+}
+
+/* GFLOP/s that the unit behind the slot could do if it did nothing else. */
+static double product_ceiling(const product_run *run)
+{
+    const double f32 = unit_rate(run, "f32"), i8 = unit_rate(run, "i8");
+    const double bf16 = unit_rate(run, "bf16");
+    switch (run->slot) {
+    case NM_PRODUCT_DOT_Q: /* two planes of 8 bits */
+    case NM_PRODUCT_I8X2:
+    case NM_PRODUCT_I16:
+        return i8 > 0 ? i8 / 2 : f32;
+    case NM_PRODUCT_BF16:
+    case NM_PRODUCT_BF16X2:
+    case NM_PRODUCT_BF16X3:
+        return run->slot == NM_PRODUCT_BF16     ? bf16
+               : run->slot == NM_PRODUCT_BF16X2 ? bf16 / 2
+                                                : bf16 / 3;
+    case NM_PRODUCT_F32:
+    case NM_PRODUCT_DOT_F:
+    case NM_PRODUCT_END:
+        break;
+    }
+    return f32;
+}
+
+static double read_ceiling(const setup *s)
+{
+    const nm_probe_reader *reader = nm_probe_reader_for(&s->run->cpu);
+    double best = 0;
+    for (int try = 0; try < TRIES; try++) {
+        uint64_t start = nm_clock_thread_cpu_ns();
+        reader->run(s->weights, POOL_BYTES, 2048);
+        uint64_t ns = nm_clock_thread_cpu_ns() - start;
+        double rate = 1e9 * (double)POOL_BYTES / (double)(ns ? ns : 1);
+        best = rate > best ? rate : best;
+    }
+    return best;
+}
+
+static void print_line(const setup *s, const char *name, double seconds, double most_ops,
+                       double most_bytes)
+{
+    const double ops = 2.0 * (double)s->m * INPUTS * OUTPUTS / seconds;
+    const double bytes = (double)(s->w.rows * s->w.row_bytes) / seconds;
+    const bool reading = bytes / most_bytes > ops / most_ops;
+    printf("%-32s %9.2f GFLOP/s %8.2f GB/s %6.1f %% of %s\n", name, 1e-9 * ops, 1e-9 * bytes,
+           100 * (reading ? bytes / most_bytes : ops / most_ops), reading ? "reading" : "the unit");
+    fflush(stdout);
+}
+
+/* ---- runs ----------------------------------------------------------------------------------- */
+
 static void bench_run(setup *s, const char *filter)
 {
     static const size_t ms[] = {1, 4, 16, 64, 256};
     const nm_product *p = s->run->product;
+    double most_ops = 0, most_bytes = 0;
     s->xp = take(p->packed_bytes(ROWS, INPUTS));
     s->scratch = take(p->scratch_bytes(INPUTS));
     for (uint32_t type = 0; type < NM_TYPE_END; type++) {
@@ -103,11 +199,13 @@ static void bench_run(setup *s, const char *filter)
             if (!filled)
                 fill_weights(s, type);
             filled = true;
-            double seconds = seconds_per_call(s);
-            printf("%-32s %9.2f GFLOP/s %8.2f GB/s\n", name,
-                   2e-9 * (double)s->m * INPUTS * OUTPUTS / seconds,
-                   1e-9 * (double)(s->w.rows * s->w.row_bytes) / seconds);
-            fflush(stdout);
+            if (most_ops == 0) {
+                most_ops = product_ceiling(s->run);
+                most_bytes = read_ceiling(s);
+                printf("%-32s %9.2f GFLOP/s %8.2f GB/s at most\n", s->run->name, 1e-9 * most_ops,
+                       1e-9 * most_bytes);
+            }
+            print_line(s, name, seconds_per_call(s), most_ops, most_bytes);
         }
     }
     nm_free_aligned(nm_allocator_default(), s->xp);

@@ -48,7 +48,8 @@ static bool is_new(const product_run *runs, size_t n, const nm_kern *kern, nm_pr
     return true;
 }
 
-static size_t add_runs(const nm_kern *kern, product_run runs[MAX_PRODUCT_RUNS], size_t n)
+static size_t add_runs(const nm_cpu *cpu, const nm_kern *kern, product_run runs[MAX_PRODUCT_RUNS],
+                       size_t n)
 {
     for (int s = 0; s < NM_PRODUCT_END && n < MAX_PRODUCT_RUNS; s++) {
         const nm_product_slot slot = (nm_product_slot)s;
@@ -56,6 +57,7 @@ static size_t add_runs(const nm_kern *kern, product_run runs[MAX_PRODUCT_RUNS], 
             continue;
         product_run *run = &runs[n++];
         memset(run, 0, sizeof *run);
+        run->cpu = *cpu;
         run->kern = *kern;
         run->slot = slot;
         run->product = kern->products[s];
@@ -80,7 +82,7 @@ size_t product_runs(const nm_cpu *cpu, const char *tier, product_run runs[MAX_PR
             if ((tier && strcmp(tier, name) != 0) || !nm_kern_tier_usable(name, &have) ||
                 nm_kern_init(&kern, &have, name, NULL) != NPUMOE_OK)
                 continue;
-            n = add_runs(&kern, runs, n);
+            n = add_runs(&have, &kern, runs, n);
         }
     }
     return n;

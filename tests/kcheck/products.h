@@ -14,6 +14,7 @@ enum { PROBLEM_M = 61, PROBLEM_N = 95, PROBLEM_K = 1280 };
 
 /* One product as one CPU would have it; the same constant may serve several. */
 typedef struct product_run {
+    nm_cpu cpu;
     nm_kern kern;
     nm_product_slot slot;
     const nm_product *product;
