@@ -19,6 +19,7 @@ typedef struct bench_args {
     common_args common;
     cli_strings models, isas;
     cli_numbers n_prompt, n_gen, n_pg, n_depth, threads, batch, ubatch, type_k, type_v;
+    cli_numbers precisions;
     int32_t reps, delay;
     bench_format format;
     bool no_warmup, progress, no_probe;
@@ -97,6 +98,23 @@ static bool add_kv_types(const cli_opt *opt, void *field, const char *text, char
     return false;
 }
 
+static bool add_precision(void *list, const char *word)
+{
+    npumoe_precision precision;
+    char why[64];
+    return cli_set_precision(NULL, &precision, word, why, sizeof why) && append(list, precision);
+}
+
+static bool add_precisions(const cli_opt *opt, void *field, const char *text, char *why,
+                           size_t why_bytes)
+{
+    (void)opt;
+    if (each_word(text, add_precision, field))
+        return true;
+    snprintf(why, why_bytes, "a list of auto, fast, full, fp32");
+    return false;
+}
+
 #define AT(field) offsetof(bench_args, field)
 
 static const cli_opt bench_model_opts[] = {
@@ -106,12 +124,13 @@ static const cli_opt bench_model_opts[] = {
      true},
     {NULL, "--isa", "TIER", cli_add_string, AT(isas), 0, 0,
      "kernels: scalar, avx2, avx512, amx, neon; several with commas;\ndefault: the best", true},
+    {NULL, "--precision", "KIND", add_precisions, AT(precisions), 0, 0,
+     "products of many rows on a matrix unit: auto, fast, full, fp32;\nseveral with commas (auto)",
+     true},
     {0},
 };
 
-static const cli_opt bench_loading_opts[] = {
-    {NULL, "--precision", "KIND", cli_set_precision, offsetof(model_args, precision), 0, 0,
-     "products of many rows on a matrix unit: auto, fast, full, fp32\n(auto)", false},
+static const cli_opt bench_memory_opts[] = {
     {NULL, "--memory-limit", "SIZE", cli_set_bytes, offsetof(model_args, memory_limit), 0, 0,
      "refuse what needs more than this", false},
     {NULL, "--mlock", NULL, cli_set_flag, offsetof(model_args, mlock), 0, 0,
@@ -173,6 +192,7 @@ typedef struct bench {
     const bench_args *a;
     ui_log *log;
     bench_model m;
+    npumoe_precision precision; /* of m */
     char cpu[128];
     json_t *table, *then; /* limits and an earlier run, or NULL */
     bench_printer printer;
@@ -241,7 +261,7 @@ static int with_model(bench *b)
     for (size_t i = 0; i < all && code == 0; i++) {
         size_t number = i;
         bench_test t = {.n_threads = b->m.info.n_threads,
-                        .precision = a->model.precision,
+                        .precision = b->precision,
                         .reps = a->reps,
                         .warm_up = !a->no_warmup,
                         .progress = a->progress};
@@ -305,6 +325,7 @@ static void set_columns(bench *b)
     b->printer.ubatch = unusual(&a->ubatch, 512);
     b->printer.type_k = unusual(&a->type_k, NPUMOE_KV_F16);
     b->printer.type_v = unusual(&a->type_v, NPUMOE_KV_F16);
+    b->printer.precision = unusual(&a->precisions, NPUMOE_PRECISION_AUTO);
     b->printer.ceilings = b->table != NULL;
 }
 
@@ -339,11 +360,14 @@ static int with_path(bench *b, const char *path)
     const bench_args *a = b->a;
     int code = 0;
     b->m.path = path;
-    for (size_t i = 0; i < a->isas.n * a->threads.n && code == 0; i++) {
+    size_t all = a->threads.n * a->precisions.n * a->isas.n;
+    for (size_t i = 0; i < all && code == 0; i++) {
+        size_t number = i;
         model_args ma = a->model;
         ma.path = path;
-        ma.isa = a->isas.v[i / a->threads.n];
-        ma.threads = (int32_t)a->threads.v[i % a->threads.n];
+        ma.threads = (int32_t)pick(&a->threads, &number);
+        ma.precision = b->precision = (npumoe_precision)pick(&a->precisions, &number);
+        ma.isa = a->isas.v[number];
         code = model_open(&ma, false, b->log, &b->m.model, NULL);
         if (code == 0) {
             b->m.info = (npumoe_model_info){.struct_bytes = sizeof b->m.info};
@@ -399,6 +423,7 @@ static int show_file(bench *b, const char *path)
     b->printer.ubatch = varies(results, "n_ubatch");
     b->printer.type_k = varies(results, "type_k");
     b->printer.type_v = varies(results, "type_v");
+    b->printer.precision = varies(results, "precision");
     json_array_foreach(results, i, one_result)
     {
         b->printer.ceilings |= json_is_number(json_object_get(one_result, "ceiling_ts"));
@@ -462,6 +487,7 @@ static bool defaults(bench_args *a)
         {&a->threads, cpus_allowed()},
         {&a->type_k, NPUMOE_KV_F16},
         {&a->type_v, NPUMOE_KV_F16},
+        {&a->precisions, NPUMOE_PRECISION_AUTO},
     };
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
         if (lists[i].list->n == 0 && !append(lists[i].list, lists[i].value))
@@ -526,6 +552,12 @@ static int prepared(bench_args *a, const char *results)
     bool ok = true;
     if (a->models.n == 0 && model)
         ok = cli_add_string(NULL, &a->models, model, why, sizeof why);
+    const char *precision = cli_env_option("--precision", name, sizeof name);
+    if (a->precisions.n == 0 && precision &&
+        !add_precisions(NULL, &a->precisions, precision, why, sizeof why)) {
+        ui_error("%s: '%s' is not %s", name, precision, why);
+        return 1;
+    }
     if (a->isas.n == 0)
         ok = ok && cli_add_string(NULL, &a->isas, isa ? isa : "auto", why, sizeof why);
     ok = ok && split_words(&a->models, true, &model_room) &&
@@ -548,7 +580,7 @@ int cmd_bench(int argc, char **argv)
     const cli_group groups[] = {
         {"Tests", bench_opts, &a},
         {"Model", bench_model_opts, &a},
-        {"Loading", bench_loading_opts, &a.model},
+        {"Memory", bench_memory_opts, &a.model},
         {"Other", log_opts, &a.common},
         {0},
     };
@@ -561,7 +593,7 @@ int cmd_bench(int argc, char **argv)
         code = prepared(&a, n_results ? results : NULL);
     }
     cli_numbers *const lists[] = {&a.n_prompt, &a.n_gen,  &a.n_pg,   &a.n_depth, &a.threads,
-                                  &a.batch,    &a.ubatch, &a.type_k, &a.type_v};
+                                  &a.batch,    &a.ubatch, &a.type_k, &a.type_v,  &a.precisions};
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
         cli_numbers_free(lists[i]);
     cli_strings_free(&a.models);

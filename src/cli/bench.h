@@ -52,7 +52,7 @@ json_t *bench_result(const bench_model *m, const char *cpu, const json_t *table,
 typedef struct bench_printer {
     bench_format format;
     /* columns that are shown because a list has several values, or an unusual one */
-    bool batch, ubatch, type_k, type_v;
+    bool batch, ubatch, type_k, type_v, precision;
     bool ceilings, compare;
     size_t n; /* results printed */
 } bench_printer;

@@ -194,6 +194,7 @@ COUNT_COLUMN(print_batch, "n_batch")
 COUNT_COLUMN(print_ubatch, "n_ubatch")
 TEXT_COLUMN(print_type_k, "type_k")
 TEXT_COLUMN(print_type_v, "type_v")
+TEXT_COLUMN(print_precision, "precision")
 FIGURE_COLUMN(print_cpu, "cpu_seconds", "%.2f")
 FIGURE_COLUMN(print_cpu_per_1k, "cpu_seconds_per_1k_tokens", "%.3g")
 FIGURE_COLUMN(print_ceiling, "ceiling_ts", "%.2f")
@@ -251,6 +252,7 @@ static size_t columns(const bench_printer *p, column list[MAX_COLUMNS])
     n = add(list, n, p->ubatch, (column){"n_ubatch", 8, false, print_ubatch});
     n = add(list, n, p->type_k, (column){"type_k", 6, false, print_type_k});
     n = add(list, n, p->type_v, (column){"type_v", 6, false, print_type_v});
+    n = add(list, n, p->precision, (column){"precision", 9, true, print_precision});
     n = add(list, n, true, (column){"test", 15, false, print_test});
     n = add(list, n, true, (column){"t/s", 20, false, print_speed});
     n = add(list, n, true, (column){"CPU s", 10, false, print_cpu});

@@ -81,6 +81,8 @@ check "... a column for what varies" grep -q '| n_ubatch |' "$work/out"
 check "... no ceilings without a probe" sh -c "! grep -q ceiling '$work/out'"
 run bench --no-probe -m "$olmoe,$llama" -p 4 -n 0 -r 1 --isa scalar,auto -ctk f16,f32 -o jsonl
 check "models, tiers and types with commas" test "$(wc -l <"$work/out")" = 8
+run bench --no-probe -m "$olmoe" -p 4 -n 0 -r 1 --precision full,fp32 --precision auto
+check "precisions, each named" test "$(sed -n 's/.*| \(full\|fp32\|auto\)  *|.*/\1/p' "$work/out" | tr '\n' ' ')" = 'full fp32 auto '
 NPUMOE_MODEL=$llama "$NPUMOE" bench --no-probe -p 4 -n 0 -r 1 >"$work/out" 2>"$work/err"
 check "the model of the environment" grep -q '^| llama' "$work/out"
 run bench --no-probe -m "$olmoe" -p 8 -n 0 -pg 8,4 -r 1 -o csv
@@ -136,6 +138,7 @@ refused "a newer table" "--cost: $work/newer has version 2 of the table, expecte
 sed 's/gops_per_s_max/gops/' "$work/cost.json" >"$work/lacking"
 refused "a table without figures" "--cost: $work/lacking lacks figures" -m "$olmoe" --cost "$work/lacking"
 refused "a pair of one" "-pg: '512' is not a prompt and tokens" -m "$olmoe" -pg 512
+refused "a precision" "--precision: 'full,half' is not a list of auto, fast, full, fp32" -m "$olmoe" --precision full,half
 refused "a type of cache" "-ctk: 'f16,q4_0' is not a list of f16, q8_0, f32" -m "$olmoe" -ctk f16,q4_0
 
 # ---- probe ----
