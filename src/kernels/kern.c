@@ -37,6 +37,9 @@ static void fill_avx2(nm_kern *table, const nm_cpu *cpu)
     nm_kern_fill_gemm_avx2(table);
     nm_kern_fill_rows_avx2(table);
     nm_kern_fill_decode_avx2(table);
+    table->products[NM_PRODUCT_DOT_F] = &nm_product_dot_f_avx2;
+    table->products[NM_PRODUCT_DOT_Q] =
+        cpu->avx_vnni ? &nm_product_dot_q_avxvnni : &nm_product_dot_q_avx2;
     table->products[NM_PRODUCT_I16] =
         cpu->avx_vnni ? &nm_product_i16_avxvnni : &nm_product_i16_avx2;
     if (cpu->avx_vnni)
@@ -53,10 +56,12 @@ static void fill_avx512(nm_kern *table, const nm_cpu *cpu)
     nm_kern_fill_gemm_avx512(table);
     nm_kern_fill_rows_avx512(table);
     nm_kern_fill_decode_avx512(table);
+    table->products[NM_PRODUCT_DOT_F] = &nm_product_dot_f_avx512;
     if (!cpu->avx512_vnni)
         return;
-    table->products[NM_PRODUCT_I16] = &nm_product_i16_avx512vnni;
     table->with = "vnni";
+    table->products[NM_PRODUCT_DOT_Q] = &nm_product_dot_q_avx512vnni;
+    table->products[NM_PRODUCT_I16] = &nm_product_i16_avx512vnni;
 }
 
 static bool has_amx(const nm_cpu *cpu)

@@ -9,6 +9,11 @@
 #include "kernels/product.h"
 
 extern const nm_product nm_product_f32;
+#if defined(__x86_64__)
+extern const nm_product nm_product_dot_q_avx2, nm_product_dot_q_avxvnni,
+    nm_product_dot_q_avx512vnni;
+extern const nm_product nm_product_dot_f_avx2, nm_product_dot_f_avx512;
+#endif
 
 #if defined(__x86_64__)
 extern const nm_product nm_product_i16_avx2, nm_product_i16_avxvnni, nm_product_i16_avx512vnni;

@@ -1,0 +1,15 @@
+/* dot_f_avx2.c: the products of tmpl/dot_f.inc for AVX2. */
+#include "kernels/products.h"
+#include "kernels/tmpl/vec.h"
+
+#include "base/alloc.h"
+#include "base/num.h"
+
+#include "kernels/x86/vec_avx2.inc"
+
+#define UNIT 1
+#include "kernels/tmpl/dot.inc"
+
+#include "kernels/tmpl/dot_f.inc"
+
+const nm_product nm_product_dot_f_avx2 = DOT_PRODUCT("avx2");
