@@ -8,6 +8,7 @@
 #include "kernels/x86/vec_avx512.inc"
 
 #include "kernels/x86/codes_avx512vnni.inc"
+
 #define UNIT 4096
 #include "kernels/tmpl/dot.inc"
 
