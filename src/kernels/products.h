@@ -13,6 +13,8 @@ extern const nm_product nm_product_f32;
 extern const nm_product nm_product_dot_q_avx2, nm_product_dot_q_avxvnni,
     nm_product_dot_q_avx512vnni;
 extern const nm_product nm_product_dot_f_avx2, nm_product_dot_f_avx512;
+#elif defined(__aarch64__)
+extern const nm_product nm_product_dot_q_neon, nm_product_dot_q_neondot, nm_product_dot_f_neon;
 #endif
 
 #if defined(__x86_64__)
