@@ -92,6 +92,9 @@ static void fill_neon(nm_kern *table, const nm_cpu *cpu)
     nm_kern_fill_gemm_neon(table);
     nm_kern_fill_rows_neon(table);
     nm_kern_fill_decode_neon(table);
+    table->products[NM_PRODUCT_DOT_F] = &nm_product_dot_f_neon;
+    table->products[NM_PRODUCT_DOT_Q] =
+        cpu->dotprod ? &nm_product_dot_q_neondot : &nm_product_dot_q_neon;
     if (cpu->dotprod)
         table->products[NM_PRODUCT_I8X2] = &nm_product_i8x2_dot;
     if (cpu->i8mm)
