@@ -96,12 +96,32 @@ static bool same_test(const json_t *a, const json_t *b)
            report_u64(a, "n_depth") == report_u64(b, "n_depth");
 }
 
-/* What makes results differ, the heaviest first. A file may have been moved: a model is told by what
- * it is and by its size. */
-static const char *const conditions[] = {"model_type", "model_size", "n_threads",
-                                         "isa",        "cpu_info",   "type_k",
-                                         "type_v",     "n_ubatch",   "n_batch"};
-enum { N_CONDITIONS = sizeof conditions / sizeof conditions[0] };
+static const char *base_name(const json_t *result)
+{
+    const char *path = report_text(result, "model_filename"), *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* A file may have been moved, and another program gives types other names. */
+static bool same_model(const json_t *a, const json_t *b)
+{
+    return same(a, b, "model_size") &&
+           (same(a, b, "model_type") || strcmp(base_name(a), base_name(b)) == 0);
+}
+
+/* What makes results differ, the heaviest first; the model, heavier than all, stands by its size where
+ * its type says nothing. */
+static const char *const conditions[] = {"model_type", "model_size", "n_threads", "isa",
+                                         "precision",  "cpu_info",   "type_k",    "type_v",
+                                         "n_ubatch",   "n_batch"};
+enum { N_CONDITIONS = sizeof conditions / sizeof conditions[0], MODEL_CONDITIONS = 2 };
+
+static bool meets(const json_t *a, const json_t *b, int condition)
+{
+    if (condition < MODEL_CONDITIONS && same_model(a, b))
+        return true;
+    return same(a, b, conditions[condition]);
+}
 
 static const json_t *nearest(const json_t *result, const json_t *then)
 {
@@ -112,7 +132,7 @@ static const json_t *nearest(const json_t *result, const json_t *then)
     {
         unsigned score = 1;
         for (int c = 0; c < N_CONDITIONS; c++)
-            score += same(result, one, conditions[c]) ? 2u << (N_CONDITIONS - c) : 0;
+            score += meets(result, one, c) ? 2u << (N_CONDITIONS - c) : 0;
         if (same_test(result, one) && score > best_score) {
             best = one;
             best_score = score;
@@ -137,7 +157,7 @@ static void differences(const json_t *result, const json_t *then, char *buf, siz
     char was[64], is[64];
     buf[0] = '\0';
     for (int c = 0; c < N_CONDITIONS && n < cap; c++) {
-        if (same(result, then, conditions[c]))
+        if (meets(result, then, c))
             continue;
         int w = snprintf(buf + n, cap - n, "%s%s %s -> %s", n ? ", " : "", conditions[c],
                          shown(json_object_get(then, conditions[c]), was, sizeof was),

@@ -26,7 +26,7 @@ enum {
 /* What all samples together should take on a machine that does nothing else, and when samples are
  * given up because it does. */
 static const uint64_t budget_ns = 8000000000u, quick_budget_ns = 1200000000u;
-static const uint64_t limit_ns = 13000000000u, quick_limit_ns = 3000000000u;
+static const uint64_t limit_ns = 12000000000u, quick_limit_ns = 2500000000u;
 
 npumoe_probe_options npumoe_probe_options_default(void)
 {

@@ -103,6 +103,14 @@ perl -MJSON::PP -e 'local $/; my $t = decode_json(<STDIN>);
 run bench --compare "$work/other.json" "$work/run.json"
 check "another run: half as fast, and what differs" test \
     "$(grep -c '|   0.50 |      1.00 | n_threads 7 -> 1, isa other -> scalar |$' "$work/out")" = 3
+perl -MJSON::PP -e 'local $/; my $t = decode_json(<STDIN>);
+    for (@$t) { $_->{model_filename} = "/elsewhere/f32.gguf"; $_->{model_type} = "olmoe ?B"; delete $_->{isa} } print encode_json($t)' \
+    <"$work/run.json" >"$work/peer.json"
+run bench --compare "$work/peer.json" "$work/run.json"
+check "another program's: the same model by another name" test "$(grep -c '| isa ? -> scalar |$' "$work/out")" = 3
+sed 's/"model_size":[0-9]*/"model_size":77/g' "$work/peer.json" >"$work/smaller.json"
+run bench --compare "$work/smaller.json" "$work/run.json"
+check "... not the same when it has another size" test "$(grep -c 'model_size 77 -> ' "$work/out")" = 3
 run bench -m "$work/f32.gguf" --isa scalar -t 1 --no-probe -p 16 -n 5 -d 8 -r 1 -o json --compare "$work/run.json"
 check "a measured run: found again, and what was not there" json \
     '$t->[0]{compare_ratio} > 0 && $t->[0]{compare_avg_ts} > 0 && $t->[0]{compare_differs} eq "" && !defined $t->[1]{compare_ratio} && $t->[1]{compare_differs} eq "no such test" or die' "$work/out"
