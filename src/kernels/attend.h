@@ -75,6 +75,14 @@ void nm_attend_merge(const nm_kern *kern, nm_attend_state *into, const nm_attend
 /* o becomes the result. A sink (or NULL) joins the sum without a value. */
 void nm_attend_finish(const nm_kern *kern, nm_attend_state *s, const float *sink, size_t dim_v);
 
+/* ---- few rows ------------------------------------------------------------------------------ */
+
+enum { NM_ATTEND_FEW_ROWS = 8 };
+
+/* All of nm_attention() for up to NM_ATTEND_FEW_ROWS rows of each KV head; false: more of them, or
+ * more heads than the scratch has room for. */
+bool nm_attend_few(const nm_compute *c, const nm_attention_args *args);
+
 /* ---- sharing out tasks of attend_tiles ----------------------------------------------------- */
 
 size_t nm_attend_shared_bytes(uint32_t head_dim);

@@ -38,8 +38,7 @@ enum {
     SPAN = 16 * BLOCK,
     MAX_ROWS = 64,
     LINE = NM_ALIGN / sizeof(float),
-    TILES_MIN_ROWS = 9, /* rows of a KV head from which the matrix unit is faster */
-    SLOTS = 64          /* partial results that a thread's slice can hold for the split */
+    SLOTS = 64 /* partial results that a thread's slice can hold for the split */
 };
 
 /* A thread's scratch: this header, then `slots`, then the arrays. */
@@ -405,10 +404,13 @@ void nm_attention(const nm_compute *c, const nm_attention_args *args)
 {
     if (args->n_q == 0)
         return;
-    if (c->precision != NM_PRECISION_FP32 && c->kern->attend_tiles &&
-        args->n_q * (args->n_head / args->n_head_kv) >= TILES_MIN_ROWS) {
-        nm_attend_shared(c, args);
-        return;
+    if (c->precision != NM_PRECISION_FP32) {
+        if (nm_attend_few(c, args))
+            return;
+        if (c->kern->attend_tiles) {
+            nm_attend_shared(c, args);
+            return;
+        }
     }
     attention_job job = {.compute = c, .args = args, .group = args->n_head / args->n_head_kv};
     job.task_heads = job.group < MAX_ROWS ? job.group : MAX_ROWS;

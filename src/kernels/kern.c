@@ -23,6 +23,7 @@ static void fill_ref(nm_kern *table, const nm_cpu *cpu)
     (void)cpu;
     nm_kern_fill_gemm_ref(table);
     nm_kern_fill_rows_ref(table);
+    nm_kern_fill_cache_ref(table);
     table->products[NM_PRODUCT_F32] = &nm_product_f32;
 }
 
@@ -36,6 +37,7 @@ static void fill_avx2(nm_kern *table, const nm_cpu *cpu)
 {
     nm_kern_fill_gemm_avx2(table);
     nm_kern_fill_rows_avx2(table);
+    nm_kern_fill_cache_avx2(table);
     nm_kern_fill_decode_avx2(table);
     table->products[NM_PRODUCT_DOT_F] = &nm_product_dot_f_avx2;
     table->products[NM_PRODUCT_DOT_Q] =
@@ -55,6 +57,7 @@ static void fill_avx512(nm_kern *table, const nm_cpu *cpu)
 {
     nm_kern_fill_gemm_avx512(table);
     nm_kern_fill_rows_avx512(table);
+    nm_kern_fill_cache_avx512(table);
     nm_kern_fill_decode_avx512(table);
     table->products[NM_PRODUCT_DOT_F] = &nm_product_dot_f_avx512;
     if (!cpu->avx512_vnni)
@@ -91,6 +94,7 @@ static void fill_neon(nm_kern *table, const nm_cpu *cpu)
     };
     nm_kern_fill_gemm_neon(table);
     nm_kern_fill_rows_neon(table);
+    nm_kern_fill_cache_neon(table);
     nm_kern_fill_decode_neon(table);
     table->products[NM_PRODUCT_DOT_F] = &nm_product_dot_f_neon;
     table->products[NM_PRODUCT_DOT_Q] =

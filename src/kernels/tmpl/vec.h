@@ -20,7 +20,7 @@
  *   v_sum4(to, a, b, c, d)           four results, each bit for bit v_sum
  *   v_load_pairs v_store_pairs       2 VW floats as evens and odds
  *   v_store_f16 v_store_i8           VW halves (nearest even), VW bytes (towards zero)
- *   v_load_f16 v_load_bf16
+ *   v_load_f16 v_load_bf16 v_load_i8 v_load_bytes     VW of them; the last: floats, any address
  *   acc64, acc_zero, acc_add, acc_add_square, acc_sum    sums in fp64
  *
  * the type `bytes` of 16 bytes with b_load, b_store, b_set1, b_and, b_or, b_sub, b_shr, b_shl,
