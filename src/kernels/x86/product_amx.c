@@ -18,15 +18,17 @@
  *
  * Blocks. Results are computed 2 x 2 tiles at a time: two tiles of 16 outputs (of W; for a gated
  * network 16 of gate and 16 of up) by two strips. Weights of 32 rows by KC inputs are decoded into a
- * panel of 32 KiB which stays in L1 while all strips pass over it. x streams from L2 (tile loads
- * with the streaming hint leave L1 to the panel: 30 % faster than without). Sums of a part of the
- * inputs wait in scratch for the next part. Rows of x beyond what L2 holds are a second round.
+ * panel of 16 KiB; it and the next one stay in L1 while all strips pass over them. x streams from L2
+ * (tile loads with the streaming hint leave L1 to the panels). Sums of a part of the inputs wait in
+ * scratch for the next part. Rows of x beyond what L2 holds are a second round.
  *
- * While the matrix unit works, the vector ports are idle: between the products of one panel the next
- * panel is decoded, unit by unit, and the processor overlaps the two.
+ * While the matrix unit works, the vector ports are idle. So the next panel is decoded in the slots
+ * between the products of the current one, a row or two at a time: the processor overlaps them as
+ * long as its window of 512 operations reaches from one product to the next. Decoding a panel in one
+ * go costs a third more time at 64 rows of x.
  *
- * Why not blocks of 1 x 4 tiles, or sums kept in registers over all inputs with W and x in L2: both
- * were measured slower, PERF.md has the figures.
+ * Why not 4 x 1 tiles, or sums in registers over all inputs with W and x in L2: PERF.md has the
+ * figures of what was tried.
  *
  * Bits: the products of an element are added in the order of the inputs, 32 by 32, for each 32
  * first hi lo, then hi hi, then lo hi. Nothing depends on where in a block it falls. The matrix unit
@@ -48,7 +50,7 @@
 enum {
     SIDE = 16,               /* rows of a tile, columns of fp32 */
     STEP = 32,               /* inputs of a tile */
-    PANEL_BYTES = 32 * 1024, /* 2 n-tiles */
+    PANEL_BYTES = 16 * 1024, /* 2 n-tiles */
     PANELS = 2,              /* one in use, one being decoded */
     MAX_STRIPS = 16,         /* in one round */
     X_BYTES = 1024 * 1024,   /* of one round, if that leaves MIN_STRIPS */
@@ -168,8 +170,9 @@ typedef struct side {
     const nm_mat *w;
     unit_fn *unit;
     decode_fn *decode;
-    size_t unit_bytes; /* stored */
-    uint64_t first;    /* its first output, after the panel's */
+    size_t halves;      /* units of a stored block: 2 of a super-block, else 1 */
+    size_t block_bytes; /* of such a block, or of the small blocks of a unit */
+    uint64_t first;     /* its first output, after the panel's */
 } side;
 
 typedef struct call {
@@ -203,81 +206,113 @@ static bool next_place(const call *c, place *at)
 
 /* ---- decoding ------------------------------------------------------------------------------ */
 
-/* A panel being decoded, and how far it is. */
+/* A panel being decoded, in runs of 16 rows by one unit, and how far it is. */
 typedef struct feed {
+    unit_fn *unit; /* of the run */
+    decode_fn *decode;
+    const char *src; /* the next row's */
+    char *to;
+    size_t row_bytes, half, n;
+    size_t ahead, ahead_bytes; /* what to prefetch, from src on */
+    size_t rows;               /* left of the run */
+    size_t left;               /* left of the panel: rows of units */
+    size_t due, quota;         /* see feed_share */
+    size_t together;           /* rows decoded at a time */
     const call *c;
     place at;
-    char *to;
-    size_t units;     /* of a row of this panel */
-    size_t row, unit; /* the next one */
-    size_t left;      /* units that are not decoded */
-    size_t due;       /* see feed_share */
+    char *panel;
+    size_t units, run; /* of a row of this panel; the next one */
 } feed;
 
 static void start_feed(feed *f, const call *c, place at, char *to)
 {
     size_t units = (nm_min_size(c->kc, c->k - at.k0) + UNIT - 1) / UNIT;
-    *f = (feed){.c = c, .at = at, .to = to, .units = units, .left = 2 * SIDE * units};
+    *f = (feed){.c = c, .at = at, .panel = to, .units = units, .left = 2 * SIDE * units};
+    f->quota = f->left;
+    f->together = c->planes == 2 ? 1 : 2;
 }
 
-/* The stored bytes that will be decoded two panels later. */
-ALWAYS void prefetch(const feed *f, const side *s, uint64_t j, size_t unit)
+/* Distance in bytes from a block to the one that will be decoded two panels later; 0 = none. */
+static size_t distance_ahead(const call *c, const side *s, uint64_t j, size_t unit, size_t units)
 {
-    unit += AHEAD * f->units;
-    if (unit >= f->c->units) {
-        unit -= f->c->units;
-        j += f->c->step;
-    }
-    if (j >= s->w->rows || unit >= f->c->units)
-        return;
-    const char *at = (const char *)s->w->data + j * s->w->row_bytes + unit * s->unit_bytes;
-    for (size_t i = 0; i < s->unit_bytes; i += 64)
-        _mm_prefetch(at + i, _MM_HINT_T1);
+    size_t then = unit + AHEAD * units;
+    if (then < c->units)
+        return AHEAD * units / s->halves * s->block_bytes;
+    then -= c->units;
+    if (then >= c->units || j + c->step + SIDE > s->w->rows)
+        return 0;
+    return (size_t)(c->step * s->w->row_bytes) + then / s->halves * s->block_bytes -
+           unit / s->halves * s->block_bytes;
 }
 
-static void zero_unit(size_t n, char *to, int planes)
+static void zero_rows(char *to, size_t rows, size_t n, int planes)
 {
     for (size_t i = 0; i < n; i += STEP)
         for (int p = 0; p < planes; p++, to += TILE)
-            memset(to, 0, 64);
+            memset(to, 0, rows * 64);
 }
 
-static void feed_one(feed *f)
+static void start_run(feed *f)
 {
     const call *c = f->c;
-    const size_t tile = f->row / SIDE, row = f->row % SIDE;
+    const size_t tile = f->run / f->units, u = f->run % f->units, unit = f->at.k0 / UNIT + u;
     const side *s = &c->sides[tile];
-    const uint64_t j = f->at.j + s->first + row;
-    const size_t unit = f->at.k0 / UNIT + f->unit;
-    const size_t n = nm_min_size(UNIT, c->k - unit * UNIT);
-    char *to = f->to + tile * (PANEL_BYTES / 2) + row * 64 +
-               f->unit * (UNIT / STEP) * (size_t)c->planes * TILE;
-    if (j < c->j1) {
-        prefetch(f, s, j, unit);
-        const char *row_at = (const char *)s->w->data + j * s->w->row_bytes;
-        s->unit(s->decode, row_at + unit * s->unit_bytes, n, to);
-    } else {
-        zero_unit(n, to, c->planes);
+    const uint64_t j = f->at.j + s->first;
+    const size_t rows = j < c->j1 ? nm_min_size(SIDE, (size_t)(c->j1 - j)) : 0;
+    f->n = nm_min_size(UNIT, c->k - unit * UNIT);
+    f->half = unit % s->halves;
+    f->unit = s->unit;
+    f->decode = s->decode;
+    f->row_bytes = (size_t)s->w->row_bytes;
+    f->src = (const char *)s->w->data + j * s->w->row_bytes + unit / s->halves * s->block_bytes;
+    f->to = f->panel + tile * (PANEL_BYTES / 2) + u * (UNIT / STEP) * (size_t)c->planes * TILE;
+    f->ahead = distance_ahead(c, s, j, unit, f->units);
+    f->ahead_bytes = f->ahead && f->half == 0 ? s->block_bytes : 0;
+    f->rows = rows;
+    f->left -= SIDE - rows;
+    f->run++;
+    if (rows < SIDE)
+        zero_rows(f->to + 64 * rows, SIDE - rows, f->n, c->planes);
+}
+
+/* Decodes a few rows; returns how many. */
+ALWAYS size_t feed_some(feed *f)
+{
+    while (f->rows == 0) {
+        if (f->left == 0)
+            return 1; /* nothing is due any more */
+        start_run(f);
     }
-    f->left--;
-    if (++f->unit == f->units) {
-        f->unit = 0;
-        f->row++;
-    }
+    const size_t rows = nm_min_size(f->rows, f->together), bytes = f->row_bytes;
+    for (size_t i = 0; i < f->ahead_bytes; i += 64)
+        for (size_t r = 0; r < rows; r++)
+            _mm_prefetch(f->src + f->ahead + r * bytes + i, _MM_HINT_T1);
+    f->unit(f->decode, f->src, bytes, rows, f->half, f->n, f->to);
+    f->src += rows * bytes;
+    f->to += rows * 64;
+    f->rows -= rows;
+    f->left -= rows;
+    return rows;
+}
+
+static void feed_due(feed *f, size_t steps)
+{
+    while (f->due >= steps * f->together)
+        f->due -= steps * feed_some(f);
 }
 
 /* One of `steps` equal shares of the panel. */
 ALWAYS void feed_share(feed *f, size_t steps)
 {
-    f->due += 2 * SIDE * f->units;
-    for (; f->due >= steps && f->left; f->due -= steps)
-        feed_one(f);
+    f->due += f->quota;
+    if (f->due >= steps * f->together)
+        feed_due(f, steps);
 }
 
 static void feed_rest(feed *f)
 {
     while (f->left)
-        feed_one(f);
+        feed_some(f);
 }
 
 /* ---- products ------------------------------------------------------------------------------ */
@@ -287,40 +322,57 @@ static void feed_rest(feed *f)
 #define STORE(tile, to)     _tile_stored(tile, to, 64)
 #define MULTIPLY(sum, w, x) _tile_dpbf16ps(sum, w, x)
 
+/* Decoding happens in the slots of a step. */
+#define SLOT          feed_share(f, shares)
+#define SLOTS(wp, xp) ((wp) == 2 ? 6 : 4)
+
 /* Tiles 0, 1: first strip, 2, 3: second; of 4, 5: weights; 6, 7: x. */
-ALWAYS void multiply_step(const char *w, const char *x0, const char *x1, const bool two,
-                          const int wp, const int xp)
+ALWAYS void multiply_step(const char *w, const char *x0, const char *x1, const bool two, feed *f,
+                          size_t shares, const int wp, const int xp)
 {
     const char *w1 = w + PANEL_BYTES / 2;
     LOAD(4, w);
-    LOAD(5, w1);
     if (xp == 2) {
         STREAM(6, x0 + TILE);
         MULTIPLY(0, 4, 6);
+        LOAD(5, w1);
         MULTIPLY(1, 5, 6);
+        SLOT;
         if (two) {
             STREAM(7, x1 + TILE);
             MULTIPLY(2, 4, 7);
             MULTIPLY(3, 5, 7);
         }
+        SLOT;
     }
     STREAM(6, x0);
     MULTIPLY(0, 4, 6);
+    if (xp == 1) {
+        SLOT;
+        LOAD(5, w1);
+    }
     MULTIPLY(1, 5, 6);
+    SLOT;
     if (two) {
         STREAM(7, x1);
         MULTIPLY(2, 4, 7);
-        MULTIPLY(3, 5, 7);
     }
+    if (xp == 1)
+        SLOT;
+    if (two)
+        MULTIPLY(3, 5, 7);
+    SLOT;
     if (wp == 2) {
         LOAD(4, w + TILE);
         MULTIPLY(0, 4, 6);
         if (two)
             MULTIPLY(2, 4, 7);
+        SLOT;
         LOAD(5, w1 + TILE);
         MULTIPLY(1, 5, 6);
         if (two)
             MULTIPLY(3, 5, 7);
+        SLOT;
     }
 }
 
@@ -344,10 +396,8 @@ ALWAYS void multiply_strips(const call *c, const char *panel, place at, size_t s
             LOAD(3, sums + 3 * TILE);
         }
     }
-    for (size_t i = 0; i < steps; i++, x += xp * TILE) {
-        multiply_step(panel + i * (size_t)wp * TILE, x, x + c->strip_bytes, two, wp, xp);
-        feed_share(f, shares);
-    }
+    for (size_t i = 0; i < steps; i++, x += xp * TILE)
+        multiply_step(panel + i * (size_t)wp * TILE, x, x + c->strip_bytes, two, f, shares, wp, xp);
     STORE(0, sums);
     STORE(1, sums + TILE);
     if (two) {
@@ -358,10 +408,12 @@ ALWAYS void multiply_strips(const call *c, const char *panel, place at, size_t s
 
 /* What becomes of the sums of a strip; strip counts from the first one of the round. */
 typedef void finish_fn(const call *c, const void *args, uint64_t j, size_t first, size_t strip);
+/* Asks for the memory that finish will write, early enough. */
+typedef void expect_fn(const void *args, uint64_t j, size_t first, size_t strip);
 
 /* Strips first .. first + strips - 1 (c->x points to the first) with all weights. */
-ALWAYS void run_round(const call *c, size_t first, size_t strips, finish_fn *finish,
-                      const void *args, const int wp, const int xp)
+ALWAYS void run_round(const call *c, size_t first, size_t strips, expect_fn *expect,
+                      finish_fn *finish, const void *args, const int wp, const int xp)
 {
     feed f;
     place at = {c->j0, 0};
@@ -375,14 +427,16 @@ ALWAYS void run_round(const call *c, size_t first, size_t strips, finish_fn *fin
             start_feed(&f, c, at, other);
         settle(panel);
         const size_t inputs = nm_min_size(c->kc, c->k - now.k0);
-        const size_t shares = (strips + 1) / 2 * ((inputs + STEP - 1) / STEP);
+        const size_t shares = (strips + 1) / 2 * ((inputs + STEP - 1) / STEP) * SLOTS(wp, xp);
         for (size_t s = 0; s < strips; s += 2) {
-            const bool two = s + 1 < strips;
+            const bool two = s + 1 < strips, last = now.k0 + c->kc >= c->k;
+            if (last && expect)
+                expect(args, now.j, first, s);
             if (two)
                 multiply_strips(c, panel, now, s, true, &f, shares, wp, xp);
             else
                 multiply_strips(c, panel, now, s, false, &f, shares, wp, xp);
-            if (now.k0 + c->kc < c->k)
+            if (!last)
                 continue;
             finish(c, args, now.j, first, s);
             if (two)
@@ -404,8 +458,8 @@ static size_t strips_of_round(size_t strips, size_t bytes)
     return (each + 1) / 2 * 2;
 }
 
-ALWAYS void run(call *c, size_t m, const void *xp_rows, finish_fn *finish, const void *args,
-                const int wp, const int xp)
+ALWAYS void run(call *c, size_t m, const void *xp_rows, expect_fn *expect, finish_fn *finish,
+                const void *args, const int wp, const int xp)
 {
     const size_t strips = strips_of(m);
     if (strips == 0 || c->j0 >= c->j1)
@@ -414,7 +468,7 @@ ALWAYS void run(call *c, size_t m, const void *xp_rows, finish_fn *finish, const
     configure();
     for (size_t s = 0; s < strips; s += most) {
         c->x = (const char *)xp_rows + s * c->strip_bytes;
-        run_round(c, s, nm_min_size(most, strips - s), finish, args, wp, xp);
+        run_round(c, s, nm_min_size(most, strips - s), expect, finish, args, wp, xp);
     }
     _tile_release();
 }
@@ -431,7 +485,9 @@ static side make_side(const nm_kern *kern, const nm_mat *w, int planes, uint64_t
     return (side){.w = w,
                   .unit = unit_for(w->type, planes),
                   .decode = kern->decode[w->type],
-                  .unit_bytes = UNIT / t->block_elems * t->block_bytes,
+                  .halves = t->block_elems == NM_QK_K ? 2 : 1,
+                  .block_bytes = t->block_elems == NM_QK_K ? t->block_bytes
+                                                           : UNIT / t->block_elems * t->block_bytes,
                   .first = first};
 }
 
@@ -484,13 +540,24 @@ static void finish_out(const call *c, const void *args, uint64_t j, size_t first
     put_out(args, j + SIDE, c->j1, (first + strip) * SIDE, sums + SIDE * SIDE);
 }
 
+/* Two strips of y, one cache line after the other: rows of y lie far apart. */
+static void expect_out(const void *args, uint64_t j, size_t first, size_t strip)
+{
+    const nm_out_args *a = args;
+    const size_t row = (first + strip) * SIDE;
+    for (size_t i = row; i < a->m && i < row + 2 * SIDE; i++) {
+        __builtin_prefetch(a->y[i] + j, 1);
+        __builtin_prefetch(a->y[i] + j + SIDE, 1);
+    }
+}
+
 ALWAYS void out_planes(const nm_out_args *a, const int wp, const int xp)
 {
     call c = make_call(a->w, a->j0, a->j1, a->scratch, wp, xp);
     c.step = 2 * SIDE;
     c.sides[0] = make_side(a->kern, a->w, wp, 0);
     c.sides[1] = make_side(a->kern, a->w, wp, SIDE);
-    run(&c, a->m, a->xp, finish_out, a, wp, xp);
+    run(&c, a->m, a->xp, expect_out, finish_out, a, wp, xp);
 }
 
 /* ---- hp = act(x Wgate^T) * (x Wup^T) ------------------------------------------------------- */
@@ -548,7 +615,7 @@ ALWAYS void gated_planes(const nm_gated_args *a, const int wp, const int xp)
     c.end = (a->j1 + STEP - 1) / STEP * STEP;
     c.sides[0] = make_side(a->kern, a->gate, wp, 0);
     c.sides[1] = make_side(a->kern, a->up, wp, 0);
-    run(&c, a->m, a->xp, xp == 1 ? finish_gated_1 : finish_gated_2, a, wp, xp);
+    run(&c, a->m, a->xp, NULL, xp == 1 ? finish_gated_1 : finish_gated_2, a, wp, xp);
 }
 
 /* ---- the three products -------------------------------------------------------------------- */
