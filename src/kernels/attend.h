@@ -56,7 +56,7 @@ static inline size_t nm_attend_tiles_bytes(size_t dim)
     size_t row = nm_attend_row_bytes(dim, dim);
     size_t rows = nm_max_size(NM_ATTEND_ROWS_BYTES, NM_ATTEND_MIN_ROWS * row);
     rows = nm_min_size(rows, NM_ATTEND_MAX_ROWS * row);
-    return rows + 4 * NM_ATTEND_KEYS * (2 * nm_attend_padded(dim) + 2 * NM_ATTEND_COLUMN);
+    return rows + 4 * NM_ATTEND_KEYS * (2 * nm_attend_padded(dim) + 3 * NM_ATTEND_COLUMN);
 }
 
 /* ---- states of rows ------------------------------------------------------------------------ */

@@ -10,12 +10,14 @@
  *   tile C: 16 x 16 fp32
  *
  * A block of NM_ATTEND_KEYS positions, aligned to absolute positions, is packed once for the task;
- * then every column of 32 rows meets it: scores, softmax step, values. Tiles lie in memory in the
+ * then every column of 32 rows meets it: scores, softmax step, values. The matrix unit works beside the
+ * vector units, so a column's exponentials are computed between the products that make the next column's
+ * scores (hence two S). Tiles lie in memory in the
  * order in which the products read them, 1 KiB each:
  *
  *   K [key pair-tile][dim step][plane][2]     Q [column][dim step][plane][2]
  *   V [dim pair-tile][key step][plane][2]     P [key step][plane][2]
- *   S [key][32]                               O [column][dim][32]
+ *   S [2][key][32]                            O [column][dim][32]
  *
  * Precision. bf16 has 8 bits, K and V in F16 11, and routers of MoE models are sensitive, so each
  * number is two planes, hi = bf16(x) and lo = bf16(x - hi): 16 bits and more, exact for F16. A
@@ -106,44 +108,6 @@ VEC void multiply_loaded(bool two)
     if (two) {
         _tile_dpbf16ps(1, 4, 7);
         _tile_dpbf16ps(3, 5, 7);
-    }
-}
-
-/* c[32][32 or 16] = or += a[32][steps * 32] b, operands as packed, c with rows of COLUMN. */
-VEC void multiply(const uint16_t *a, const uint16_t *b, size_t steps, float *c, bool add, bool two,
-                  bool fine)
-{
-    if (add) {
-        _tile_loadd(0, c, C_STRIDE);
-        _tile_loadd(2, c + 16 * COLUMN, C_STRIDE);
-    } else {
-        _tile_zero(0);
-        _tile_zero(2);
-    }
-    if (two && add) {
-        _tile_loadd(1, c + LANES, C_STRIDE);
-        _tile_loadd(3, c + 16 * COLUMN + LANES, C_STRIDE);
-    } else if (two) {
-        _tile_zero(1);
-        _tile_zero(3);
-    }
-    for (size_t i = 0; i < steps; i++, a += QUAD, b += QUAD) {
-        load_a(a);
-        load_b(b, two);
-        multiply_loaded(two);
-        if (fine) {
-            load_b(b + 2 * TILE, two);
-            multiply_loaded(two);
-            load_a(a + 2 * TILE);
-            load_b(b, two);
-            multiply_loaded(two);
-        }
-    }
-    _tile_stored(0, c, C_STRIDE);
-    _tile_stored(2, c + 16 * COLUMN, C_STRIDE);
-    if (two) {
-        _tile_stored(1, c + LANES, C_STRIDE);
-        _tile_stored(3, c + 16 * COLUMN + LANES, C_STRIDE);
     }
 }
 
@@ -435,7 +399,7 @@ static span seen(const work *w, size_t column, uint32_t block)
     return s;
 }
 
-static void mask_scores(const work *w, size_t column, uint32_t block, span at)
+static void mask_scores(const work *w, size_t column, uint32_t block, span at, float *s)
 {
     for (size_t half = 0; half < COLUMN; half += LANES) {
         __m512i first = _mm512_loadu_si512(w->first + column * COLUMN + half);
@@ -444,7 +408,7 @@ static void mask_scores(const work *w, size_t column, uint32_t block, span at)
             __m512i pos = _mm512_set1_epi32((int)(block + (uint32_t)key));
             __mmask16 hidden =
                 _mm512_cmplt_epu32_mask(pos, first) | _mm512_cmpge_epu32_mask(pos, end);
-            _mm512_mask_storeu_ps(w->s + key * COLUMN + half, hidden, _mm512_set1_ps(-INFINITY));
+            _mm512_mask_storeu_ps(s + key * COLUMN + half, hidden, _mm512_set1_ps(-INFINITY));
         }
     }
 }
@@ -480,25 +444,80 @@ static __m512 new_maximum(work *w, size_t row, const float *s, size_t n)
     return _mm512_mask_mov_ps(old, none, _mm512_setzero_ps());
 }
 
-/* Exponentials of the scores of one tile of rows, packed as operands; their sum joins the rows'. */
-VEC void exponentials(const float *s, size_t steps, __m512 subtract, uint16_t *p, float *sum,
-                      bool fine)
+/* A column whose scores are there, and whose exponentials are made while the matrix unit is busy
+ * with the next column's scores: 4 keys at a time between its products. */
+typedef struct pending {
+    size_t column;
+    span seen;
+    const float *s; /* [keys][COLUMN] */
+    uint16_t *p;
+    size_t key, keys; /* done; in all */
+    __m512 subtract[2], total[2];
+} pending;
+
+VEC void exponentials(pending *e, bool fine)
 {
-    __m512 total = _mm512_setzero_ps();
-    for (size_t i = 0; i < steps; i++, p += QUAD)
-        for (size_t key = 0; key < STEP; key += 2, s += 2 * COLUMN) {
-            __m512 a = exp2_of(_mm512_sub_ps(_mm512_load_ps(s), subtract));
-            __m512 b = exp2_of(_mm512_sub_ps(_mm512_load_ps(s + COLUMN), subtract));
-            planes x = split(a), y = split(b);
-            _mm512_store_si512(p + key * LANES, pair(x.hi, y.hi));
-            if (fine) {
-                _mm512_store_si512(p + 2 * TILE + key * LANES, pair(x.lo, y.lo));
-                total = _mm512_add_ps(total, _mm512_add_ps(a, b));
-            } else {
-                total = _mm512_add_ps(total, _mm512_add_ps(x.hi, y.hi));
-            }
+    uint16_t *p = e->p + e->key / STEP * QUAD + e->key % STEP * LANES;
+    if (e->key >= e->keys)
+        return;
+    UNROLL for (size_t i = 0; i < 4; i++)
+    {
+        const size_t half = i % 2, key = i / 2 * 2; /* pairs of keys, both tiles of rows */
+        const float *at = e->s + (e->key + key) * COLUMN + half * LANES;
+        __m512 a = exp2_of(_mm512_sub_ps(_mm512_load_ps(at), e->subtract[half]));
+        __m512 b = exp2_of(_mm512_sub_ps(_mm512_load_ps(at + COLUMN), e->subtract[half]));
+        planes x = split(a), y = split(b);
+        uint16_t *to = p + key * LANES + half * TILE;
+        _mm512_store_si512(to, pair(x.hi, y.hi));
+        if (fine)
+            _mm512_store_si512(to + 2 * TILE, pair(x.lo, y.lo));
+        __m512 both = fine ? _mm512_add_ps(a, b) : _mm512_add_ps(x.hi, y.hi);
+        e->total[half] = _mm512_add_ps(e->total[half], both);
+    }
+    e->key += 4;
+}
+
+/* c[32][32 or 16] = or += a[32][steps * 32] b, operands as packed, c with rows of COLUMN. Meanwhile
+ * some of e, if not NULL. */
+VEC void multiply(const uint16_t *a, const uint16_t *b, size_t steps, float *c, bool add, bool two,
+                  bool fine, pending *e)
+{
+    if (add) {
+        _tile_loadd(0, c, C_STRIDE);
+        _tile_loadd(2, c + 16 * COLUMN, C_STRIDE);
+    } else {
+        _tile_zero(0);
+        _tile_zero(2);
+    }
+    if (two && add) {
+        _tile_loadd(1, c + LANES, C_STRIDE);
+        _tile_loadd(3, c + 16 * COLUMN + LANES, C_STRIDE);
+    } else if (two) {
+        _tile_zero(1);
+        _tile_zero(3);
+    }
+    for (size_t i = 0; i < steps; i++, a += QUAD, b += QUAD) {
+        load_a(a);
+        load_b(b, two);
+        multiply_loaded(two);
+        if (e)
+            exponentials(e, fine);
+        if (fine) {
+            load_b(b + 2 * TILE, two);
+            multiply_loaded(two);
+            if (e)
+                exponentials(e, fine);
+            load_a(a + 2 * TILE);
+            load_b(b, two);
+            multiply_loaded(two);
         }
-    _mm512_store_ps(sum, _mm512_add_ps(_mm512_load_ps(sum), total));
+    }
+    _tile_stored(0, c, C_STRIDE);
+    _tile_stored(2, c + 16 * COLUMN, C_STRIDE);
+    if (two) {
+        _tile_stored(1, c + LANES, C_STRIDE);
+        _tile_stored(3, c + 16 * COLUMN + LANES, C_STRIDE);
+    }
 }
 
 /* o[row] += p[row] v for the rows of a column that see the position. */
@@ -533,46 +552,86 @@ static void add_not_finite(work *w, size_t column, size_t at, span s)
         }
 }
 
-VEC void attend_column_of(work *w, size_t column, size_t at, span s, bool two, bool fine)
+static bool has_two(const work *w, size_t column)
 {
-    uint32_t block = (uint32_t)(at - w->base);
+    return w->rows - column * COLUMN > LANES;
+}
+
+/* Scores of a column, while `last` gets its exponentials. */
+VEC void score_column(work *w, size_t column, span at, float *s, bool two, bool fine, pending *last)
+{
     const uint16_t *q = w->q + column * w->steps_k * QUAD;
-    for (size_t i = s.step0; i < s.step1; i++)
-        multiply(w->k + i * w->steps_k * QUAD, q, w->steps_k, w->s + i * STEP * COLUMN, false, two,
-                 fine);
-    if (s.partly)
-        mask_scores(w, column, block, s);
-    size_t steps = s.step1 - s.step0;
-    for (size_t half = 0; half < (two ? 2u : 1u); half++) {
-        const float *scores = w->s + s.step0 * STEP * COLUMN + half * LANES;
-        size_t row = column * COLUMN + half * LANES;
-        __m512 subtract = new_maximum(w, row, scores, steps * STEP);
-        exponentials(scores, steps, subtract, w->p + s.step0 * QUAD + half * TILE, w->sum + row,
-                     fine);
+    for (size_t i = at.step0; i < at.step1; i++)
+        multiply(w->k + i * w->steps_k * QUAD, q, w->steps_k, s + i * STEP * COLUMN, false, two,
+                 fine, last);
+}
+
+static pending begin_column(work *w, size_t column, uint32_t block, span at, float *s)
+{
+    if (at.partly)
+        mask_scores(w, column, block, at, s);
+    const size_t row = column * COLUMN;
+    pending e = {.column = column, .seen = at, .keys = (at.step1 - at.step0) * STEP};
+    e.s = s + at.step0 * STEP * COLUMN;
+    e.p = w->p + at.step0 * QUAD;
+    e.total[0] = e.total[1] = e.subtract[1] = _mm512_setzero_ps();
+    e.subtract[0] = new_maximum(w, row, e.s, e.keys);
+    if (has_two(w, column))
+        e.subtract[1] = new_maximum(w, row + LANES, e.s + LANES, e.keys);
+    return e;
+}
+
+/* What is left of the exponentials, then O += P V. */
+VEC void end_column(work *w, size_t at, bool fine, pending *e)
+{
+    while (e->key < e->keys)
+        exponentials(e, fine);
+    float *sum = w->sum + e->column * COLUMN;
+    _mm512_store_ps(sum, _mm512_add_ps(_mm512_load_ps(sum), e->total[0]));
+    _mm512_store_ps(sum + LANES, _mm512_add_ps(_mm512_load_ps(sum + LANES), e->total[1]));
+    const size_t steps = e->seen.step1 - e->seen.step0;
+    for (size_t i = 0; i < w->steps_v; i++) {
+        const uint16_t *v = w->v + (i * KEY_STEPS + e->seen.step0) * QUAD;
+        float *o = w->o + (e->column * w->steps_v + i) * STEP * COLUMN;
+        if (has_two(w, e->column))
+            multiply(v, e->p, steps, o, true, true, fine, NULL);
+        else
+            multiply(v, e->p, steps, o, true, false, fine, NULL);
     }
-    for (size_t i = 0; i < w->steps_v; i++)
-        multiply(w->v + (i * KEY_STEPS + s.step0) * QUAD, w->p + s.step0 * QUAD, steps,
-                 w->o + (column * w->steps_v + i) * STEP * COLUMN, true, two, fine);
     if (w->v_not_finite)
-        add_not_finite(w, column, at, s);
+        add_not_finite(w, e->column, at, e->seen);
+}
+
+VEC void attend_block_of(work *w, size_t at, bool fine)
+{
+    const uint32_t block = (uint32_t)(at - w->base);
+    pending last = {.keys = 0};
+    float *s = w->s;
+    for (size_t c = 0; c < w->columns; c++) {
+        span here = seen(w, c, block);
+        if (here.step0 == here.step1)
+            continue;
+        if (has_two(w, c))
+            score_column(w, c, here, s, true, fine, &last);
+        else
+            score_column(w, c, here, s, false, fine, &last);
+        if (last.keys)
+            end_column(w, at, fine, &last);
+        last = begin_column(w, c, block, here, s);
+        s = s == w->s ? w->s + KEYS * COLUMN : w->s;
+    }
+    if (last.keys)
+        end_column(w, at, fine, &last);
 }
 
 static void attend_block(work *w, size_t at)
 {
     pack_keys(w, at, w->task->end);
     pack_values(w, at, w->task->end);
-    for (size_t c = 0; c < w->columns; c++) {
-        span s = seen(w, c, (uint32_t)(at - w->base));
-        if (s.step0 == s.step1)
-            continue;
-        bool two = w->rows - c * COLUMN > LANES;
-        if (w->task->fine && two)
-            attend_column_of(w, c, at, s, true, true);
-        else if (w->task->fine)
-            attend_column_of(w, c, at, s, false, true);
-        else
-            attend_column_of(w, c, at, s, true, false);
-    }
+    if (w->task->fine)
+        attend_block_of(w, at, true);
+    else
+        attend_block_of(w, at, false);
 }
 
 /* ---- the results --------------------------------------------------------------------------- */
@@ -649,7 +708,7 @@ static work work_make(const nm_attend *task, void *scratch)
     size_t lanes_bytes = w.columns * COLUMN * sizeof(float);
     w.k = take(&at, KEYS / STEP * w.steps_k * QUAD * sizeof *w.k);
     w.v = take(&at, KEYS / STEP * w.steps_v * QUAD * sizeof *w.v);
-    w.s = take(&at, KEYS * COLUMN * sizeof *w.s);
+    w.s = take(&at, 2 * KEYS * COLUMN * sizeof *w.s);
     w.p = take(&at, KEYS / STEP * QUAD * sizeof *w.p);
     w.max = take(&at, lanes_bytes);
     w.sum = take(&at, lanes_bytes);
