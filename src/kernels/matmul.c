@@ -14,8 +14,8 @@
 
 enum {
     MOST_TYPES = 8,
-    PACK_ROWS = 16, /* per ticket of the first phase */
-    CUT_ROWS = 64,  /* rows of x per ticket when there are too few ranges */
+    PACK_ROWS = 16,  /* per ticket of the first phase */
+    CUT_ROWS = 64,   /* rows of x per ticket when there are too few ranges */
     LEAST_ROWS = 32, /* of a block */
     /* Weights that one thread reads in about the time that waking another takes. */
     SMALL_BYTES = 16 * 1024
