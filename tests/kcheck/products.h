@@ -20,6 +20,7 @@ typedef struct product_run {
     const nm_product *product;
     char name[32]; /* "avx512 i16" */
     kcheck check;
+    uint64_t bits; /* digest of all results of `out` */
 } product_run;
 
 enum { MAX_PRODUCT_RUNS = 48 };

@@ -25,9 +25,10 @@ find_tool() { # NAME: the first that exists of NAME-static, NAME
     command -v "$1-static" 2>/dev/null || command -v "$1" 2>/dev/null
 }
 
-# CPU TIER...: kcheck on that CPU passes and runs exactly these tiers.
+# CPU TIER... [PRODUCT...]: kcheck on that CPU passes, runs exactly these tiers, and these products.
 emulate() {
     qemu=$1 kcheck=$2 cpu=$3 tiers=$4
+    shift 4
     if [ -z "$qemu" ]; then
         skip "kcheck on $cpu" "no qemu"
         return
@@ -48,6 +49,10 @@ emulate() {
     else
         result 0 "$cpu runs the tiers $tiers"
     fi
+    for product in "$@"; do
+        grep -q "^ok [0-9]* - $product:" "$tmp"
+        result $? "$cpu runs the product $product"
+    done
 }
 
 qemu_x86=$(find_tool qemu-x86_64)
@@ -55,6 +60,8 @@ qemu_arm=$(find_tool qemu-aarch64)
 emulate "$qemu_x86" "$x86/kcheck" Nehalem scalar
 emulate "$qemu_x86" "$x86/kcheck" Haswell 'scalar avx2'
 emulate "$qemu_arm" "$arm/kcheck" cortex-a72 'scalar neon'
-emulate "$qemu_arm" "$arm/kcheck" max 'scalar neon'
+emulate "$qemu_arm" "$arm/kcheck" cortex-a76 'scalar neon' 'neon i8x2 sdot'
+emulate "$qemu_arm" "$arm/kcheck" max 'scalar neon' 'neon i8x2 smmla' 'neon i8x2 sdot' \
+    'neon bf16 bfmmla' 'neon bf16x2 bfmmla' 'neon bf16x3 bfmmla'
 echo "1..$n"
 exit $failed
