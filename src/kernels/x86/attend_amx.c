@@ -178,7 +178,7 @@ VEC void transpose(__m512i x[16])
 
 VEC __mmask16 lanes(size_t n)
 {
-    return n >= LANES ? 0xffff : (__mmask16)((1u << n) - 1);
+    return (__mmask16)(n >= LANES ? 0xffffu : (1u << n) - 1);
 }
 
 /* ---- rows of the cache --------------------------------------------------------------------- */
