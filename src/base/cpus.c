@@ -166,3 +166,9 @@ int nm_cpus_allowed(void)
     int group = nm_cpus_of_cgroup("/proc/self/cgroup", "/sys/fs/cgroup");
     return group < cpus ? group : cpus;
 }
+
+int nm_pool_default_threads(void)
+{
+    const int n = nm_cpus_allowed();
+    return n < NM_POOL_MAX_THREADS ? n : NM_POOL_MAX_THREADS;
+}

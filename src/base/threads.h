@@ -34,6 +34,8 @@ void nm_pool_barrier_reset(nm_pool *pool);
 /* CPUs this process may use: the smaller of its affinity mask and its cgroup's cpu.max (rounded
  * up), at least 1. */
 int nm_cpus_allowed(void);
+/* The same, but no more than a pool may have: what "as many as there are" means. */
+int nm_pool_default_threads(void);
 /* CPU bandwidth of the control groups that proc_file lists (the format of /proc/self/cgroup), with
  * the hierarchies mounted at `mount`; INT_MAX when there is no limit. nm_cpus_allowed() asks for
  * the real ones, tests for a made-up tree. */

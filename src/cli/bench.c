@@ -152,7 +152,7 @@ static const cli_opt bench_opts[] = {
     {"-b", "--batch-size", "LIST", cli_add_numbers, AT(batch), 1, 1 << 20,
      "upper limit of -ub (2048)", true},
     {"-ub", "--ubatch-size", "LIST", cli_add_numbers, AT(ubatch), 1, 1 << 20,
-     "tokens of the prompt that are computed together (512)", true},
+     "tokens of the prompt that are computed together (2048)", true},
     {"-ctk", "--cache-type-k", "TYPES", add_kv_types, AT(type_k), 0, 0, "f16, q8_0, f32 (f16)",
      true},
     {"-ctv", "--cache-type-v", "TYPES", add_kv_types, AT(type_v), 0, 0, "f16, q8_0, f32 (f16)",
@@ -314,15 +314,15 @@ static bool unusual(const cli_numbers *list, int64_t usual)
     return list->n > 1 || list->v[0] != usual;
 }
 
-static void set_columns(bench *b)
+static void set_columns(bench *b, bool from_file)
 {
     const bench_args *a = b->a;
     b->printer.format = a->format;
     b->printer.compare = b->then != NULL;
-    if (a->ubatch.n == 0) /* results from a file */
+    if (from_file)
         return;
     b->printer.batch = unusual(&a->batch, 2048);
-    b->printer.ubatch = unusual(&a->ubatch, 512);
+    b->printer.ubatch = unusual(&a->ubatch, 2048);
     b->printer.type_k = unusual(&a->type_k, NPUMOE_KV_F16);
     b->printer.type_v = unusual(&a->type_v, NPUMOE_KV_F16);
     b->printer.precision = unusual(&a->precisions, NPUMOE_PRECISION_AUTO);
@@ -334,7 +334,7 @@ static int get_ready(bench *b, const char *path)
     int code = b->table || b->a->no_probe ? 0 : probe_limits(b, path);
     if (code == 0) {
         warn_of_table(b);
-        set_columns(b);
+        set_columns(b, false);
     }
     b->ready = true;
     return code;
@@ -418,7 +418,7 @@ static int show_file(bench *b, const char *path)
     size_t i;
     if (!results)
         return 1;
-    set_columns(b);
+    set_columns(b, true);
     b->printer.batch = varies(results, "n_batch");
     b->printer.ubatch = varies(results, "n_ubatch");
     b->printer.type_k = varies(results, "type_k");
@@ -483,7 +483,7 @@ static bool defaults(bench_args *a)
         {&a->n_gen, 128},
         {&a->n_depth, 0},
         {&a->batch, 2048},
-        {&a->ubatch, 512},
+        {&a->ubatch, 2048},
         {&a->threads, cpus_allowed()},
         {&a->type_k, NPUMOE_KV_F16},
         {&a->type_v, NPUMOE_KV_F16},

@@ -60,6 +60,18 @@ static json_t *number_array(const bench_test *t, bool rate)
     return array;
 }
 
+/* Always valid: of names that are no UTF-8, other bytes than ASCII become '?'. */
+static json_t *any_text(const char *s)
+{
+    json_t *v = json_string(s);
+    char *clean = v ? NULL : strdup(s);
+    for (char *p = clean; p && *p; p++)
+        *p = (unsigned char)*p < 0x80 ? *p : '?';
+    v = v ? v : json_string(clean ? clean : "?");
+    free(clean);
+    return v;
+}
+
 /* llama-bench's keys, and the first three of ours. */
 static json_t *usual_keys(const bench_model *m, const char *cpu, const bench_test *t)
 {
@@ -71,18 +83,19 @@ static json_t *usual_keys(const bench_model *m, const char *cpu, const bench_tes
     summary s = summarise(t);
     int32_t ub = t->ubatch < t->batch ? t->ubatch : t->batch;
     return json_pack(
-        "{s:s, s:i, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:i, s:i, s:i, s:s, s:s, s:i, s:i, s:i, s:i,"
+        "{s:s, s:i, s:o, s:s, s:s, s:o, s:o, s:I, s:I, s:i, s:i, s:i, s:s, s:s, s:i, s:i, s:i, s:i,"
         " s:i, s:s, s:I, s:I, s:f, s:f, s:o, s:o, s:f, s:s, s:I}",
-        "build_commit", cli_build_commit(), "build_number", cli_build_number(), "cpu_info", cpu,
-        "gpu_info", "", "backends", backend, "model_filename", m->path, "model_type",
-        m->description, "model_size", (json_int_t)m->info.weights_bytes, "model_n_params",
-        (json_int_t)m->info.n_params, "n_batch", (int)t->batch, "n_ubatch", (int)ub, "n_threads",
-        (int)t->n_threads, "type_k", kv_type_name(t->type_k), "type_v", kv_type_name(t->type_v),
-        "n_gpu_layers", 0, "n_cpu_moe", 0, "n_prompt", (int)t->n_prompt, "n_gen", (int)t->n_gen,
-        "n_depth", (int)t->n_depth, "test_time", when, "avg_ns", (json_int_t)s.avg_ns, "stddev_ns",
-        (json_int_t)s.stddev_ns, "avg_ts", s.avg_ts, "stddev_ts", s.stddev_ts, "samples_ns",
-        number_array(t, false), "samples_ts", number_array(t, true), "cpu_seconds", t->cpu_seconds,
-        "isa", m->info.isa, "model_n_params_active", (json_int_t)m->info.n_params_active);
+        "build_commit", cli_build_commit(), "build_number", cli_build_number(), "cpu_info",
+        any_text(cpu), "gpu_info", "", "backends", backend, "model_filename", any_text(m->path),
+        "model_type", any_text(m->description), "model_size", (json_int_t)m->info.weights_bytes,
+        "model_n_params", (json_int_t)m->info.n_params, "n_batch", (int)t->batch, "n_ubatch",
+        (int)ub, "n_threads", (int)t->n_threads, "type_k", kv_type_name(t->type_k), "type_v",
+        kv_type_name(t->type_v), "n_gpu_layers", 0, "n_cpu_moe", 0, "n_prompt", (int)t->n_prompt,
+        "n_gen", (int)t->n_gen, "n_depth", (int)t->n_depth, "test_time", when, "avg_ns",
+        (json_int_t)s.avg_ns, "stddev_ns", (json_int_t)s.stddev_ns, "avg_ts", s.avg_ts, "stddev_ts",
+        s.stddev_ts, "samples_ns", number_array(t, false), "samples_ts", number_array(t, true),
+        "cpu_seconds", t->cpu_seconds, "isa", m->info.isa, "model_n_params_active",
+        (json_int_t)m->info.n_params_active);
 }
 
 static void put(json_t *o, const char *key, json_t *value)
@@ -93,7 +106,7 @@ static void put(json_t *o, const char *key, json_t *value)
 /* Null where nothing is known: every result has every key. */
 static json_t *real_or_null(double v)
 {
-    return v > 0 ? json_real(v) : json_null();
+    return v > 0 && isfinite(v) ? json_real(v) : json_null();
 }
 
 static json_t *bytes_or_null(int64_t v)
@@ -126,7 +139,7 @@ static void put_ceilings(json_t *o, const bench_model *m, const json_t *table, c
     put(o, "ceiling_ts", real_or_null(ceiling));
     put(o, "ceiling_percent", real_or_null(ceiling > 0 ? 100.0 * avg_ts / ceiling : 0.0));
     put(o, "ceiling_i8_ts",
-        real_or_null(t->n_prompt && l.gops_i8_per_s > 0 ? test_tokens(t) / least_i8 : 0.0));
+        real_or_null(t->n_prompt && least_i8 > 0 ? test_tokens(t) / least_i8 : 0.0));
     put(o, "limit_gops_per_s", real_or_null(l.gops_per_s));
     put(o, "limit_unit", l.unit[0] ? json_string(l.unit) : json_null());
     put(o, "limit_i8_gops_per_s", real_or_null(l.gops_i8_per_s));

@@ -81,13 +81,19 @@ static double number(const json_t *row, const char *key)
     return json_number_value(json_object_get(row, key));
 }
 
+/* "" for what is no text: the table is a file that anyone may have written. */
+static const char *text_of(const json_t *v)
+{
+    const char *text = json_string_value(v);
+    return text ? text : "";
+}
+
 /* The place of a tier in the table's ascending list; of an unknown one, past the end. */
 static size_t rank(const json_t *table, const char *tier)
 {
     const json_t *tiers = json_object_get(table, "tiers");
     size_t i = 0;
-    while (i < json_array_size(tiers) &&
-           strcmp(json_string_value(json_array_get(tiers, i)), tier) != 0)
+    while (i < json_array_size(tiers) && strcmp(text_of(json_array_get(tiers, i)), tier) != 0)
         i++;
     return i;
 }
@@ -130,11 +136,12 @@ static void find_read(const json_t *table, int threads, uint64_t set_bytes, cost
         const char *from = report_text(row, "from");
         uint64_t bytes = report_u64(row, "bytes_per_thread") * (uint64_t)threads;
         bool cache = from[0] == 'l', file = strcmp(from, "file") == 0;
-        if ((int)report_u64(row, "threads") != threads)
-            continue;
-        if (limits->gb_per_s > 0 && (bytes > set_bytes || bytes < best_bytes))
+        if (report_u64(row, "threads") != (uint64_t)threads)
             continue;
         bool beside = !cache && limits->from[0] && limits->from[0] != 'l'; /* both are memory */
+        bool smaller = bytes < best_bytes && !(beside && file);
+        if (limits->gb_per_s > 0 && (bytes > set_bytes || smaller))
+            continue;
         if (beside && !file && number(row, "gb_per_s_max") < limits->gb_per_s)
             continue;
         best_bytes = bytes;

@@ -227,7 +227,7 @@ static npumoe_status load_into(npumoe_model *m, const char *path, const npumoe_m
     if (o->n_threads < 0 || o->n_threads > NM_POOL_MAX_THREADS)
         return nm_err_set(err, NPUMOE_EINVAL, "n_threads: found %d, expected 0..%d",
                           (int)o->n_threads, NM_POOL_MAX_THREADS);
-    const int n_threads = o->n_threads > 0 ? o->n_threads : nm_cpus_allowed();
+    const int n_threads = o->n_threads > 0 ? o->n_threads : nm_pool_default_threads();
     NM_TRY(nm_kern_init(&m->kern, &cpu, o->isa, err));
     NM_TRY(read_precision(o->precision, &m->precision, err));
     NM_TRY(nm_gguf_open(path, &go, &m->gguf, err));

@@ -2,6 +2,7 @@
  * make of them (probe.h). */
 #include "engine/probe.h"
 
+#include "base/num.h"
 #include "base/sys.h"
 #include "kernels/matmul.h"
 
@@ -66,8 +67,10 @@ static void measure_product(nm_probe *p, const nm_probe_product *product)
     enum { N_PLACES = 3 };
     const size_t n = (size_t)nm_pool_size(p->pool);
     operands o = {.product = product};
-    o.stride_bytes =
-        NM_PROBE_X_BYTES + NM_PROBE_OUT_BYTES + places[N_PLACES - 1].w_bytes + NM_ALIGN;
+    size_t most = 0; /* caches of odd sizes: L1's share may be the larger */
+    for (int i = 0; i < N_PLACES; i++)
+        most = nm_max_size(most, places[i].w_bytes);
+    o.stride_bytes = NM_PROBE_X_BYTES + NM_PROBE_OUT_BYTES + most + NM_ALIGN;
     o.stride_bytes -= o.stride_bytes % NM_ALIGN;
     if (!p->counting && !(o.data = nm_alloc_aligned(nm_allocator_default(), n * o.stride_bytes))) {
         nm_probe_note(p, "no memory to multiply in");

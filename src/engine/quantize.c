@@ -314,7 +314,7 @@ static npumoe_status write_header(job *j, npumoe_error *err)
 
 static npumoe_status start_threads(job *j, npumoe_error *err)
 {
-    int n = j->opt.n_threads > 0 ? j->opt.n_threads : nm_cpus_allowed();
+    int n = j->opt.n_threads > 0 ? j->opt.n_threads : nm_pool_default_threads();
     size_t scratch = (size_t)n * 2 * SLICE, out = (size_t)BATCH_ELEMS * sizeof(float);
     NM_TRY(nm_pool_new(j->a, n, &j->batch.pool, err));
     j->batch.scratch = nm_alloc_aligned(j->a, scratch * sizeof(float));

@@ -222,7 +222,7 @@ static void attend_block(const attention_job *job, workspace *ws, const task *t,
     bool all_see_all = true;
     for (size_t i = 0; i < t->queries; i++) {
         range own = intersect(at, visible(args, t->query0 + i));
-        size_t skip = own.first - at.first, seen = own.end - own.first;
+        size_t seen = own.end - own.first, skip = seen ? own.first - at.first : 0;
         for (size_t r = i * heads; seen && r < (i + 1) * heads; r++)
             softmax_row(kern, args, &ws->span[r], ws->score_rows[r] + skip, seen);
         all_see_all = all_see_all && seen == n;
@@ -233,6 +233,8 @@ static void attend_block(const attention_job *job, workspace *ws, const task *t,
     }
     for (size_t i = 0; i < t->queries; i++) {
         range own = intersect(at, visible(args, t->query0 + i));
+        if (own.first >= own.end)
+            continue;
         size_t skip = own.first - at.first;
         kern->gemm_nn(heads, args->dim_v, own.end - own.first,
                       ws->scores + i * heads * BLOCK + skip, BLOCK, ws->v + skip * ldv, ldv,

@@ -133,7 +133,7 @@ static void region(void *arg, int thread, int n_threads)
         out_columns(w, t * w->columns, scratch);
 }
 
-/* A multiple of 64, so that ranges start where products want them. */
+/* A multiple of NM_PRODUCT_STEP, where ranges must start. */
 static size_t columns_of_ticket(const nm_network_job *job)
 {
     size_t n = (size_t)job->items[0].down.rows;

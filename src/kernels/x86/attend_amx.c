@@ -581,11 +581,18 @@ static pending begin_column(work *w, size_t column, uint32_t block, span at, flo
     return e;
 }
 
+/* Stores before this come before tile loads after it: gcc 12 does not know what those read. */
+VEC void settle(const void *a, const void *b)
+{
+    __asm__ volatile("" ::"r"(a), "r"(b) : "memory");
+}
+
 /* What is left of the exponentials, then O += P V. */
 VEC void end_column(work *w, size_t at, bool fine, pending *e)
 {
     while (e->key < e->keys)
         exponentials(e, fine);
+    settle(e->p, w->o);
     float *sum = w->sum + e->column * COLUMN;
     _mm512_store_ps(sum, _mm512_add_ps(_mm512_load_ps(sum), e->total[0]));
     _mm512_store_ps(sum + LANES, _mm512_add_ps(_mm512_load_ps(sum + LANES), e->total[1]));
@@ -628,6 +635,7 @@ static void attend_block(work *w, size_t at)
 {
     pack_keys(w, at, w->task->end);
     pack_values(w, at, w->task->end);
+    settle(w->k, w->v);
     if (w->task->fine)
         attend_block_of(w, at, true);
     else
