@@ -72,7 +72,6 @@ static void plan_routing(nm_buffers *b, carver *cv, const nm_config *c, size_t n
     b->dispatch = (nm_dispatch){.n_expert = c->n_expert};
     b->dispatch.first = take(cv, (size_t)c->n_expert + 1, sizeof *b->dispatch.first);
     b->dispatch.order = take(cv, pairs, sizeof *b->dispatch.order);
-    b->dispatch.busy = take(cv, c->n_expert, sizeof *b->dispatch.busy);
     b->room.items = take(cv, (size_t)c->n_expert + 1, sizeof *b->room.items);
     b->room.parts = take(cv, (size_t)c->n_expert + 1, sizeof *b->room.parts);
     b->room.x = take(cv, pairs + n, sizeof *b->room.x);

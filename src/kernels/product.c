@@ -8,12 +8,18 @@
 #include "base/num.h"
 #include "kernels/kern.h"
 
+#include <string.h>
+
+/* Every product of this build, for sizes that must be known before the CPU is. */
 static const nm_product *const all[] = {
     &nm_product_f32,
 #if defined(__x86_64__)
-    &nm_product_i16_avx2, &nm_product_i16_avxvnni, &nm_product_i16_avx512vnni,
-    &nm_product_bf16,     &nm_product_bf16x2,      &nm_product_bf16x3,
+    &nm_product_dot_f_avx2,    &nm_product_dot_f_avx512,     &nm_product_dot_q_avx2,
+    &nm_product_dot_q_avxvnni, &nm_product_dot_q_avx512vnni, &nm_product_i16_avx2,
+    &nm_product_i16_avxvnni,   &nm_product_i16_avx512vnni,   &nm_product_bf16,
+    &nm_product_bf16x2,        &nm_product_bf16x3,
 #elif defined(__aarch64__)
+    &nm_product_dot_f_neon,  &nm_product_dot_q_neon,  &nm_product_dot_q_neondot,
     &nm_product_i8x2_dot,    &nm_product_i8x2_mmla,   &nm_product_bf16_neon,
     &nm_product_bf16x2_neon, &nm_product_bf16x3_neon,
 #endif
@@ -81,4 +87,31 @@ size_t nm_product_rows(const nm_product *p, size_t k, size_t room_bytes)
 {
     size_t groups = room_bytes / p->packed_bytes(p->group, k);
     return (groups ? groups : 1) * p->group;
+}
+
+void nm_product_store(const nm_out_args *a, size_t i, uint64_t j, size_t n, float *sum)
+{
+    if (a->bias)
+        a->kern->add(n, a->bias + j, sum);
+    const float weight = a->weight ? a->weight[i] : 1.0f;
+    float *y = a->y[i] + j;
+    if (a->add) {
+        a->kern->axpy(n, weight, sum, y);
+        return;
+    }
+    a->kern->scale(n, weight, sum);
+    memcpy(y, sum, n * sizeof *sum);
+}
+
+void nm_product_activate(const nm_gated_args *a, uint64_t j, size_t n, float *gate, float *up)
+{
+    if (a->b_gate)
+        a->kern->add(n, a->b_gate + j, gate);
+    if (a->b_up)
+        a->kern->add(n, a->b_up + j, up);
+    switch (a->act) {
+    case NM_ACT_SWIGLU:
+        a->kern->silu_mul(n, gate, up);
+        break;
+    }
 }

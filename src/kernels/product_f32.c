@@ -125,20 +125,6 @@ static void point_results(results t, float *y[BLOCK])
         y[r] = t[r];
 }
 
-static void store_row(const nm_out_args *a, size_t i, uint64_t j, size_t n, float *sum)
-{
-    if (a->bias)
-        a->kern->add(n, a->bias + j, sum);
-    float weight = a->weight ? a->weight[i] : 1.0f;
-    float *y = a->y[i] + j;
-    if (a->add) {
-        a->kern->axpy(n, weight, sum, y);
-        return;
-    }
-    a->kern->scale(n, weight, sum);
-    memcpy(y, sum, n * sizeof(float));
-}
-
 static void out(const nm_out_args *a)
 {
     const size_t k = (size_t)a->w->cols;
@@ -156,21 +142,8 @@ static void out(const nm_out_args *a)
             rows = point_x(a->xp, k, i, a->m, x);
             a->kern->gemm_nt(rows, n, k, x, w, stride, at);
             for (size_t r = 0; r < rows; r++)
-                store_row(a, i + r, j, n, at[r]);
+                nm_product_store(a, i + r, j, n, at[r]);
         }
-    }
-}
-
-static void activate(const nm_gated_args *a, uint64_t j, size_t n, float *gate, float *up)
-{
-    if (a->b_gate)
-        a->kern->add(n, a->b_gate + j, gate);
-    if (a->b_up)
-        a->kern->add(n, a->b_up + j, up);
-    switch (a->act) {
-    case NM_ACT_SWIGLU:
-        a->kern->silu_mul(n, gate, up);
-        break;
     }
 }
 
@@ -195,7 +168,7 @@ static void gated(const nm_gated_args *a)
             a->kern->gemm_nt(rows, n, k, x, wg, stride_g, h);
             a->kern->gemm_nt(rows, n, k, x, wu, stride_u, up);
             for (size_t r = 0; r < rows; r++)
-                activate(a, j, n, h[r], up[r]);
+                nm_product_activate(a, j, n, h[r], up[r]);
         }
     }
     if (a->j1 < n_ff)

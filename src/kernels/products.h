@@ -26,4 +26,9 @@ size_t nm_products_scratch_bytes(size_t max_k);
 /* Rows of k inputs that fit into room_bytes, a multiple of the group; at least one group. */
 size_t nm_product_rows(const nm_product *p, size_t k, size_t room_bytes);
 
+/* Row i, outputs j .. j + n - 1 of `out`: y = (add ? y : 0) + weight * (sum + bias). Overwrites sum. */
+void nm_product_store(const nm_out_args *a, size_t i, uint64_t j, size_t n, float *sum);
+/* Outputs j .. j + n - 1 of one row of `gated`: gate = act(gate + bias) * (up + bias). */
+void nm_product_activate(const nm_gated_args *a, uint64_t j, size_t n, float *gate, float *up);
+
 #endif

@@ -1,9 +1,7 @@
 /* dispatch.h: the (token, slot) pairs of a chunk sorted by expert.
  *
  * Pair p = token * k + slot. A stable counting sort: `order` lists the pairs expert by expert, and
- * inside an expert by ascending pair, so the result depends on the routing only. `busy` lists the
- * experts that have rows, the one with most first (then by number): handing work out in that order
- * keeps threads from meeting the longest piece last.
+ * inside an expert by ascending pair, so the result depends on the routing only.
  *
  * All arrays are the caller's; nothing is allocated here. */
 #ifndef NM_MOE_DISPATCH_H
@@ -15,10 +13,8 @@
 typedef struct nm_dispatch {
     uint32_t n_expert;
     uint32_t n_pairs;
-    uint32_t n_busy;
     uint32_t *first; /* [n_expert + 1]: rows of expert e are order[first[e] .. first[e + 1]) */
     uint32_t *order; /* [n_pairs]: pair numbers */
-    uint32_t *busy;  /* [n_expert]: the first n_busy entries hold expert numbers */
 } nm_dispatch;
 
 /* ids[n_pairs], each < d->n_expert. Fills the arrays of d. */

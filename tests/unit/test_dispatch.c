@@ -5,14 +5,13 @@
 
 enum { MAX_PAIRS = 4096, MAX_EXPERTS = 300 };
 
-static uint32_t first[MAX_EXPERTS + 1], order[MAX_PAIRS], busy[MAX_EXPERTS], ids[MAX_PAIRS];
+static uint32_t first[MAX_EXPERTS + 1], order[MAX_PAIRS], ids[MAX_PAIRS];
 
 static nm_dispatch fresh(uint32_t n_expert)
 {
     memset(first, 0xff, sizeof first);
     memset(order, 0xff, sizeof order);
-    memset(busy, 0xff, sizeof busy);
-    return (nm_dispatch){.n_expert = n_expert, .first = first, .order = order, .busy = busy};
+    return (nm_dispatch){.n_expert = n_expert, .first = first, .order = order};
 }
 
 /* Every pair once, grouped by expert, ascending inside; loads as counted. */
@@ -34,27 +33,6 @@ static bool order_holds(const nm_dispatch *d, uint32_t n_pairs)
     return true;
 }
 
-/* Exactly the experts with rows, by descending load, ties by number. */
-static bool busy_holds(const nm_dispatch *d)
-{
-    uint32_t with_rows = 0;
-    for (uint32_t e = 0; e < d->n_expert; e++)
-        with_rows += nm_dispatch_load(d, e) > 0;
-    if (with_rows != d->n_busy)
-        return false;
-    for (uint32_t i = 0; i < d->n_busy; i++) {
-        uint32_t load = nm_dispatch_load(d, d->busy[i]);
-        if (load == 0)
-            return false;
-        if (i > 0) {
-            uint32_t before = nm_dispatch_load(d, d->busy[i - 1]);
-            if (before < load || (before == load && d->busy[i - 1] >= d->busy[i]))
-                return false;
-        }
-    }
-    return true;
-}
-
 int main(void)
 {
     static const uint32_t shapes[][2] = {{0, 8},   {1, 1},      {2, 8},     {8, 8},    {97, 1},
@@ -70,16 +48,13 @@ int main(void)
         nm_dispatch d = fresh(n_expert);
         nm_dispatch_sort(&d, ids, n_pairs);
         ok(order_holds(&d, n_pairs), "%u pairs, %u experts: stable order", n_pairs, n_expert);
-        ok(busy_holds(&d), "%u pairs, %u experts: busy list", n_pairs, n_expert);
     }
     const uint32_t example[] = {2, 0, 2, 1, 2, 0};
     memcpy(ids, example, sizeof example);
     nm_dispatch d = fresh(4);
     nm_dispatch_sort(&d, ids, 6);
     const uint32_t want_first[] = {0, 2, 3, 6, 6}, want_order[] = {1, 5, 3, 0, 2, 4};
-    const uint32_t want_busy[] = {2, 0, 1};
     is_mem(first, want_first, sizeof want_first, "example: starts");
     is_mem(order, want_order, sizeof want_order, "example: order");
-    is_mem(busy, want_busy, sizeof want_busy, "example: busy experts");
     return done_testing();
 }

@@ -15,7 +15,7 @@ static nm_network_item items[E + 1];
 static nm_network_part parts[E + 1];
 static const float *rx[ROWS];
 static float *ry[ROWS], rw[ROWS];
-static uint32_t first[E + 1], order[PAIRS], busy[E];
+static uint32_t first[E + 1], order[PAIRS];
 
 static float uniform(void)
 {
@@ -98,7 +98,7 @@ static nm_expert_room room = {items, parts, rx, ry, rw};
 
 static nm_expert_weights weights;
 static nm_ffn_weights ffn;
-static nm_dispatch dispatch = {.n_expert = E, .first = first, .order = order, .busy = busy};
+static nm_dispatch dispatch = {.n_expert = E, .first = first, .order = order};
 
 static nm_expert_job job_of(const nm_compute *c, float y[T][N])
 {

@@ -99,19 +99,6 @@ static void multiply_panel(const nm_strips *s, const nm_mat *w, size_t rows, siz
 
 /* ---- results -------------------------------------------------------------------------------- */
 
-static void store_row(const nm_out_args *a, size_t i, uint64_t j, size_t n, float *sum)
-{
-    if (a->bias)
-        a->kern->add(n, a->bias + j, sum);
-    float weight = a->weight ? a->weight[i] : 1.0f;
-    if (a->add) {
-        a->kern->axpy(n, weight, sum, a->y[i] + j);
-        return;
-    }
-    a->kern->scale(n, weight, sum);
-    memcpy(a->y[i] + j, sum, n * sizeof *sum);
-}
-
 void nm_strips_out(const nm_strips *s, const nm_out_args *a)
 {
     const size_t k = (size_t)a->w->cols;
@@ -126,21 +113,8 @@ void nm_strips_out(const nm_strips *s, const nm_out_args *a)
             const size_t rows = nm_min_size(s->group, a->m - i);
             multiply_panel(s, a->w, rows, n, xp, panel, *sums);
             for (size_t r = 0; r < rows; r++)
-                store_row(a, i + r, j, n, (*sums)[r]);
+                nm_product_store(a, i + r, j, n, (*sums)[r]);
         }
-    }
-}
-
-static void activate(const nm_gated_args *a, uint64_t j, size_t n, float *gate, float *up)
-{
-    if (a->b_gate)
-        a->kern->add(n, a->b_gate + j, gate);
-    if (a->b_up)
-        a->kern->add(n, a->b_up + j, up);
-    switch (a->act) {
-    case NM_ACT_SWIGLU:
-        a->kern->silu_mul(n, gate, up);
-        break;
     }
 }
 
@@ -180,7 +154,7 @@ void nm_strips_gated(const nm_strips *s, const nm_gated_args *a)
             multiply_panel(s, a->gate, rows, n, xp, panel_g, *gate);
             multiply_panel(s, a->up, rows, n, xp, panel_u, *up);
             for (size_t r = 0; r < rows; r++)
-                activate(a, j, n, (*gate)[r], (*up)[r]);
+                nm_product_activate(a, j, n, (*gate)[r], (*up)[r]);
             pack_results(s, rows, j, n, *gate, hp);
             xp += group_bytes(s, k);
             hp += group_bytes(s, n_ff);

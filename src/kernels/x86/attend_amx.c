@@ -40,7 +40,7 @@
 #include "kernels/attend.h"
 #include "kernels/tmpl/vec.h"
 
-#include <immintrin.h>
+#include "kernels/x86/tiles.inc"
 
 enum {
     LANES = 16,                /* rows of a tile's second operand, floats of a vector */
@@ -67,24 +67,6 @@ typedef struct work {
 } work;
 
 /* ---- tiles --------------------------------------------------------------------------------- */
-
-typedef struct tile_config {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-} tile_config;
-
-static void tiles_on(void)
-{
-    tile_config c = {.palette = 1};
-    for (int i = 0; i < 8; i++) {
-        c.row_bytes[i] = 64;
-        c.rows[i] = 16;
-    }
-    /* gcc 12 believes that the instruction reads 8 bytes, and drops the other stores. */
-    __asm__ volatile("" ::"r"(&c) : "memory");
-    _tile_loadconfig(&c);
-}
 
 enum { C_STRIDE = COLUMN * sizeof(float) };
 
@@ -581,18 +563,12 @@ static pending begin_column(work *w, size_t column, uint32_t block, span at, flo
     return e;
 }
 
-/* Stores before this come before tile loads after it: gcc 12 does not know what those read. */
-VEC void settle(const void *a, const void *b)
-{
-    __asm__ volatile("" ::"r"(a), "r"(b) : "memory");
-}
-
 /* What is left of the exponentials, then O += P V. */
 VEC void end_column(work *w, size_t at, bool fine, pending *e)
 {
     while (e->key < e->keys)
         exponentials(e, fine);
-    settle(e->p, w->o);
+    settle(e->p);
     float *sum = w->sum + e->column * COLUMN;
     _mm512_store_ps(sum, _mm512_add_ps(_mm512_load_ps(sum), e->total[0]));
     _mm512_store_ps(sum + LANES, _mm512_add_ps(_mm512_load_ps(sum + LANES), e->total[1]));
@@ -635,7 +611,7 @@ static void attend_block(work *w, size_t at)
 {
     pack_keys(w, at, w->task->end);
     pack_values(w, at, w->task->end);
-    settle(w->k, w->v);
+    settle(w->k);
     if (w->task->fine)
         attend_block_of(w, at, true);
     else

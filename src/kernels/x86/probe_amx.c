@@ -6,7 +6,7 @@
 #include "kernels/probe_lists.h"
 #include "kernels/tmpl/vec.h"
 
-#include <immintrin.h>
+#include "kernels/x86/tiles.inc"
 
 enum {
     TILE_BYTES = 16 * 64,
@@ -16,25 +16,6 @@ enum {
 
 _Static_assert(STEPS * 2 * TILE_BYTES == NM_PROBE_X_BYTES, "x is one walk");
 _Static_assert(4 * TILE_BYTES == NM_PROBE_OUT_BYTES, "out holds the sums");
-
-/* Intel SDM volume 1, 18.4 */
-typedef struct tile_config {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-} tile_config;
-
-static void configure(void)
-{
-    tile_config c = {.palette = 1};
-    for (int i = 0; i < 8; i++) {
-        c.row_bytes[i] = 64;
-        c.rows[i] = 16;
-    }
-    /* gcc 12 believes that the instruction reads 8 bytes, and drops the stores to the others */
-    __asm__ volatile("" ::"r"(&c) : "memory");
-    _tile_loadconfig(&c);
-}
 
 static void load_sums(const char *x)
 {
@@ -81,7 +62,7 @@ VEC uint64_t product(bool bf16, const char *x, const char *w, size_t w_bytes, si
                      void *out)
 {
     const size_t n_steps = w_bytes / (2 * TILE_BYTES);
-    configure();
+    tiles_on();
     load_sums(x);
     load_operands(x, x);
     for (size_t pass = 0; pass < passes; pass++)

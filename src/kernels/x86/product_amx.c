@@ -34,8 +34,7 @@
  * first hi lo, then hi hi, then lo hi. Nothing depends on where in a block it falls. The matrix unit
  * takes and makes denormals as zeros. With two planes an infinity of x or W may come out as NaN
  * (Inf times a zero rest).
- *
- * gcc 12 declares neither what a tile load reads nor most of what LDTILECFG reads: see settle(). */
+ */
 #include "kernels/products.h"
 
 #include "base/alloc.h"
@@ -43,7 +42,7 @@
 #include "kernels/kern.h"
 #include "kernels/tmpl/vec.h"
 
-#include <immintrin.h>
+#include "kernels/x86/tiles.inc"
 
 #include "kernels/x86/bf16_amx.inc"
 
@@ -60,29 +59,6 @@ enum {
 };
 
 #define ALWAYS static inline __attribute__((always_inline))
-
-/* The compiler must have stored everything before tiles are loaded. */
-ALWAYS void settle(const void *object)
-{
-    __asm__ volatile("" ::"r"(object) : "memory");
-}
-
-static void configure(void)
-{
-    struct {
-        uint8_t palette, start_row, reserved[14];
-        uint16_t row_bytes[16];
-        uint8_t rows[16];
-    } c;
-    memset(&c, 0, sizeof c);
-    c.palette = 1;
-    for (int i = 0; i < 8; i++) {
-        c.row_bytes[i] = 64;
-        c.rows[i] = SIDE;
-    }
-    settle(&c);
-    _tile_loadconfig(&c);
-}
 
 /* ---- packed x ------------------------------------------------------------------------------ */
 
@@ -465,7 +441,7 @@ ALWAYS void run(call *c, size_t m, const void *xp_rows, expect_fn *expect, finis
     if (strips == 0 || c->j0 >= c->j1)
         return;
     const size_t most = strips_of_round(strips, c->strip_bytes);
-    configure();
+    tiles_on();
     for (size_t s = 0; s < strips; s += most) {
         c->x = (const char *)xp_rows + s * c->strip_bytes;
         run_round(c, s, nm_min_size(most, strips - s), expect, finish, args, wp, xp);
