@@ -1,0 +1,117 @@
+/* cost.h: what work costs on the host and on a device, as measured points.
+ *
+ * A planner that multiplies FLOPs by a rate is wrong where it matters: below 16 rows an expert costs
+ * its decoding, not its products; a launch costs the same whatever it carries; threads share a
+ * barrier. So there are no formulas here. A cost is a curve: points (rows, microseconds) that were
+ * measured on the machine that will run the plan, with weights of the model's own geometry and
+ * types (made up: time does not depend on their values), by the very functions that run it.
+ * Between two points a curve is a straight line; beyond the last it goes on as between the last
+ * two; between 0 and the first point it is the first point, because a weight that is touched at all
+ * is decoded whole. At 0 rows nothing runs and nothing costs.
+ *
+ * A table is for one geometry, one pair of weight types, one tier and number of host threads, one
+ * chunk and one device with its options. nm_cost_fits() says what differs; a plan embeds the table
+ * it was made from, so that a prediction can be traced to its points and the executor can use the
+ * same figures when it chooses at run time.
+ *
+ * Units: microseconds of wall time, for the host with all threads of its pool at work (an expert's
+ * time is its share of a batch of experts, as nm_experts_run has them), for the device the time
+ * that it is busy. Host CPU time is wall times threads.
+ *
+ * Knows no profile and no plan. JSON: schema "npumoe-plan-cost", docs/plan.md. */
+#ifndef NM_MOE_COST_H
+#define NM_MOE_COST_H
+
+#include "base/alloc.h"
+#include "base/str.h"
+
+#include <jansson.h>
+
+enum {
+    NM_CURVE_MAX = 32,
+    NM_COST_NAME = 64,
+    NM_COST_MAX_ROWS = 1 << 20,
+    NM_COST_LINEARS =
+        3 /* qkv, o, shared: parts of a layer that a LINEAR or EXPERTS program can take */
+};
+
+typedef struct nm_curve {
+    uint32_t n;                  /* points; 0 = never measured */
+    uint32_t rows[NM_CURVE_MAX]; /* ascending, >= 1 */
+    double us[NM_CURVE_MAX];     /* >= 0, finite */
+} nm_curve;
+
+/* 0 at 0 rows; see above. c->n > 0. */
+double nm_curve_at(const nm_curve *c, double rows);
+
+/* What the table is for: the model's part, from a profile. */
+typedef struct nm_cost_geometry {
+    uint32_t n_embd, n_ff, n_ff_shared; /* of one expert; shared: 0 = none */
+    uint32_t n_expert, n_expert_used;
+    uint32_t n_head, n_head_kv, dim_k, dim_v;
+    uint32_t type[3]; /* nm_type of gate, up, down */
+} nm_cost_geometry;
+
+/* Parts of a layer that are not routed. */
+typedef enum nm_cost_part { NM_PART_QKV, NM_PART_O, NM_PART_SHARED } nm_cost_part;
+
+/* A device as far as planning goes: the caps that limit a plan, and its options that change times. */
+typedef struct nm_cost_device {
+    char name[NM_COST_NAME]; /* "tile"; "cpu" = none at all: no program may be planned */
+    bool simulated;
+    bool shares_weights; /* programs of the same experts keep one copy of them */
+    bool has_linear;     /* takes LINEAR programs */
+    uint32_t slots;      /* programs loaded at the same time */
+    uint32_t capacity_multiple, capacity_min, capacity_max;
+    uint32_t queue_depth;
+    uint64_t program_bytes, total_bytes;
+    double bytes_per_weight; /* as packed on the device */
+    uint32_t threads;        /* workers of the device, 0 = it has no CPU threads */
+    double added_launch_us;  /* asked for by the user; part of launch_us; shown in every output */
+} nm_cost_device;
+
+typedef struct nm_cost {
+    nm_cost_geometry geometry;
+    /* host */
+    char isa[NM_COST_NAME];
+    uint32_t host_threads;
+    uint32_t chunk;       /* tokens for which attention and the dense programs were measured */
+    nm_curve host_expert; /* rows of one expert -> us */
+    nm_curve
+        host_part[NM_COST_LINEARS]; /* tokens -> us; SHARED has no points where there is none */
+    nm_curve
+        host_layer;     /* tokens -> us: norms, rope, KV write, router, top-k, dispatch, residual */
+    nm_curve attention; /* n_past + 1 -> us of `chunk` queries; two points and more */
+    nm_curve gather, scatter; /* rows -> us, into and out of a device's buffers */
+    double host_region_us;    /* starting the pool on a remainder, however small it is */
+    /* device */
+    nm_cost_device device;
+    double launch_us;       /* device time that a launch of any size costs beyond its experts */
+    double launch_host_us;  /* host time of submit and wait */
+    nm_curve device_expert; /* capacity of one expert in a group -> us */
+    nm_curve device_part[NM_COST_LINEARS]; /* fixed tokens of the program -> us */
+    double load_us_per_mb, unload_us_per_mb;
+    /* power; < 0 = unknown. Where from, for output: "published", "given". */
+    double host_watts, device_watts; /* of all host threads busy, of the device busy */
+    char watts_source[NM_COST_NAME];
+} nm_cost;
+
+/* Bytes of one expert, and of one part, on the device. */
+uint64_t nm_cost_expert_bytes(const nm_cost *c);
+uint64_t nm_cost_part_bytes(const nm_cost *c, nm_cost_part part);
+
+/* Device time of one launch of n experts with that capacity; host time it costs beside rows. */
+double nm_cost_launch(const nm_cost *c, uint32_t n_experts, uint32_t capacity);
+
+/* "cpu": a device without programs, for plans that place nothing. */
+void nm_cost_no_device(nm_cost *c);
+
+/* EMODEL: the table is for another geometry, type, chunk or device; names each with both values. */
+npumoe_status nm_cost_fits(const nm_cost *c, const nm_cost_geometry *g, uint32_t chunk,
+                           const char *device, npumoe_error *err);
+
+/* JSON. Load checks schema, presence, ranges and order of all points: EFORMAT with the key. */
+json_t *nm_cost_to_json(const nm_cost *c); /* NULL = out of memory */
+npumoe_status nm_cost_from_json(const json_t *root, nm_cost *out, npumoe_error *err);
+
+#endif

@@ -1,0 +1,100 @@
+/* planner.h: from loads and costs to a plan.
+ *
+ * WHAT IS MINIMISED. A chunk of T tokens arrives at a layer; expert e gets n_e rows, which nobody knows
+ * beforehand. The profile knows how n_e is distributed. From it come SCENARIOS: a few dozen made-up
+ * chunks per layer, a row of loads each, in which every expert has the loads of its histogram in the
+ * right shares (one per quantile, in an order of its own, so that experts are independent). All that a
+ * plan costs is computed on every scenario as the executor would run it (which capacity is taken,
+ * what is skipped, what overflows, when device and host wait for each other) and averaged. So an
+ * expected maximum is one, not the maximum of expectations, and a plan made from loads that a session
+ * really saw is the same call with other scenarios.
+ *
+ * THE TIME OF A LAYER. The host gathers and submits group after group, computes what is not on the
+ * device, then waits for each group in order and adds its rows. With D the device's busy time, H all
+ * that the host does for the experts, F the fixed part (norms, QKV, attention, O, routing)
+ *     one chunk in flight    F + (first gather) + about max(D + last scatter, H)
+ *     two                    max(D, F + H)
+ * The maximum is what couples experts: an expert is worth moving to the device only as long as the
+ * device is not the later of the two. With a price p for device time and 1 - p for host time the
+ * coupling is gone: p D + (1 - p) H is a sum over experts. The right p is where both finish
+ * together; it is found by bisection (D falls and H grows with p). For every p that sum is at most
+ * the maximum, which is also where the lower bound comes from.
+ *
+ * TIERS are K capacities out of M allowed ones. w(e, c) is what expert e costs at capacity c at the
+ * current price: padding against overflow. As a function of c it falls to a preferred capacity and rises
+ * after it. If so, an expert whose preference lies between two neighbouring tiers takes one of these two,
+ * so with W(i, j) = sum over experts with c_i < preference <= c_j of min(w(e, c_i), w(e, c_j)) the best K
+ * tiers are a shortest path:
+ *     F(1, j) = sum over preference <= c_j of w(e, c_j)
+ *     F(k, j) = min over i < j of F(k - 1, i) + W(i, j)
+ *     best    = min over j of F(K, j) + sum over preference > c_j of w(e, c_j)
+ * O(M^2 E + K M^2), exact whatever the order of the experts. Staying on the host is a tier that everyone
+ * may take: w is capped by its cost, which keeps the shape. Where a measured curve has bumps that
+ * break it, the path is still a feasible choice; experts then take their true best tier, and
+ * capacities are moved one by one while that helps.
+ *
+ * GROUPS are runs of at most max_group experts of one tier, ordered by load, so that groups that are
+ * small are small together and are skipped together. A group may have several capacities of the layer's
+ * tiers (programs of the same weights); then the tiers are chosen for the distribution of single loads,
+ * where only "at least" counts: the same path with one-sided costs, exact without any condition.
+ *
+ * RESIDENCY. Slots and bytes couple the layers. Each layer offers a list of ways (none depends on a
+ * budget, so a larger budget can only help): structures at several prices of a slot and of a byte, each
+ * shortened group by group. One way per layer under two budgets is a multiple-choice knapsack; it is
+ * solved exactly by dynamic programming over (programs, units of bytes) where it matters.
+ * The structures of the other policies are ways too, so ours is never predicted worse.
+ *
+ * THE LOWER BOUND. For prices p of device time, s of a slot, b of a byte, every expert alone takes the
+ * cheapest of host and device at its own ideal capacity with 1/max_group of a launch; groups, tiers and
+ * integrality are forgotten. The sum less s slots + b bytes is below every plan for any prices; the
+ * prices are chosen to make it large. `gap` is what is left: padding to the grid, whole launches,
+ * waiting in single scenarios; and slack of the bound itself.
+ *
+ * Deterministic: no clock, no random state but a counter; ties go to the first. Knows costs (cost.h)
+ * and loads; no file, no model, no device. */
+#ifndef NM_MOE_PLANNER_H
+#define NM_MOE_PLANNER_H
+
+#include "moe/plan.h"
+
+/* Loads of one MoE layer: n_scenarios chunks of `chunk` tokens. */
+typedef struct nm_layer_loads {
+    uint32_t layer; /* number in the model */
+    uint32_t *load; /* [n_scenarios][n_expert] */
+} nm_layer_loads;
+
+typedef struct nm_loads {
+    uint32_t n_layers, n_expert, n_scenarios, chunk;
+    nm_layer_loads *layers; /* [n_layers], ascending */
+} nm_loads;
+
+void nm_loads_free(const npumoe_allocator *a, nm_loads *loads);
+
+typedef struct nm_planner_options {
+    nm_plan_policy policy;
+    nm_overflow overflow;
+    nm_objective objective;
+    uint32_t n_tiers;        /* capacities per layer */
+    uint32_t max_group;      /* experts per group */
+    uint32_t max_capacities; /* per group; 1 = static tiers */
+    uint32_t in_flight;      /* 1, 2 */
+    uint32_t n_past;
+    bool all_experts; /* every expert on the device, as far as the budgets go: for comparison */
+    bool compare;     /* also predict the other policies, for plan->rejected */
+    npumoe_progress_fn progress; /* layers; false cancels */
+    void *progress_user;
+} nm_planner_options;
+
+nm_planner_options nm_planner_options_default(void);
+
+/* cost->device has the budgets. Owner of *out: the caller. EINVAL for options that contradict each
+ * other or the device; ENOMEM, ECANCELED. The plan passes nm_plan_check. */
+npumoe_status nm_planner_make(const npumoe_allocator *a, const nm_plan_model *model,
+                              const nm_loads *loads, const nm_cost *cost,
+                              const nm_planner_options *options, nm_plan **out, npumoe_error *err);
+
+/* Fills all figures of the plan's groups, layers and totals (not the bounds) from these loads: for a plan
+ * edited by hand, or to see what a plan does with loads that it was not made for. */
+npumoe_status nm_planner_predict(nm_plan *plan, const nm_loads *loads, npumoe_error *err);
+
+#endif
