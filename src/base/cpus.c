@@ -172,3 +172,26 @@ int nm_pool_default_threads(void)
     const int n = nm_cpus_allowed();
     return n < NM_POOL_MAX_THREADS ? n : NM_POOL_MAX_THREADS;
 }
+
+bool nm_cpu_is_allowed(unsigned cpu)
+{
+#if defined(__linux__)
+    cpu_set_t set; /* of 1024 CPUs: machines with more refuse, and then nobody is tied */
+    return cpu < CPU_SETSIZE && sched_getaffinity(0, sizeof set, &set) == 0 && CPU_ISSET(cpu, &set);
+#else
+    (void)cpu;
+    return false;
+#endif
+}
+
+void nm_thread_pin(unsigned cpu)
+{
+#if defined(__linux__)
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    sched_setaffinity(0, sizeof set, &set); /* of the calling thread */
+#else
+    (void)cpu;
+#endif
+}

@@ -36,6 +36,10 @@ void nm_pool_barrier_reset(nm_pool *pool);
 int nm_cpus_allowed(void);
 /* The same, but no more than a pool may have: what "as many as there are" means. */
 int nm_pool_default_threads(void);
+/* False: there is no such CPU, the affinity mask forbids it, or threads cannot be tied to CPUs here. */
+bool nm_cpu_is_allowed(unsigned cpu);
+/* Ties the calling thread to one CPU that is allowed. */
+void nm_thread_pin(unsigned cpu);
 /* CPU bandwidth of the control groups that proc_file lists (the format of /proc/self/cgroup), with
  * the hierarchies mounted at `mount`; INT_MAX when there is no limit. nm_cpus_allowed() asks for
  * the real ones, tests for a made-up tree. */

@@ -32,7 +32,7 @@
  * Limits are the device's word, enforced by nm_npu_load() in npu.c for all devices alike: program slots,
  * bytes of one program, bytes in total, capacities.
  *
- * Threads: submit, poll and wait may be called from several threads. Everything else belongs to one
+ * Threads: submit, poll, wait and buffers may be called from several threads. Everything else belongs to one
  * thread at a time, and not while launches of the same program are in flight.
  *
  * Memory: compile, load and buffers allocate; submit, poll and wait never do.

@@ -92,7 +92,7 @@ static void out(const wave *w, const nm_network_part *p, uint64_t j0, uint64_t j
         .xp = p->hp,
         .bias = it->b_down,
         .weight = it->weight ? it->weight + p->row : NULL,
-        .add = true,
+        .add = !w->job->replace,
         .y = it->y + p->row,
         .scratch = scratch,
     };

@@ -48,6 +48,7 @@ typedef struct nm_network_job {
     const nm_network_item *items; /* all with the same down.rows */
     size_t n_items;
     nm_network_part *parts; /* [n_items] at least */
+    bool replace;           /* y[i] = instead of y[i] +=; then no row of y belongs to two items */
 } nm_network_job;
 
 void nm_network_run(const nm_network_job *job);

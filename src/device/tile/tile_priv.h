@@ -1,0 +1,67 @@
+/* tile_priv.h: what the files of device `tile` share. tile.c owns programs and memory, queue.c
+ * launches and the worker. */
+#ifndef NM_DEVICE_TILE_PRIV_H
+#define NM_DEVICE_TILE_PRIV_H
+
+#include "device/tile/tile.h"
+#include "kernels/network.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+typedef struct tile_program {
+    nm_program head;
+    nm_act act;
+    nm_program_network *networks; /* EXPERTS: [n]; the weights' data are the caller's ... */
+    nm_program_matrix *matrices;  /* LINEAR: [n] */
+    char *weights;                /* ... and this the device's own copy, while loaded */
+    nm_network_item *items;       /* [n] with views into the copy */
+    nm_linear *linears;           /* [n] */
+} tile_program;
+
+enum { LAUNCH_FREE, LAUNCH_QUEUED, LAUNCH_DONE };
+
+typedef struct tile_launch {
+    atomic_uint state; /* written under the lock */
+    uint64_t ticket;
+    tile_program *program;
+    const float *in;
+    float *out;
+    nm_launch_times times;
+} tile_launch;
+
+typedef struct tile {
+    nm_npu head;
+    const npumoe_allocator *allocator;
+    uint32_t depth;
+    nm_kern kern;
+    nm_compute compute;
+    /* Of the largest program so far: */
+    const float **x; /* [rows] */
+    float **y;       /* [rows], or of a LINEAR program [matrices][C] */
+    nm_network_part *parts;
+    size_t max_rows, max_parts;
+    uint32_t *cpus;
+    size_t n_cpus;
+    uint64_t *thread_ns; /* [n_threads] CPU time, read at both ends of a launch */
+    /* The queue: launch t is in ring[t % depth]. */
+    tile_launch *ring;
+    uint64_t next_ticket; /* to be given; under the lock */
+    bool stop;
+    bool has_worker;
+    pthread_t worker;
+    pthread_mutex_t lock;
+    pthread_cond_t work, done;
+    atomic_uint_fast64_t submitted; /* last ticket: what an idle worker looks at */
+    nm_npu_stats counts;            /* under the lock */
+} tile;
+
+npumoe_status nm_tile_start(tile *t, npumoe_error *err);
+void nm_tile_stop(tile *t);
+npumoe_status nm_tile_submit(nm_npu *npu, nm_program *p, const nm_npu_buffer *in,
+                             nm_npu_buffer *out, uint64_t *ticket, npumoe_error *err);
+bool nm_tile_poll(nm_npu *npu, uint64_t ticket);
+npumoe_status nm_tile_wait(nm_npu *npu, uint64_t ticket, nm_launch_times *times, npumoe_error *err);
+void nm_tile_stats(const nm_npu *npu, nm_npu_stats *stats);
+
+#endif

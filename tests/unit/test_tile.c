@@ -1,0 +1,500 @@
+/* test_tile.c: device `tile` against the contract of device/npu.h: results are the CPU's with the same
+ * product, bit for bit, whatever its threads; limits, queue, failures, clocks; many threads at once. */
+#include "base/clock.h"
+#include "device/fault.h"
+#include "device/tile/tile.h"
+#include "kernels/network.h"
+#include "tap.h"
+
+#include <pthread.h>
+
+enum { N_IN = 96, N_FF = 64, C = 32, G = 3, ROWS = C * G };
+
+static uint64_t seed = 4711;
+
+static float uniform(void)
+{
+    seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+    return (float)(int32_t)(seed >> 32) / 2147483648.0f;
+}
+
+static nm_mat matrix(nm_type type, uint64_t rows, uint64_t cols)
+{
+    const nm_type_traits *t = nm_type_get(type);
+    nm_mat w = {.type = type, .rows = rows, .cols = cols};
+    float *row = malloc(cols * sizeof *row);
+    if (!nm_row_bytes(type, cols, &w.row_bytes) || !row)
+        bail("no matrix");
+    char *data = malloc(rows * w.row_bytes);
+    for (uint64_t r = 0; r < rows; r++) {
+        for (uint64_t c = 0; c < cols; c++)
+            row[c] = uniform();
+        t->encode(row, data + r * w.row_bytes, cols, NULL);
+    }
+    free(row);
+    w.data = data;
+    return w;
+}
+
+static float bias[N_FF];
+static nm_program_network nets[2][G]; /* F32, Q4_0 */
+static nm_program_matrix mats[2];
+static float x[ROWS][N_IN], expected[ROWS][N_IN];
+
+static void make_weights(void)
+{
+    const nm_type types[] = {NM_TYPE_F32, NM_TYPE_Q4_0};
+    for (int t = 0; t < 2; t++)
+        for (int g = 0; g < G; g++) {
+            nets[t][g] = (nm_program_network){.gate = matrix(types[t], N_FF, N_IN),
+                                              .up = matrix(types[t], N_FF, N_IN),
+                                              .down = matrix(types[t], N_IN, N_FF)};
+            nets[t][g].b_gate = g == 1 ? bias : NULL;
+        }
+    mats[0] = (nm_program_matrix){matrix(NM_TYPE_Q8_0, 40, N_IN), bias};
+    mats[1] = (nm_program_matrix){matrix(NM_TYPE_BF16, N_FF, N_IN), NULL};
+    for (size_t i = 0; i < N_FF; i++)
+        bias[i] = uniform();
+    for (size_t i = 0; i < ROWS; i++)
+        for (size_t j = 0; j < N_IN; j++)
+            x[i][j] = uniform();
+}
+
+static nm_program_desc experts(int type, uint32_t n)
+{
+    return (nm_program_desc){
+        .kind = NM_PROGRAM_EXPERTS, .capacity = C, .layer = 7, .networks = nets[type], .n = n};
+}
+
+static nm_program_desc linear(void)
+{
+    return (nm_program_desc){.kind = NM_PROGRAM_LINEAR, .capacity = C, .matrices = mats, .n = 2};
+}
+
+/* ---- the CPU's answer ------------------------------------------------------------------------ */
+
+static void cpu_experts(const nm_compute *c, int type)
+{
+    nm_network_item items[G];
+    nm_network_part parts[G];
+    const float *rows[ROWS];
+    float *out[ROWS];
+    memset(expected, 0, sizeof expected);
+    for (int i = 0; i < ROWS; i++) {
+        rows[i] = x[i];
+        out[i] = expected[i];
+    }
+    for (int g = 0; g < G; g++) {
+        const nm_program_network *w = &nets[type][g];
+        items[g] = (nm_network_item){.gate = w->gate,
+                                     .up = w->up,
+                                     .down = w->down,
+                                     .b_gate = w->b_gate,
+                                     .m = C,
+                                     .x = rows + g * C,
+                                     .y = out + g * C};
+    }
+    nm_network_run(&(nm_network_job){.compute = c, .items = items, .n_items = G, .parts = parts});
+}
+
+static nm_compute compute_of(nm_kern *kern)
+{
+    const npumoe_allocator *a = nm_allocator_default();
+    const nm_cpu cpu = nm_cpu_detect();
+    nm_compute c = {.kern = kern, .precision = NM_PRECISION_FULL};
+    c.scratch_bytes = nm_compute_scratch_bytes(N_IN, 0);
+    c.scratch = nm_alloc_aligned(a, c.scratch_bytes);
+    c.packed_bytes = nm_compute_packed_min(N_IN + N_FF);
+    c.packed = nm_alloc_aligned(a, c.packed_bytes);
+    if (nm_kern_init(kern, &cpu, NULL, NULL) != NPUMOE_OK ||
+        nm_pool_new(a, 1, &c.pool, NULL) != NPUMOE_OK)
+        bail("no pool");
+    return c;
+}
+
+static void compute_fini(nm_compute *c)
+{
+    nm_pool_free(&c->pool);
+    nm_free_aligned(nm_allocator_default(), c->scratch);
+    nm_free_aligned(nm_allocator_default(), c->packed);
+}
+
+/* ---- a device with a program ------------------------------------------------------------------ */
+
+typedef struct rig {
+    nm_npu *npu;
+    nm_program *program;
+    nm_npu_buffer in, out;
+} rig;
+
+static void rig_program(rig *r, const nm_program_desc *d)
+{
+    npumoe_error err = {0};
+    if (nm_npu_compile(r->npu, d, &r->program, &err) != NPUMOE_OK ||
+        nm_npu_load(r->npu, r->program, &err) != NPUMOE_OK ||
+        nm_npu_buffer_init(r->npu, &r->in, (size_t)r->program->in_bytes, &err) != NPUMOE_OK ||
+        nm_npu_buffer_init(r->npu, &r->out, (size_t)r->program->out_bytes, &err) != NPUMOE_OK)
+        bail("no program: %s", err.message);
+    memcpy(r->in.data, x, (size_t)r->program->in_bytes);
+}
+
+static rig rig_new(const nm_tile_options *o, const nm_program_desc *d)
+{
+    rig r = {0};
+    npumoe_error err = {0};
+    if (nm_tile_new(NULL, o, &r.npu, &err) != NPUMOE_OK)
+        bail("no device: %s", err.message);
+    rig_program(&r, d);
+    return r;
+}
+
+static void rig_free(rig *r)
+{
+    nm_npu_buffer_fini(r->npu, &r->in);
+    nm_npu_buffer_fini(r->npu, &r->out);
+    nm_npu_program_free(r->npu, &r->program);
+    nm_npu_free(&r->npu);
+}
+
+static npumoe_status launch(rig *r, nm_launch_times *times, npumoe_error *err)
+{
+    uint64_t ticket;
+    NM_TRY(nm_npu_submit(r->npu, r->program, &r->in, &r->out, &ticket, err));
+    return nm_npu_wait(r->npu, ticket, times, err);
+}
+
+static bool equal(const float *a, const float *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!(a[i] == b[i])) /* NaN is not equal to itself: nothing here may be */
+            return false;
+    return true;
+}
+
+/* ---- results ---------------------------------------------------------------------------------- */
+
+static void test_experts(void)
+{
+    nm_kern kern;
+    nm_compute c = compute_of(&kern);
+    for (int type = 0; type < 2; type++) {
+        cpu_experts(&c, type);
+        for (uint32_t threads = 1; threads <= 3; threads++) {
+            nm_tile_options o = nm_tile_options_default();
+            o.n_threads = threads;
+            const nm_program_desc d = experts(type, G);
+            rig r = rig_new(&o, &d);
+            for (int i = 0; i < 3; i++) {
+                memset(r.out.data, 0xff, r.out.bytes);
+                if (launch(&r, NULL, NULL) != NPUMOE_OK)
+                    bail("launch");
+            }
+            ok(equal(r.out.data, expected[0], ROWS * N_IN),
+               "experts, %s, %d threads: the CPU's bits", type ? "Q4_0" : "F32", (int)threads);
+            rig_free(&r);
+        }
+    }
+    compute_fini(&c);
+}
+
+static void test_linear(void)
+{
+    nm_kern kern;
+    nm_compute c = compute_of(&kern);
+    float want[2][C][N_FF];
+    const float *rows[C];
+    float *y[2][C];
+    nm_linear list[2];
+    for (int i = 0; i < C; i++)
+        rows[i] = x[i];
+    for (int m = 0; m < 2; m++) {
+        for (int i = 0; i < C; i++)
+            y[m][i] = want[m][i];
+        list[m] = (nm_linear){&mats[m].w, mats[m].bias, y[m]};
+    }
+    nm_matmul(&c, list, 2, C, rows);
+    nm_tile_options o = nm_tile_options_default();
+    const nm_program_desc d = linear();
+    rig r = rig_new(&o, &d);
+    ok(launch(&r, NULL, NULL) == NPUMOE_OK, "linear: launched");
+    bool same = true;
+    const float *at = r.out.data;
+    for (int m = 0; m < 2; m++)
+        for (int i = 0; i < C; i++, at += mats[m].w.rows)
+            same = same && equal(at, want[m][i], (size_t)mats[m].w.rows);
+    ok(same, "linear: matrix by matrix, the CPU's bits");
+    is_int((int64_t)r.program->n_out, 40 + N_FF, "outputs of all matrices");
+    rig_free(&r);
+    compute_fini(&c);
+}
+
+/* What padding holds is nobody's business: rows before it do not change. */
+static void test_padding(void)
+{
+    nm_tile_options o = nm_tile_options_default();
+    const nm_program_desc d = experts(1, 1);
+    rig r = rig_new(&o, &d);
+    float first[7 * N_IN];
+    launch(&r, NULL, NULL);
+    memcpy(first, r.out.data, sizeof first);
+    for (size_t i = 7 * N_IN; i < (size_t)C * N_IN; i++)
+        r.in.data[i] = i % 3 ? 1e30f : -INFINITY;
+    launch(&r, NULL, NULL);
+    ok(equal(first, r.out.data, 7 * N_IN), "rows do not see the padding");
+    rig_free(&r);
+}
+
+/* ---- limits ----------------------------------------------------------------------------------- */
+
+static void test_limits(void)
+{
+    npumoe_error err;
+    nm_tile_options o = nm_tile_options_default();
+    const nm_program_desc d = experts(1, 1);
+    nm_npu *npu;
+    nm_program *p[3] = {0};
+    o.slots = 2;
+    if (nm_tile_new(NULL, &o, &npu, &err) != NPUMOE_OK)
+        bail("no device");
+    const uint64_t bytes = nm_npu_program_bytes(npu, &d);
+    ok(bytes >= 3 * N_FF * N_IN / 2, "a program has its weights' bytes");
+    for (int i = 0; i < 3; i++)
+        ok(nm_npu_compile(npu, &d, &p[i], &err) == NPUMOE_OK, "compiling takes no slot");
+    ok(nm_npu_load(npu, p[0], &err) == NPUMOE_OK && nm_npu_load(npu, p[1], &err) == NPUMOE_OK,
+       "two slots");
+    ok(nm_npu_load(npu, p[0], &err) == NPUMOE_OK, "loading again does nothing");
+    is_int(nm_npu_load(npu, p[2], &err), NPUMOE_ETOOBIG, "no third: %s", err.message);
+    nm_npu_unload(npu, p[0]);
+    ok(nm_npu_load(npu, p[2], &err) == NPUMOE_OK, "a slot is free again");
+    const nm_npu_stats s = nm_npu_get_stats(npu);
+    is_int((int64_t)s.programs_loaded, 2, "two are loaded");
+    ok(s.bytes_loaded == 2 * bytes && s.loads == 3 && s.unloads == 1, "and counted");
+    npu->caps.total_bytes = 2 * bytes - 1;
+    nm_npu_unload(npu, p[1]);
+    is_int(nm_npu_load(npu, p[1], &err), NPUMOE_ETOOBIG, "bytes in total: %s", err.message);
+    for (int i = 0; i < 3; i++)
+        nm_npu_program_free(npu, &p[i]);
+    npu->caps.program_bytes = bytes - 1;
+    is_int(nm_npu_compile(npu, &d, &p[0], &err), NPUMOE_ETOOBIG, "bytes of one: %s", err.message);
+    nm_npu_free(&npu);
+}
+
+static void test_refusals(void)
+{
+    npumoe_error err;
+    nm_tile_options o = nm_tile_options_default();
+    nm_program_desc d = experts(1, G);
+    nm_npu *npu;
+    nm_program *p = NULL;
+    o.n_threads = 0;
+    is_int(nm_tile_new(NULL, &o, &npu, &err), NPUMOE_EINVAL, "no thread: %s", err.message);
+    o = nm_tile_options_default();
+    o.cpus = &(uint32_t){1023};
+    o.n_cpus = 1;
+    is_int(nm_tile_new(NULL, &o, &npu, &err), NPUMOE_EINVAL, "no such CPU: %s", err.message);
+    o = nm_tile_options_default();
+    o.isa = "abacus";
+    is_int(nm_tile_new(NULL, &o, &npu, &err), NPUMOE_EINVAL, "no such tier");
+    o = nm_tile_options_default();
+    if (nm_tile_new(NULL, &o, &npu, &err) != NPUMOE_OK)
+        bail("no device");
+    d.capacity = 17;
+    is_int(nm_npu_compile(npu, &d, &p, &err), NPUMOE_EINVAL, "capacity: %s", err.message);
+    d = experts(1, 0);
+    is_int(nm_npu_compile(npu, &d, &p, &err), NPUMOE_EINVAL, "empty: %s", err.message);
+    nm_program_network odd[2] = {nets[0][0], nets[0][1]};
+    odd[1].down.cols--;
+    d = (nm_program_desc){.capacity = C, .networks = odd, .n = 2};
+    is_int(nm_npu_compile(npu, &d, &p, &err), NPUMOE_EINVAL, "shapes: %s", err.message);
+    d = experts(1, 1);
+    nm_npu_buffer small = {0}, in = {0};
+    uint64_t ticket;
+    if (nm_npu_compile(npu, &d, &p, &err) != NPUMOE_OK ||
+        nm_npu_buffer_init(npu, &small, 64, &err) != NPUMOE_OK ||
+        nm_npu_buffer_init(npu, &in, C * N_IN * sizeof(float), &err) != NPUMOE_OK)
+        bail("no program");
+    is_int(nm_npu_submit(npu, p, &in, &in, &ticket, &err), NPUMOE_EINVAL, "%s", err.message);
+    nm_npu_load(npu, p, &err);
+    is_int(nm_npu_submit(npu, p, &in, &small, &ticket, &err), NPUMOE_EINVAL, "%s", err.message);
+    is_int(nm_npu_wait(npu, 99, NULL, &err), NPUMOE_EINVAL, "%s", err.message);
+    nm_npu_buffer_fini(npu, &small);
+    nm_npu_buffer_fini(npu, &in);
+    nm_npu_program_free(npu, &p);
+    nm_npu_free(&npu);
+}
+
+/* ---- queue and clocks -------------------------------------------------------------------------- */
+
+static void test_queue(void)
+{
+    nm_tile_options o = nm_tile_options_default();
+    o.queue_depth = 3;
+    const nm_program_desc d = experts(1, G);
+    rig r = rig_new(&o, &d);
+    uint64_t ticket[4];
+    for (int i = 0; i < 4; i++)
+        ok(nm_npu_submit(r.npu, r.program, &r.in, &r.out, &ticket[i], NULL) == NPUMOE_OK,
+           "submit %d", i);
+    ok(ticket[0] == 1 && ticket[1] == 2 && ticket[2] == 3, "tickets count");
+    ok(ticket[3] == 0, "the queue is full, whether launches are done or not");
+    nm_launch_times first, second;
+    ok(nm_npu_wait(r.npu, 2, &second, NULL) == NPUMOE_OK, "out of order");
+    ok(nm_npu_poll(r.npu, 1), "what came before is done");
+    ok(nm_npu_wait(r.npu, 1, &first, NULL) == NPUMOE_OK, "the first");
+    ok(first.ended_ns <= second.started_ns, "one launch at a time, in order");
+    ok(first.submitted_ns <= first.started_ns && first.started_ns < first.ended_ns,
+       "times in order");
+    ok(nm_npu_submit(r.npu, r.program, &r.in, &r.out, &ticket[3], NULL) == NPUMOE_OK &&
+           ticket[3] == 4,
+       "room again");
+    is_int(nm_npu_wait(r.npu, 1, NULL, NULL), NPUMOE_EINVAL, "nobody waits twice");
+    ok(nm_npu_wait(r.npu, 3, NULL, NULL) == NPUMOE_OK &&
+           nm_npu_wait(r.npu, 4, NULL, NULL) == NPUMOE_OK,
+       "the rest");
+    const nm_npu_stats s = nm_npu_get_stats(r.npu);
+    ok(s.launches == 4 && s.refused == 1 && s.rows == 4 * ROWS, "all counted, padding included");
+    ok(s.busy_ns > 0 && s.occupied_ns > 0, "clocks ran");
+    rig_free(&r);
+}
+
+static void test_latency(void)
+{
+    nm_tile_options o = nm_tile_options_default();
+    o.launch_ns = 3000000;
+    const nm_program_desc d = experts(1, 1);
+    rig r = rig_new(&o, &d);
+    nm_launch_times t;
+    launch(&r, &t, NULL);
+    ok(t.ended_ns - t.started_ns >= 3000000, "added latency occupies the device");
+    ok(t.busy_ns < 3000000, "but it is not busy then");
+    is_int((int64_t)r.npu->caps.added_launch_ns, 3000000, "and says so");
+    rig_free(&r);
+}
+
+/* ---- failures ---------------------------------------------------------------------------------- */
+
+static void test_faults(void)
+{
+    npumoe_error err;
+    nm_tile_options o = nm_tile_options_default();
+    nm_npu *inner;
+    rig r = {0};
+    nm_program *p;
+    const nm_fault_options f = {.load_from = 2,
+                                .load_to = 2,
+                                .launch_from = 3,
+                                .launch_to = 4,
+                                .submit_from = 6,
+                                .submit_to = 6,
+                                .delay_seed = 1};
+    if (nm_tile_new(NULL, &o, &inner, NULL) != NPUMOE_OK ||
+        nm_fault_new_take(NULL, &inner, &f, &r.npu, NULL) != NPUMOE_OK)
+        bail("no device");
+    ok(inner == NULL, "taken");
+    const nm_program_desc d = experts(1, 1);
+    rig_program(&r, &d);
+    nm_npu_compile(r.npu, &d, &p, &err);
+    is_int(nm_npu_load(r.npu, p, &err), NPUMOE_EDEVICE, "the second load fails: %s", err.message);
+    ok(nm_npu_load(r.npu, p, &err) == NPUMOE_OK, "the third does not");
+    for (int i = 1; i <= 5; i++)
+        is_int(launch(&r, NULL, &err), i == 3 || i == 4 ? NPUMOE_EDEVICE : NPUMOE_OK, "launch %d",
+               i);
+    is_int(launch(&r, NULL, &err), NPUMOE_EDEVICE, "a refusal: %s", err.message);
+    ok(launch(&r, NULL, &err) == NPUMOE_OK, "works again");
+    const nm_npu_stats s = nm_npu_get_stats(r.npu);
+    ok(s.load_failures == 1 && s.launch_failures == 3 && s.launches == 6, "all counted");
+    nm_npu_program_free(r.npu, &p);
+    rig_free(&r);
+}
+
+/* ---- many threads ------------------------------------------------------------------------------ */
+
+enum { SUBMITTERS = 4, EACH = 40 };
+
+static void *submitter(void *arg)
+{
+    rig *r = arg;
+    npumoe_error err;
+    nm_npu_buffer out = {0};
+    uintptr_t wrong = 0;
+    if (nm_npu_buffer_init(r->npu, &out, r->out.bytes, &err) != NPUMOE_OK)
+        return (void *)1;
+    for (int i = 0; i < EACH; i++) {
+        uint64_t ticket = 0;
+        memset(out.data, 0, out.bytes);
+        while (ticket == 0)
+            if (nm_npu_submit(r->npu, r->program, &r->in, &out, &ticket, &err) != NPUMOE_OK)
+                return (void *)1;
+        wrong += nm_npu_wait(r->npu, ticket, NULL, &err) != NPUMOE_OK;
+        wrong += !equal(out.data, r->out.data, out.bytes / sizeof(float));
+    }
+    nm_npu_buffer_fini(r->npu, &out);
+    return (void *)wrong;
+}
+
+static void test_many(void)
+{
+    nm_tile_options o = nm_tile_options_default();
+    o.queue_depth = 3; /* fewer than threads: they meet refusals */
+    o.n_threads = 2;
+    const nm_program_desc d = experts(0, G);
+    rig r = rig_new(&o, &d);
+    pthread_t threads[SUBMITTERS];
+    uintptr_t wrong = 0;
+    launch(&r, NULL, NULL);
+    for (int i = 0; i < SUBMITTERS; i++)
+        if (pthread_create(&threads[i], NULL, submitter, &r) != 0)
+            bail("no thread");
+    for (int i = 0; i < SUBMITTERS; i++) {
+        void *result;
+        pthread_join(threads[i], &result);
+        wrong += (uintptr_t)result;
+    }
+    is_int((int64_t)wrong, 0, "%d threads submit and wait, all get their bits", SUBMITTERS);
+    is_int((int64_t)nm_npu_get_stats(r.npu).launches, SUBMITTERS * EACH + 1, "all launches ran");
+    rig_free(&r);
+}
+
+/* Freeing finishes what is in flight. */
+static void test_abandoned(void)
+{
+    nm_tile_options o = nm_tile_options_default();
+    const nm_program_desc d = experts(0, G);
+    rig r = rig_new(&o, &d);
+    uint64_t ticket;
+    for (int i = 0; i < 5; i++)
+        nm_npu_submit(r.npu, r.program, &r.in, &r.out, &ticket, NULL);
+    nm_npu_wait(r.npu, ticket, NULL, NULL);
+    rig_free(&r);
+    ok(true, "freed with launches that nobody waited for");
+}
+
+static void free_weights(void)
+{
+    for (int t = 0; t < 2; t++)
+        for (int g = 0; g < G; g++) {
+            free((void *)(uintptr_t)nets[t][g].gate.data);
+            free((void *)(uintptr_t)nets[t][g].up.data);
+            free((void *)(uintptr_t)nets[t][g].down.data);
+        }
+    for (int m = 0; m < 2; m++)
+        free((void *)(uintptr_t)mats[m].w.data);
+}
+
+int main(void)
+{
+    printf("# seed %llu\n", (unsigned long long)seed);
+    make_weights();
+    test_experts();
+    test_linear();
+    test_padding();
+    test_limits();
+    test_refusals();
+    test_queue();
+    test_latency();
+    test_faults();
+    test_many();
+    test_abandoned();
+    free_weights();
+    return done_testing();
+}
