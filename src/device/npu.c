@@ -65,6 +65,24 @@ static npumoe_status check_capacity(const nm_npu_caps *c, const nm_program_desc 
                       c->capacity_multiple);
 }
 
+static npumoe_status check_kind(const nm_npu_caps *c, const nm_program_desc *d, npumoe_error *err)
+{
+    if (d->kind == NM_PROGRAM_LINEAR && !c->has_linear)
+        return nm_err_set(err, NPUMOE_EUNSUPPORTED, "device %s has no programs of single matrices",
+                          c->name);
+    if (d->twin == NULL)
+        return NPUMOE_OK;
+    if (!c->shares_weights)
+        return nm_err_set(err, NPUMOE_EUNSUPPORTED,
+                          "programs of device %s cannot share their weights", c->name);
+    if (d->twin->kind != d->kind || d->twin->n != d->n)
+        return nm_err_set(err, NPUMOE_EINVAL,
+                          "program of layer %" PRIu32 ": found %" PRIu32 " parts, expected %" PRIu32
+                          " as in the one whose weights it uses",
+                          d->layer, d->n, d->twin->n);
+    return NPUMOE_OK;
+}
+
 /* The program's head; false when a size does not fit. */
 static bool measure(const nm_program_desc *d, nm_program *p)
 {
@@ -100,12 +118,14 @@ npumoe_status nm_npu_compile(nm_npu *npu, const nm_program_desc *desc, nm_progra
         return nm_err_set(err, NPUMOE_EINVAL, "program of layer %" PRIu32 ": it is empty",
                           desc->layer);
     NM_TRY(check_capacity(&npu->caps, desc, err));
+    NM_TRY(check_kind(&npu->caps, desc, err));
     NM_TRY(desc->kind == NM_PROGRAM_EXPERTS ? check_networks(desc, err)
                                             : check_matrices(desc, err));
     if (!measure(desc, &head))
         return nm_err_set(err, NPUMOE_ETOOBIG, "program of layer %" PRIu32 ": its rows do not fit",
                           desc->layer);
-    head.bytes = npu->ops->program_bytes(npu, desc);
+    head.twin = desc->twin;
+    head.bytes = desc->twin ? 0 : npu->ops->program_bytes(npu, desc);
     if (head.bytes > npu->caps.program_bytes)
         return nm_err_set(err, NPUMOE_ETOOBIG,
                           "program of layer %" PRIu32 ": found %" PRIu64
@@ -144,6 +164,10 @@ npumoe_status nm_npu_load(nm_npu *npu, nm_program *p, npumoe_error *err)
     if (p->loaded)
         return NPUMOE_OK;
     NM_TRY(check_room(npu, p, err));
+    if (p->twin && !p->twin->loaded)
+        return nm_err_set(
+            err, NPUMOE_EINVAL,
+            "program of layer %" PRIu32 ": the one whose weights it uses is not loaded", p->layer);
     const uint64_t start = nm_clock_ns();
     npumoe_status st = npu->ops->load(npu, p, err);
     s->load_ns += nm_clock_ns() - start;

@@ -77,12 +77,18 @@ typedef struct nm_program_desc {
     const nm_program_network *networks; /* EXPERTS: [n], all of equal shapes */
     const nm_program_matrix *matrices;  /* LINEAR: [n], all with the same cols */
     uint32_t n;
+    /* A program of the same networks or matrices and another capacity, whose weights this one uses
+     * too: then it takes a slot and no bytes. It is loaded after that one and unloaded before it.
+     * NULL = none; only where caps.shares_weights. */
+    struct nm_program *twin;
 } nm_program_desc;
 
 typedef struct nm_npu_caps {
     const char *name; /* "tile"; lives as long as the device */
     bool simulated;   /* times are a model's, not a clock's */
     bool overlaps_host;
+    bool shares_weights;    /* nm_program_desc.twin */
+    bool has_linear;        /* takes LINEAR programs */
     uint32_t slots;         /* programs loaded at a time; UINT32_MAX = any number */
     uint64_t program_bytes; /* of one program; UINT64_MAX = no limit, as below */
     uint64_t total_bytes;   /* of all that are loaded */
@@ -159,7 +165,8 @@ struct nm_program {
     uint32_t layer, capacity, n;
     uint32_t n_in, n_out;         /* elements of a row; LINEAR: n_out of all matrices together */
     uint64_t in_bytes, out_bytes; /* of its buffers, at least */
-    uint64_t bytes;               /* on the device */
+    uint64_t bytes;               /* on the device; 0 with a twin */
+    const nm_program *twin;
     bool loaded;
 };
 
@@ -172,7 +179,8 @@ uint64_t nm_npu_program_bytes(const nm_npu *npu, const nm_program_desc *desc);
  * bytes than one program may have. */
 npumoe_status nm_npu_compile(nm_npu *npu, const nm_program_desc *desc, nm_program **out,
                              npumoe_error *err);
-/* ETOOBIG: slots or bytes are used up; EDEVICE: the device failed. Loading what is loaded does nothing. */
+/* ETOOBIG: slots or bytes are used up; EDEVICE: the device failed; EINVAL: its twin is not loaded. Loading
+ * what is loaded does nothing. */
 npumoe_status nm_npu_load(nm_npu *npu, nm_program *p, npumoe_error *err);
 void nm_npu_unload(nm_npu *npu, nm_program *p);
 /* Unloads first. Accepts a pointer to NULL and nulls it. */

@@ -244,6 +244,34 @@ static void test_padding(void)
     rig_free(&r);
 }
 
+/* Two capacities of the same weights: one copy of them. */
+static void test_twin(void)
+{
+    npumoe_error err;
+    nm_tile_options o = nm_tile_options_default();
+    nm_program_desc d = experts(1, G);
+    rig r = rig_new(&o, &d), small = {.npu = r.npu};
+    const uint64_t bytes = nm_npu_get_stats(r.npu).bytes_loaded;
+    d.twin = r.program;
+    d.capacity = 16;
+    nm_npu_unload(r.npu, r.program);
+    ok(nm_npu_compile(r.npu, &d, &small.program, &err) == NPUMOE_OK, "compiled");
+    is_int(nm_npu_load(r.npu, small.program, &err), NPUMOE_EINVAL, "no: %s", err.message);
+    nm_npu_program_free(r.npu, &small.program);
+    nm_npu_load(r.npu, r.program, &err);
+    rig_program(&small, &d);
+    const nm_npu_stats s = nm_npu_get_stats(r.npu);
+    ok(s.programs_loaded == 2 && s.bytes_loaded == bytes, "a slot and no bytes");
+    ok(launch(&r, NULL, NULL) == NPUMOE_OK && launch(&small, NULL, NULL) == NPUMOE_OK, "both run");
+    ok(equal(r.out.data, small.out.data, 16 * N_IN), "the same rows, the same bits");
+    d.n = 1;
+    is_int(nm_npu_compile(r.npu, &d, &small.program, &err), NPUMOE_EINVAL, "%s", err.message);
+    nm_npu_buffer_fini(r.npu, &small.in);
+    nm_npu_buffer_fini(r.npu, &small.out);
+    nm_npu_program_free(r.npu, &small.program);
+    rig_free(&r);
+}
+
 /* ---- limits ----------------------------------------------------------------------------------- */
 
 static void test_limits(void)
@@ -488,6 +516,7 @@ int main(void)
     test_experts();
     test_linear();
     test_padding();
+    test_twin();
     test_limits();
     test_refusals();
     test_queue();

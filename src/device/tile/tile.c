@@ -102,6 +102,15 @@ static npumoe_status load(nm_npu *npu, nm_program *head, npumoe_error *err)
 {
     tile *t = (tile *)npu;
     tile_program *p = (tile_program *)head;
+    if (head->twin) {
+        const tile_program *twin = (const tile_program *)head->twin;
+        for (uint32_t i = 0; i < head->n; i++)
+            if (head->kind == NM_PROGRAM_EXPERTS)
+                p->items[i] = twin->items[i];
+            else
+                p->linears[i] = twin->linears[i];
+        return NPUMOE_OK;
+    }
     p->weights = nm_alloc_aligned(t->allocator, (size_t)head->bytes);
     if (p->weights == NULL)
         return nm_err_nomem(err, head->bytes, "a program of device tile");
@@ -373,6 +382,8 @@ npumoe_status nm_tile_new(const npumoe_allocator *a, const nm_tile_options *o, n
     t->head.caps = (nm_npu_caps){
         .name = "tile",
         .overlaps_host = true,
+        .shares_weights = true,
+        .has_linear = true,
         .slots = o->slots,
         .program_bytes = o->program_bytes,
         .total_bytes = o->total_bytes,
