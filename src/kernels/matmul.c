@@ -51,12 +51,28 @@ static void pack(const matmul_job *j, size_t i0, size_t i1)
     j->product->pack(j->m, k, j->x + j->i0, i0, i1, j->compute->packed);
 }
 
-/* Range `range` of the list's outputs for rows [i, i + cut) of the block. */
-static void multiply(const matmul_job *j, void *scratch, size_t range, size_t i)
+/* The matrix of range *range, which becomes the number within it; NULL past the last. */
+static const nm_linear *linear_of(const matmul_job *j, size_t *range)
 {
-    const nm_linear *l = j->list;
-    for (; range >= ranges_of(j, l); l++)
-        range -= ranges_of(j, l);
+    for (const nm_linear *l = j->list; l < j->list + j->n; l++) {
+        if (*range < ranges_of(j, l))
+            return l;
+        *range -= ranges_of(j, l);
+    }
+    return NULL;
+}
+
+/* Where a thread begins to read for range `range`, NULL past the last. */
+static const void *start_of(const matmul_job *j, size_t range)
+{
+    const nm_linear *l = linear_of(j, &range);
+    return l ? nm_mat_row_at(l->w, (uint64_t)range * j->product->task) : NULL;
+}
+
+/* Range `range` of the list's outputs for rows [i, i + cut) of the block. */
+static void multiply(const matmul_job *j, void *scratch, size_t range, size_t i, const void *next)
+{
+    const nm_linear *l = linear_of(j, &range);
     const uint64_t j0 = (uint64_t)range * j->product->task, end = j0 + j->product->task;
     const nm_out_args args = {
         .kern = j->compute->kern,
@@ -66,6 +82,7 @@ static void multiply(const matmul_job *j, void *scratch, size_t range, size_t i)
         .m = nm_min_size(j->cut, j->m - i),
         .xp = (char *)j->compute->packed + j->product->packed_bytes(i, (size_t)l->w->cols),
         .bias = l->bias,
+        .next = next,
         .y = l->y + j->i0 + i,
         .scratch = scratch,
     };
@@ -75,7 +92,6 @@ static void multiply(const matmul_job *j, void *scratch, size_t range, size_t i)
 static void region(void *arg, int thread, int n_threads)
 {
     const matmul_job *j = arg;
-    (void)n_threads;
     nm_pool *pool = j->compute->pool;
     if (!j->packed) {
         for (size_t t = nm_pool_next(pool); t * PACK_ROWS < j->m; t = nm_pool_next(pool))
@@ -84,8 +100,11 @@ static void region(void *arg, int thread, int n_threads)
     }
     void *scratch = nm_compute_slice(j->compute, thread);
     const size_t cuts = (j->m + j->cut - 1) / j->cut, n = all_ranges(j) * cuts;
-    for (size_t t = nm_pool_next(pool); t < n; t = nm_pool_next(pool))
-        multiply(j, scratch, t / cuts, t % cuts * j->cut);
+    /* A ticket is drawn while the one before is still in hand, to know what will be read next. */
+    for (size_t t = (size_t)thread, soon; t < n; t = soon) {
+        soon = (size_t)n_threads + nm_pool_next(pool);
+        multiply(j, scratch, t / cuts, t % cuts * j->cut, start_of(j, soon / cuts));
+    }
 }
 
 /* One row and little to multiply it with (a router): done before others have woken up. */
@@ -102,7 +121,7 @@ static void run_small(matmul_job *j)
     j->cut = 1;
     pack(j, 0, 1);
     for (size_t r = 0; r < all_ranges(j); r++)
-        multiply(j, nm_compute_slice(j->compute, 0), r, 0);
+        multiply(j, nm_compute_slice(j->compute, 0), r, 0, start_of(j, r + 1));
 }
 
 static void run_block(matmul_job *j)

@@ -59,7 +59,8 @@ static size_t n_gated(const nm_network_part *p)
     return ((size_t)p->item->gate.rows + p->product->task - 1) / p->product->task;
 }
 
-static void gated(const wave *w, const nm_network_part *p, size_t range, void *scratch)
+static void gated(const wave *w, const nm_network_part *p, size_t range, const void *next,
+                  void *scratch)
 {
     const nm_network_item *it = p->item;
     const uint64_t j0 = (uint64_t)range * p->product->task, end = j0 + p->product->task;
@@ -75,12 +76,14 @@ static void gated(const wave *w, const nm_network_part *p, size_t range, void *s
         .m = p->m,
         .xp = p->xp,
         .hp = p->hp,
+        .next = next,
         .scratch = scratch,
     };
     p->product->gated(&args);
 }
 
-static void out(const wave *w, const nm_network_part *p, uint64_t j0, uint64_t j1, void *scratch)
+static void out(const wave *w, const nm_network_part *p, uint64_t j0, uint64_t j1, const void *next,
+                void *scratch)
 {
     const nm_network_item *it = p->item;
     const nm_out_args args = {
@@ -93,44 +96,101 @@ static void out(const wave *w, const nm_network_part *p, uint64_t j0, uint64_t j
         .bias = it->b_down,
         .weight = it->weight ? it->weight + p->row : NULL,
         .add = !w->job->replace,
+        .next = next,
         .y = it->y + p->row,
         .scratch = scratch,
     };
     p->product->out(&args);
 }
 
-static void out_columns(const wave *w, uint64_t j0, void *scratch)
+/* Where ticket t of phase 3 begins to read, NULL past the last. */
+static const void *out_start(const wave *w, size_t t, size_t part)
 {
-    const uint64_t rows = w->job->items[0].down.rows, end = j0 + w->columns;
-    const uint64_t j1 = end < rows ? end : rows;
+    const uint64_t j0 = (uint64_t)t * w->columns;
+    const nm_mat *down = &w->job->parts[part].item->down;
+    return j0 < down->rows ? nm_mat_row_at(down, j0) : NULL;
+}
+
+static void out_columns(const wave *w, size_t t, const void *next, void *scratch)
+{
+    const uint64_t rows = w->job->items[0].down.rows, j0 = (uint64_t)t * w->columns;
+    const uint64_t j1 = j0 + w->columns < rows ? j0 + w->columns : rows;
     for (size_t i = 0; i < w->n_parts; i++) {
         const nm_network_part *p = &w->job->parts[i];
-        for (uint64_t j = j0; j < j1; j += p->product->task)
-            out(w, p, j, j + p->product->task < j1 ? j + p->product->task : j1, scratch);
+        const void *after = i + 1 < w->n_parts ? out_start(w, t, i + 1) : next;
+        for (uint64_t j = j0; j < j1; j += p->product->task) {
+            const uint64_t end = j + p->product->task < j1 ? j + p->product->task : j1;
+            out(w, p, j, end, end < j1 ? nm_mat_row_at(&p->item->down, end) : after, scratch);
+        }
     }
+}
+
+/* A thread's first ticket of phases 2 and 3 is its own number, the others are drawn, and with few
+ * rows one before it is needed: so the thread knows what it will read next. With many rows it does
+ * not matter, and tickets in hand are work that others cannot take. */
+typedef struct turn {
+    const wave *w;
+    int n_threads;
+    size_t now, soon;
+} turn;
+
+static size_t draw(const turn *t)
+{
+    return (size_t)t->n_threads + nm_pool_next(t->w->job->compute->pool);
+}
+
+static turn turn_first(const wave *w, int thread, int n_threads)
+{
+    turn t = {w, n_threads, (size_t)thread, 0};
+    t.soon = w->packed ? draw(&t) : SIZE_MAX;
+    return t;
+}
+
+static void turn_next(turn *t)
+{
+    t->now = t->w->packed ? t->soon : draw(t);
+    t->soon = t->w->packed ? draw(t) : SIZE_MAX;
+}
+
+static void run_gated(const wave *w, int thread, int n_threads, void *scratch)
+{
+    const nm_network_part *parts = w->job->parts;
+    cursor c = {0}, ahead = {0};
+    size_t range, then;
+    for (turn t = turn_first(w, thread, n_threads); seek(w, &c, t.now, n_gated, &range);
+         turn_next(&t)) {
+        const void *next = NULL;
+        if (w->packed && seek(w, &ahead, t.soon, n_gated, &then))
+            next = nm_mat_row_at(&parts[ahead.part].item->gate,
+                                 (uint64_t)then * parts[ahead.part].product->task);
+        else if (w->packed)
+            next = out_start(w, (size_t)thread, 0);
+        gated(w, &parts[c.part], range, next, scratch);
+    }
+}
+
+static void run_out(const wave *w, int thread, int n_threads, void *scratch)
+{
+    const uint64_t rows = w->job->items[0].down.rows;
+    for (turn t = turn_first(w, thread, n_threads); t.now * w->columns < rows; turn_next(&t))
+        out_columns(w, t.now, w->packed ? out_start(w, t.soon, 0) : NULL, scratch);
 }
 
 static void region(void *arg, int thread, int n_threads)
 {
     const wave *w = arg;
-    (void)n_threads;
-    const nm_network_part *parts = w->job->parts;
     nm_pool *pool = w->job->compute->pool;
     void *scratch = nm_compute_slice(w->job->compute, thread);
-    size_t at;
     if (!w->packed) {
         cursor c = {0};
-        while (seek(w, &c, nm_pool_next(pool), n_packs, &at))
-            pack(&parts[c.part], at);
+        size_t piece;
+        while (seek(w, &c, nm_pool_next(pool), n_packs, &piece))
+            pack(&w->job->parts[c.part], piece);
         nm_pool_barrier_reset(pool);
     }
-    cursor c = {0};
-    while (seek(w, &c, nm_pool_next(pool), n_gated, &at))
-        gated(w, &parts[c.part], at, scratch);
+    run_gated(w, thread, n_threads, scratch);
     nm_pool_barrier_reset(pool);
-    const uint64_t rows = w->job->items[0].down.rows;
-    for (uint64_t t = nm_pool_next(pool); t * w->columns < rows; t = nm_pool_next(pool))
-        out_columns(w, t * w->columns, scratch);
+    run_out(w, thread, n_threads, scratch);
 }
 
 /* A multiple of NM_PRODUCT_STEP, where ranges must start. */

@@ -37,6 +37,11 @@ typedef struct nm_mat {
     const void *data;
 } nm_mat;
 
+static inline const void *nm_mat_row_at(const nm_mat *w, uint64_t row)
+{
+    return (const char *)w->data + row * w->row_bytes;
+}
+
 typedef enum nm_act {
     NM_ACT_SWIGLU, /* silu(gate) * up, silu(v) = v / (1 + exp(-v)) */
 } nm_act;
@@ -56,6 +61,7 @@ typedef struct nm_out_args {
     const float *bias;   /* [w->rows] or NULL = 0 */
     const float *weight; /* [m] or NULL = 1 */
     bool add;            /* false: y is not read */
+    const void *next;    /* what this thread will read after these rows, or NULL: only asked for */
     float *const *y;     /* m distinct rows, indexed by j (not by j - j0) */
     void *scratch;       /* scratch_bytes, NM_ALIGN aligned, the thread's own */
 } nm_out_args;
@@ -70,6 +76,7 @@ typedef struct nm_gated_args {
     const void *xp; /* m packed rows of gate->cols */
     void *hp; /* m packed rows of gate->rows: columns j0 .. j1 - 1 are written, and with the last
                  range the padding. Ranges of other threads are never touched. */
+    const void *next; /* as above */
     void *scratch;
 } nm_gated_args;
 
