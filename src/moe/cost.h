@@ -65,9 +65,9 @@ typedef struct nm_cost_device {
     uint32_t capacity_multiple, capacity_min, capacity_max;
     uint32_t queue_depth;
     uint64_t program_bytes, total_bytes;
-    double bytes_per_weight; /* as packed on the device */
-    uint32_t threads;        /* workers of the device, 0 = it has no CPU threads */
-    double added_launch_us;  /* asked for by the user; part of launch_us; shown in every output */
+    uint64_t expert_bytes, part_bytes[NM_COST_LINEARS]; /* as packed on the device */
+    uint32_t threads;       /* workers of the device, 0 = it has no CPU threads */
+    double added_launch_us; /* asked for by the user; part of launch_us; shown in every output */
 } nm_cost_device;
 
 typedef struct nm_cost {
@@ -96,12 +96,11 @@ typedef struct nm_cost {
     char watts_source[NM_COST_NAME];
 } nm_cost;
 
-/* Bytes of one expert, and of one part, on the device. */
-uint64_t nm_cost_expert_bytes(const nm_cost *c);
-uint64_t nm_cost_part_bytes(const nm_cost *c, nm_cost_part part);
-
 /* Device time of one launch of n experts with that capacity; host time it costs beside rows. */
 double nm_cost_launch(const nm_cost *c, uint32_t n_experts, uint32_t capacity);
+
+/* Programs' bytes of a group on the device: one program per capacity. */
+uint64_t nm_cost_group_bytes(const nm_cost *c, uint32_t n_experts, uint32_t n_capacities);
 
 /* "cpu": a device without programs, for plans that place nothing. */
 void nm_cost_no_device(nm_cost *c);

@@ -1,0 +1,292 @@
+/* planner_bound.c: what no plan within the rules can be predicted to beat.
+ *
+ * For prices p (device time; host time costs 1 - p), s (a program) and b (a byte) the time of a layer plus
+ * what its programs and bytes cost is at least
+ *
+ *     (1 - p) H + p D + s programs + b bytes  >=  constants + sum over experts of
+ *         min( (1 - p) host(n_e) ,  s / G + b bytes_e + the cheapest launch that its rows could have )
+ *
+ * averaged over the scenarios, where a launch may be left out in any of them. G is the largest group,
+ * so that an expert carries at least 1/G of a launch and of a program; tiers are forgotten, and where
+ * groups may have several capacities, so is that they are few: every load takes its own. The sum over
+ * the layers less s slots + b bytes holds for every plan that fits the budgets. Whatever the prices, it
+ * is a bound; so they are simply searched for: p per layer by golden section (the bound is concave in
+ * it), s and b by the same when a budget is tight. */
+#include "moe/planner_priv.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { PRICE_STEPS = 12, BUDGET_STEPS = 10 };
+
+typedef struct bound {
+    const nm_planner *p;
+    const nm_layer_work *l;
+    double move_us; /* least host time of a row's way in and out */
+    double launch_share, submit_share;
+    bool any_capacity; /* every load takes its own */
+    double slot_price, byte_price;
+    double *of_rows; /* [max_rows + 1] cheapest with any capacity, at the current price */
+    /* static: the different loads of each expert, with how often */
+    uint32_t *first; /* [n_expert + 1] */
+    uint32_t *rows;  /* [n_expert * n_scenarios] */
+    double *share;
+} bound;
+
+/* The least that a curve takes per row, anywhere. */
+static double least_per_row(const nm_curve *c)
+{
+    double least = HUGE_VAL;
+    for (uint32_t i = 0; i < c->n; i++)
+        least = fmin(least, c->us[i] / c->rows[i]);
+    if (c->n > 1) {
+        const double rise = c->us[c->n - 1] - c->us[c->n - 2];
+        least = fmin(least, rise / (c->rows[c->n - 1] - c->rows[c->n - 2]));
+    }
+    return c->n > 0 ? fmax(least, 0.0) : 0.0;
+}
+
+static bool drops(const nm_planner *p)
+{
+    return p->options.overflow == NM_OVERFLOW_PRUNE || p->options.overflow == NM_OVERFLOW_REROUTE;
+}
+
+/* n rows in a launch of capacity c, its overflow with it. */
+static double launched(const bound *b, double price, uint32_t n, uint32_t c)
+{
+    const nm_planner *p = b->p;
+    const uint32_t in = n < c ? n : c;
+    double passes = 1.0, host = b->submit_share + b->move_us * in;
+    if (n > c && p->options.overflow == NM_OVERFLOW_REPASS) {
+        passes = (n + c - 1) / c;
+        host = passes * b->submit_share + b->move_us * n;
+    } else if (n > c && !drops(p)) {
+        host += p->host_us[n - c];
+    }
+    return price * passes * (b->launch_share + p->device_us[c]) + (1.0 - price) * host;
+}
+
+/* of_rows: the best of host, one launch, and with REPASS one launch and the best for what is left. */
+static void fill_rows(const bound *b, double price)
+{
+    const nm_planner *p = b->p;
+    b->of_rows[0] = 0.0;
+    for (uint32_t n = 1; n <= p->max_rows; n++) {
+        double best = (1.0 - price) * p->host_us[n];
+        for (uint32_t m = 0; m < p->n_grid; m++) {
+            const uint32_t c = p->grid[m];
+            double v = launched(b, price, n, c);
+            if (n > c && p->options.overflow == NM_OVERFLOW_REPASS)
+                v = fmin(v, launched(b, price, c, c) + b->of_rows[n - c]);
+            best = fmin(best, v);
+        }
+        b->of_rows[n] = best;
+    }
+}
+
+static double any_capacity(const bound *b, uint32_t e)
+{
+    double sum = 0.0;
+    for (uint32_t i = b->first[e]; i < b->first[e + 1]; i++)
+        sum += b->share[i] * b->of_rows[b->rows[i]];
+    return sum;
+}
+
+static double one_capacity(const bound *b, double price, uint32_t e)
+{
+    const nm_planner *p = b->p;
+    double best = HUGE_VAL;
+    for (uint32_t m = 0; m < p->n_grid; m++) {
+        double sum = 0.0;
+        for (uint32_t i = b->first[e]; i < b->first[e + 1] && sum < best; i++)
+            sum += b->share[i] * fmin((1.0 - price) * p->host_us[b->rows[i]],
+                                      launched(b, price, b->rows[i], p->grid[m]));
+        best = fmin(best, sum);
+    }
+    return best;
+}
+
+/* Parts: on the host, or on the device with a program of their own. */
+static double part_at(const bound *b, double price, int i, double *outside)
+{
+    const nm_planner *p = b->p;
+    const bool two = p->options.in_flight > 1;
+    const bool serial = !two && i != NM_PART_SHARED; /* nothing runs beside it */
+    const double h = serial ? 1.0 : 1.0 - price, d = serial ? 1.0 : price;
+    double best = h * p->part_host_us[i];
+    if (p->part_possible[i])
+        best = fmin(best, h * p->part_move_us[i] + d * p->part_device_us[i] + b->slot_price +
+                              b->byte_price * (double)p->cost->device.part_bytes[i]);
+    *outside += serial ? best : 0.0;
+    return serial ? 0.0 : best;
+}
+
+static double layer_at(const bound *b, double price)
+{
+    const nm_planner *p = b->p;
+    const bool two = p->options.in_flight > 1;
+    double outside = two ? 0.0 : p->fixed_us, inside = two ? (1.0 - price) * p->fixed_us : 0.0;
+    for (int i = 0; i < NM_COST_LINEARS; i++)
+        if (p->part_exists[i])
+            inside += part_at(b, price, i, &outside);
+    const double room =
+        b->slot_price / p->options.max_group + b->byte_price * (double)p->cost->device.expert_bytes;
+    if (b->any_capacity)
+        fill_rows(b, price);
+    for (uint32_t e = 0; e < p->n_expert; e++) {
+        const double host = (1.0 - price) * b->l->host[e];
+        if (host <= room || p->n_grid == 0)
+            inside += host;
+        else
+            inside += fmin(
+                host, room + (b->any_capacity ? any_capacity(b, e) : one_capacity(b, price, e)));
+    }
+    return outside + inside;
+}
+
+/* Golden section on a concave function of the price. */
+static double best_price(const bound *b)
+{
+    const double ratio = 0.6180339887498949;
+    double low = 0.0, high = 1.0;
+    double x1 = high - ratio * (high - low), x2 = low + ratio * (high - low);
+    double f1 = layer_at(b, x1), f2 = layer_at(b, x2);
+    double best = fmax(f1, f2);
+    for (int i = 0; i < PRICE_STEPS; i++) {
+        if (f1 >= f2) {
+            high = x2;
+            x2 = x1;
+            f2 = f1;
+            x1 = high - ratio * (high - low);
+            f1 = layer_at(b, x1);
+        } else {
+            low = x1;
+            x1 = x2;
+            f1 = f2;
+            x2 = low + ratio * (high - low);
+            f2 = layer_at(b, x2);
+        }
+        best = fmax(best, fmax(f1, f2));
+    }
+    return best;
+}
+
+/* ---- one layer ------------------------------------------------------------------------------ */
+
+static void collect_loads(bound *b)
+{
+    const nm_planner *p = b->p;
+    uint32_t at = 0;
+    for (uint32_t e = 0; e < p->n_expert; e++) {
+        b->first[e] = at;
+        for (uint32_t s = 0; s < p->n_scenarios; s++) {
+            const uint32_t n = b->l->load[(size_t)s * p->n_expert + e];
+            uint32_t i = b->first[e];
+            while (i < at && b->rows[i] != n)
+                i++;
+            if (n == 0)
+                continue;
+            if (i == at) {
+                b->rows[at] = n;
+                b->share[at++] = 0.0;
+            }
+            b->share[i] += 1.0 / p->n_scenarios;
+        }
+    }
+    b->first[p->n_expert] = at;
+}
+
+static npumoe_status bound_init(bound *b, const nm_planner *p, npumoe_error *err)
+{
+    const size_t cells = (size_t)p->n_expert * p->n_scenarios;
+    const double group = p->options.max_group;
+    *b = (bound){.p = p,
+                 .move_us = least_per_row(&p->cost->gather) + least_per_row(&p->cost->scatter),
+                 .launch_share = p->cost->launch_us / group,
+                 .submit_share = p->cost->launch_host_us / group,
+                 .any_capacity =
+                     p->options.max_capacities > 1 || p->options.policy == NM_POLICY_LADDER};
+    b->of_rows = nm_alloc_array(p->a, (size_t)p->max_rows + 1, sizeof *b->of_rows);
+    b->first = nm_alloc_array(p->a, (size_t)p->n_expert + 1, sizeof *b->first);
+    b->rows = nm_alloc_array(p->a, cells, sizeof *b->rows);
+    b->share = nm_alloc_array(p->a, cells, sizeof *b->share);
+    if (!b->of_rows || !b->first || !b->rows || !b->share)
+        return nm_err_nomem(err, cells * sizeof *b->share, "the lower bound");
+    return NPUMOE_OK;
+}
+
+static void bound_fini(bound *b)
+{
+    nm_free(b->p->a, b->of_rows);
+    nm_free(b->p->a, b->first);
+    nm_free(b->p->a, b->rows);
+    nm_free(b->p->a, b->share);
+}
+
+/* ---- all layers ----------------------------------------------------------------------------- */
+
+static double all_at(bound *b, const nm_layer_work *layers, uint32_t n)
+{
+    const nm_cost_device *d = &b->p->cost->device;
+    double sum = 0.0;
+    for (uint32_t i = 0; i < n; i++) {
+        b->l = &layers[i];
+        collect_loads(b);
+        sum += best_price(b);
+    }
+    if (b->slot_price > 0.0)
+        sum -= b->slot_price * d->slots;
+    if (b->byte_price > 0.0)
+        sum -= b->byte_price * (double)d->total_bytes;
+    return sum;
+}
+
+/* Raises one of the two prices from 0 by doubling and halving steps while the bound rises. */
+static double raise(bound *b, double *price, double step, double now, const nm_layer_work *layers,
+                    uint32_t n)
+{
+    double best_price_so_far = *price;
+    for (int i = 0; i < BUDGET_STEPS; i++) {
+        *price = best_price_so_far + step;
+        const double v = all_at(b, layers, n);
+        if (v > now) {
+            now = v;
+            best_price_so_far = *price;
+            step *= 1.5;
+        } else {
+            step *= 0.4;
+        }
+    }
+    *price = best_price_so_far;
+    return now;
+}
+
+npumoe_status nm_planner_bound(const nm_planner *p, const nm_layer_work *layers, uint32_t n_layers,
+                               double *layer_us, double *total_us, npumoe_error *err)
+{
+    const nm_cost_device *d = &p->cost->device;
+    bound b;
+    double sum = 0.0, saved = 0.0;
+    npumoe_status st = bound_init(&b, p, err);
+    if (st != NPUMOE_OK)
+        goto out;
+    for (uint32_t i = 0; i < n_layers; i++) {
+        b.l = &layers[i];
+        collect_loads(&b);
+        layer_us[i] = best_price(&b);
+        sum += layer_us[i];
+        saved += fmax(0.0, layers[i].cpu_only_us - layer_us[i]);
+    }
+    /* A budget that could run out: prices begin at what it would be worth if it all were used. */
+    const double experts = (double)n_layers * p->n_expert;
+    if (p->n_grid > 0 && d->expert_bytes > 0 &&
+        (double)d->total_bytes < experts * (double)d->expert_bytes)
+        sum = raise(&b, &b.byte_price, 0.5 * saved / ((double)d->total_bytes + 1.0), sum, layers,
+                    n_layers);
+    if (p->n_grid > 0 && d->slots < experts / p->options.max_group)
+        sum = raise(&b, &b.slot_price, 0.5 * saved / (d->slots + 1.0), sum, layers, n_layers);
+    *total_us = sum;
+out:
+    bound_fini(&b);
+    return st;
+}

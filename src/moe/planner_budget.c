@@ -1,0 +1,203 @@
+/* planner_budget.c: one way per layer, so that programs and bytes of all together fit.
+ *
+ * When every layer's best way fits, that is the answer. Else it is a multiple-choice knapsack with two
+ * weights: best[s][b] is the least sum of scores of the layers so far with at most s programs and b units
+ * of bytes; a layer turns it into
+ *
+ *     best'[s][b] = min over ways of best[s - programs][b - units] + score
+ *
+ * Exact, as long as the table has a cell for each program and each expert's bytes. A budget of
+ * thousands takes coarser units, ways rounded up to them; then all finer units are tried as well, with
+ * what part of the budget their tables can count to. So a larger budget never gives a worse answer: it
+ * tries all that the smaller one tried. A budget that cannot run out has no dimension. */
+#include "moe/planner_priv.h"
+
+#include "base/num.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { CELLS_ONE = 8192, CELLS_EACH = 360, MOST_WAYS = 64 };
+
+typedef struct table {
+    const nm_layer_work *layers;
+    uint32_t n_layers;
+    uint64_t slot_unit, byte_unit;
+    size_t ns, nb; /* cells: 0 .. budget in units */
+    double *best, *next;
+    uint16_t *choice; /* [n_layers][ns * nb] */
+} table;
+
+static uint64_t units(uint64_t v, uint64_t unit)
+{
+    return v / unit + (v % unit != 0);
+}
+
+/* Where a way's cells lie; false when it is larger than the whole table. */
+static bool offset(const table *t, const nm_way *w, size_t *s, size_t *b)
+{
+    const uint64_t su = t->ns == 1 ? 0 : units(w->programs, t->slot_unit);
+    const uint64_t bu = t->nb == 1 ? 0 : units(w->bytes, t->byte_unit);
+    if (su >= t->ns || bu >= t->nb || !(w->score < HUGE_VAL))
+        return false;
+    *s = (size_t)su;
+    *b = (size_t)bu;
+    return true;
+}
+
+static void add_layer(table *t, uint32_t layer)
+{
+    const nm_layer_work *l = &t->layers[layer];
+    uint16_t *choice = t->choice + layer * t->ns * t->nb;
+    for (size_t i = 0; i < t->ns * t->nb; i++)
+        t->next[i] = HUGE_VAL;
+    for (size_t w = 0; w < l->n_ways; w++) {
+        size_t ds, db;
+        if (!offset(t, l->ways[w], &ds, &db))
+            continue;
+        const double score = l->ways[w]->score;
+        for (size_t s = ds; s < t->ns; s++) {
+            const double *from = t->best + (s - ds) * t->nb;
+            double *to = t->next + s * t->nb;
+            uint16_t *c = choice + s * t->nb;
+            for (size_t b = db; b < t->nb; b++)
+                if (from[b - db] + score < to[b]) {
+                    to[b] = from[b - db] + score;
+                    c[b] = (uint16_t)w;
+                }
+        }
+    }
+    double *swap = t->best;
+    t->best = t->next;
+    t->next = swap;
+}
+
+/* Fills the table; the sum of scores. */
+static double run(table *t, uint32_t *choice)
+{
+    const size_t cells = t->ns * t->nb;
+    for (size_t i = 0; i < cells; i++)
+        t->best[i] = 0.0;
+    for (uint32_t l = 0; l < t->n_layers; l++)
+        add_layer(t, l);
+    size_t s = t->ns - 1, b = t->nb - 1;
+    for (uint32_t l = t->n_layers; l-- > 0;) {
+        size_t ds = 0, db = 0;
+        choice[l] = t->choice[l * cells + s * t->nb + b];
+        offset(t, t->layers[l].ways[choice[l]], &ds, &db);
+        s -= ds;
+        b -= db;
+    }
+    return t->best[cells - 1];
+}
+
+/* What all layers could ask for at most. */
+static void most(const nm_layer_work *layers, uint32_t n, uint64_t *programs, uint64_t *bytes)
+{
+    *programs = *bytes = 0;
+    for (uint32_t l = 0; l < n; l++) {
+        uint64_t p = 0, b = 0;
+        for (size_t w = 0; w < layers[l].n_ways; w++) {
+            p = layers[l].ways[w]->programs > p ? layers[l].ways[w]->programs : p;
+            b = layers[l].ways[w]->bytes > b ? layers[l].ways[w]->bytes : b;
+        }
+        *programs += p;
+        *bytes += b;
+    }
+}
+
+static bool best_fits(const nm_planner *p, const nm_layer_work *layers, uint32_t n,
+                      uint32_t *choice)
+{
+    uint64_t programs = 0, bytes = 0;
+    for (uint32_t l = 0; l < n; l++) {
+        choice[l] = 0;
+        for (size_t w = 1; w < layers[l].n_ways; w++)
+            if (layers[l].ways[w]->score < layers[l].ways[choice[l]]->score)
+                choice[l] = (uint32_t)w;
+        programs += layers[l].ways[choice[l]]->programs;
+        bytes += layers[l].ways[choice[l]]->bytes;
+    }
+    return programs <= p->cost->device.slots && bytes <= p->cost->device.total_bytes;
+}
+
+/* One size of units after the other; the best answer stays in choice. */
+static void run_levels(table *t, uint64_t slots, uint64_t bytes, uint64_t expert_bytes,
+                       size_t limit, uint32_t *trial, uint32_t *choice)
+{
+    const bool by_slots = t->ns != 1, by_bytes = t->nb != 1;
+    double best = HUGE_VAL;
+    for (t->slot_unit = 1;; t->slot_unit *= 2) {
+        const uint64_t s = slots / t->slot_unit;
+        t->ns = by_slots ? (s < limit ? (size_t)s : limit) + 1 : 1;
+        for (t->byte_unit = expert_bytes;; t->byte_unit *= 2) {
+            const uint64_t b = bytes / t->byte_unit;
+            t->nb = by_bytes ? (b < limit ? (size_t)b : limit) + 1 : 1;
+            const double score = run(t, trial);
+            if (score < best) {
+                best = score;
+                memcpy(choice, trial, t->n_layers * sizeof *choice);
+            }
+            if (!by_bytes || b <= limit)
+                break;
+        }
+        if (!by_slots || slots / t->slot_unit <= limit)
+            break;
+    }
+}
+
+/* Leaves out ways that another one nearly beats, until few enough are left. Does not look at budgets. */
+static void thin(nm_layer_work *l, const npumoe_allocator *a)
+{
+    for (double slack = 1.001; l->n_ways > MOST_WAYS; slack = 1.0 + 2.0 * (slack - 1.0)) {
+        for (size_t i = l->n_ways; i-- > 1;) {
+            const nm_way *w = l->ways[i];
+            bool beaten = false;
+            for (size_t j = 0; j < l->n_ways && !beaten; j++) {
+                const nm_way *o = l->ways[j];
+                const bool smaller = o->programs < w->programs || o->bytes < w->bytes;
+                beaten = j != i && smaller && o->programs <= w->programs && o->bytes <= w->bytes &&
+                         o->score <= w->score * slack;
+            }
+            bool is_best = true;
+            for (size_t j = 0; j < l->n_ways; j++)
+                is_best = is_best && w->score <= l->ways[j]->score;
+            if (!beaten || is_best)
+                continue;
+            nm_free(a, l->ways[i]);
+            l->ways[i] = l->ways[--l->n_ways];
+        }
+    }
+}
+
+npumoe_status nm_planner_choose(const nm_planner *p, nm_layer_work *layers, uint32_t n_layers,
+                                uint32_t *choice, npumoe_error *err)
+{
+    const nm_cost_device *d = &p->cost->device;
+    uint64_t programs, bytes;
+    if (best_fits(p, layers, n_layers, choice))
+        return NPUMOE_OK;
+    for (uint32_t l = 0; l < n_layers; l++)
+        thin(&layers[l], p->a);
+    most(layers, n_layers, &programs, &bytes);
+    const bool by_slots = programs > d->slots, by_bytes = bytes > d->total_bytes;
+    const size_t limit = by_slots && by_bytes ? CELLS_EACH : CELLS_ONE;
+    const uint64_t unit = d->expert_bytes ? d->expert_bytes : 1;
+    table t = {
+        .layers = layers, .n_layers = n_layers, .ns = by_slots ? 2 : 1, .nb = by_bytes ? 2 : 1};
+    size_t cells = (by_slots ? limit + 1 : 1) * (by_bytes ? limit + 1 : 1);
+    t.best = nm_alloc_array(p->a, cells, sizeof *t.best);
+    t.next = nm_alloc_array(p->a, cells, sizeof *t.next);
+    t.choice = nm_alloc_array(p->a, cells * n_layers, sizeof *t.choice);
+    uint32_t *trial = nm_alloc_array(p->a, n_layers, sizeof *trial);
+    npumoe_status st = NPUMOE_OK;
+    if (t.best && t.next && t.choice && trial)
+        run_levels(&t, d->slots, d->total_bytes, unit, limit, trial, choice);
+    else
+        st = nm_err_nomem(err, cells * n_layers * sizeof *t.choice, "placing programs");
+    nm_free(p->a, t.best);
+    nm_free(p->a, t.next);
+    nm_free(p->a, t.choice);
+    nm_free(p->a, trial);
+    return st;
+}

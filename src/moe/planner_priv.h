@@ -1,0 +1,146 @@
+/* planner_priv.h: what the files of the planner share; planner.h has the ideas.
+ *
+ *   planner.c         options, tables, the whole: ways of all layers -> plan; the lower bound's prices
+ *   planner_sim.c     what a way costs on every scenario
+ *   planner_tiers.c   the two shortest paths
+ *   planner_ways.c    ways of a layer for ours
+ *   planner_fixed.c   the other policies: structures that do not ask for costs
+ *   planner_budget.c  one way per layer under two budgets
+ *   planner_bound.c   the lower bound
+ *
+ * A WAY is one complete answer for one layer: groups, parts, and what they cost. */
+#ifndef NM_MOE_PLANNER_PRIV_H
+#define NM_MOE_PLANNER_PRIV_H
+
+#include "moe/planner.h"
+
+enum {
+    NM_PLANNER_GRID = 96,   /* allowed capacities, most */
+    NM_PLANNER_TRIED = 128, /* shapes that are remembered */
+    NM_PARTS_ALL = (1 << NM_COST_LINEARS) - 1
+};
+
+typedef struct nm_way_group {
+    uint32_t first, n; /* into way->experts */
+    uint32_t n_capacities;
+    uint32_t capacities[NM_PLAN_MAX_CAPACITIES];
+} nm_way_group;
+
+typedef struct nm_way {
+    uint32_t n_groups, n_experts;
+    uint32_t parts; /* bits of nm_cost_part */
+    nm_way_group *groups;
+    uint32_t *experts; /* in the same block */
+    double price;
+    uint32_t programs;
+    uint64_t bytes;
+    nm_prediction predicted;
+    double score; /* to be made small; HUGE_VAL = not allowed by the objective */
+} nm_way;
+
+/* Costs by rows, looked up instead of interpolated; and what all layers share. */
+typedef struct nm_planner {
+    const npumoe_allocator *a;
+    nm_planner_options options;
+    const nm_plan_model *model;
+    const nm_loads *loads;
+    const nm_cost *cost;
+    uint32_t n_expert, n_scenarios;
+    uint32_t max_rows;           /* of the tables */
+    double *host_us, *device_us; /* [max_rows + 1] one expert */
+    uint32_t n_grid;
+    uint32_t grid[NM_PLANNER_GRID];         /* allowed capacities, ascending */
+    double fixed_us;                        /* host: norms, routing, attention */
+    double part_host_us[NM_COST_LINEARS];   /* on the host; 0 where there is no such part */
+    double part_device_us[NM_COST_LINEARS]; /* device busy, launch included */
+    double part_move_us[NM_COST_LINEARS];   /* host: gather, submit, scatter of such a launch */
+    bool part_exists[NM_COST_LINEARS], part_possible[NM_COST_LINEARS];
+    /* working memory of one simulation */
+    uint32_t *rest;             /* [n_expert] */
+    double *pass_us, *pass_end; /* [room] */
+    uint32_t *pass_rows;        /* [room] */
+    size_t pass_room;
+} nm_planner;
+
+/* One layer at work. */
+typedef struct nm_layer_work {
+    const nm_planner *p;
+    const uint32_t *load; /* [n_scenarios][n_expert] */
+    uint32_t *order;      /* experts by mean load, busiest first */
+    double *mean, *busy;  /* rows; share of scenarios with rows */
+    double *host;         /* host us of all its rows */
+    double cpu_only_us;   /* of this layer */
+    nm_way **ways;        /* [0]: all on the host */
+    size_t n_ways, ways_cap;
+    nm_plan_rejected tried[NM_PLANNER_TRIED];
+    uint32_t n_tried;
+} nm_layer_work;
+
+/* Host time of moving rows into and out of the device's buffers, one launch. */
+double nm_planner_gather(const nm_planner *p, uint32_t rows);
+double nm_planner_scatter(const nm_planner *p, uint32_t rows);
+
+/* ---- ways ----------------------------------------------------------------------------------- */
+
+/* NULL = out of memory. Groups and experts are the caller's to fill. */
+nm_way *nm_way_new(const nm_planner *p, uint32_t n_groups, uint32_t n_experts);
+/* Programs and bytes from groups and parts; false when a program or the whole is over a limit of the
+ * device that no budget can change (bytes of one program). */
+bool nm_way_measure(const nm_planner *p, nm_way *w);
+/* Simulates, scores and takes the way over (frees it when it is not wanted, or on failure). */
+typedef struct nm_offer {
+    double score;
+    nm_prediction predicted;
+    uint32_t programs;
+    uint64_t bytes;
+} nm_offer;
+npumoe_status nm_layer_offer(nm_layer_work *l, nm_way *w, nm_offer *out, npumoe_error *err);
+/* Remembers a choice by name, to be shown if it is not taken. */
+void nm_layer_tried(nm_layer_work *l, const char *what, const nm_offer *o);
+
+typedef struct nm_group_figures {
+    double launches, rows, padding, overflow, device_us, host_saved_us;
+} nm_group_figures;
+
+/* Fills w->predicted; figures[w->n_groups] or NULL. */
+void nm_planner_simulate(const nm_planner *p, const uint32_t *load, nm_way *w,
+                         nm_group_figures *figures);
+/* By the objective; HUGE_VAL when the way is slower than the host alone and only host time counts. */
+double nm_planner_score(const nm_planner *p, const nm_prediction *x, double cpu_only_us);
+
+/* ---- tiers ---------------------------------------------------------------------------------- */
+
+/* w[m * n_items + e]: cost of item e at capacity m; cap[e]: what it costs otherwise (HUGE_VAL: nothing
+ * else). Chooses at most k of n_grid; tiers ascending; returns how many. *total: the cost then. */
+typedef struct nm_tiers_problem {
+    uint32_t n_items, n_grid, k;
+    const double *w, *cap;
+} nm_tiers_problem;
+npumoe_status nm_tiers_static(const npumoe_allocator *a, const nm_tiers_problem *t, uint32_t *tiers,
+                              uint32_t *n_tiers, double *total, npumoe_error *err);
+
+/* need[m]: how often the smallest sufficient capacity is m; cost[m]: of running m once. Each need is met
+ * by the smallest chosen tier that is not below it; what is above the largest tier t costs
+ * cost[t] + tail[t] in all, tail[m] being the cost of everything that m does not hold. */
+uint32_t nm_tiers_cover(uint32_t n_grid, uint32_t k, const double *need, const double *cost,
+                        const double *tail, uint32_t *tiers, double *total);
+
+/* ---- makers --------------------------------------------------------------------------------- */
+
+npumoe_status nm_planner_ours(nm_layer_work *l, npumoe_error *err);
+/* A layer's structure under another policy, with all experts that it would ever place, groups in the
+ * order in which they become resident. NULL and OK: nothing on the device. */
+npumoe_status nm_planner_fixed(nm_layer_work *l, nm_plan_policy policy, nm_way **out,
+                               npumoe_error *err);
+
+/* ---- the whole ------------------------------------------------------------------------------ */
+
+/* choice[n_layers]: which way of each layer. The all-host way of every layer fits any budget. */
+npumoe_status nm_planner_choose(const nm_planner *p, nm_layer_work *layers, uint32_t n_layers,
+                                uint32_t *choice, npumoe_error *err);
+
+/* Lower bounds in us: of each layer without budgets, of their sum with them. */
+npumoe_status nm_planner_bound(const nm_planner *p, const nm_layer_work *layers, uint32_t n_layers,
+                               double *layer_us, double *total_us, npumoe_error *err);
+
+#endif

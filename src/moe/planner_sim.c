@@ -1,0 +1,277 @@
+/* planner_sim.c: what a way costs, scenario by scenario, as moe/executor.h runs it.
+ *
+ *   host    gather 0 | submit | gather 1 | submit ... | remainder ....... | scatter 0 | scatter 1 ...
+ *   device            [ 0          ][ 1            ] ...
+ *
+ * A launch starts when it was submitted and the one before it has ended; what the queue cannot hold
+ * is gathered after the remainder, when a launch has ended; a scatter waits for its launch. */
+#include "moe/planner_priv.h"
+
+#include <math.h>
+#include <string.h>
+
+double nm_planner_gather(const nm_planner *p, uint32_t rows)
+{
+    return nm_curve_at(&p->cost->gather, rows);
+}
+
+double nm_planner_scatter(const nm_planner *p, uint32_t rows)
+{
+    return nm_curve_at(&p->cost->scatter, rows);
+}
+
+/* One scenario on its way. Times in us from the moment when the layer's routing is known. */
+typedef struct run {
+    const nm_planner *p;
+    const nm_way *w;
+    uint32_t *rest;       /* rows that the host computes */
+    size_t n_passes;      /* launches so far */
+    double now, work;     /* host: time, and how much of it was work */
+    double free_at, busy; /* device: time, and how much of it was work */
+    double rows, padding, overflow, dropped;
+} run;
+
+/* What a group does with one scenario's loads. */
+typedef struct outcome {
+    uint32_t busiest, passes;
+    double rows, padding, overflow;
+    double device_us, host_us, alone_us; /* alone: all its rows on the host */
+} outcome;
+
+static bool drops(const nm_planner *p)
+{
+    return p->options.overflow == NM_OVERFLOW_PRUNE || p->options.overflow == NM_OVERFLOW_REROUTE;
+}
+
+/* Capacity of the pass in which the busiest expert has `left` rows. */
+static uint32_t capacity_for(const nm_way_group *g, uint32_t left)
+{
+    uint32_t i = 0;
+    while (i + 1 < g->n_capacities && g->capacities[i] < left)
+        i++;
+    return g->capacities[i];
+}
+
+static uint32_t part_of(uint32_t load, uint32_t from, uint32_t capacity)
+{
+    const uint32_t left = load > from ? load - from : 0;
+    return left < capacity ? left : capacity;
+}
+
+/* Everything about a group but when it happens. */
+static outcome look(const nm_planner *p, const nm_way *w, const nm_way_group *g,
+                    const uint32_t *load)
+{
+    const uint32_t *e = w->experts + g->first;
+    outcome o = {0};
+    for (uint32_t i = 0; i < g->n; i++) {
+        const uint32_t n = load[e[i]];
+        o.busiest = n > o.busiest ? n : o.busiest;
+        o.alone_us += p->host_us[n];
+    }
+    const bool repass = p->options.overflow == NM_OVERFLOW_REPASS;
+    uint32_t done = 0;
+    while (done < o.busiest && (done == 0 || repass)) {
+        const uint32_t c = capacity_for(g, o.busiest - done);
+        uint32_t rows = 0;
+        for (uint32_t i = 0; i < g->n; i++)
+            rows += part_of(load[e[i]], done, c);
+        o.rows += rows;
+        o.padding += (double)g->n * c - rows;
+        o.device_us += p->cost->launch_us + g->n * p->device_us[c];
+        o.host_us +=
+            p->cost->launch_host_us + nm_planner_gather(p, rows) + nm_planner_scatter(p, rows);
+        o.passes++;
+        done += c;
+    }
+    for (uint32_t i = 0; i < g->n && done < o.busiest; i++)
+        if (load[e[i]] > done) {
+            o.overflow += load[e[i]] - done;
+            o.host_us += drops(p) ? 0.0 : p->host_us[load[e[i]] - done];
+        }
+    return o;
+}
+
+static void note_pass(run *r, uint32_t rows, double device_us)
+{
+    r->p->pass_us[r->n_passes] = device_us;
+    r->p->pass_rows[r->n_passes++] = rows;
+    r->busy += device_us;
+}
+
+/* Gather, submit; the launch's end is kept for the scatter. */
+static void submit(run *r, size_t i)
+{
+    const nm_planner *p = r->p;
+    const double moved = nm_planner_gather(p, p->pass_rows[i]) + p->cost->launch_host_us;
+    r->now += moved;
+    r->work += moved;
+    r->free_at = fmax(r->free_at, r->now) + p->pass_us[i];
+    p->pass_end[i] = r->free_at;
+}
+
+static void run_group(run *r, const nm_way_group *g, const uint32_t *load,
+                      nm_group_figures *figures)
+{
+    const nm_planner *p = r->p;
+    const uint32_t *e = r->w->experts + g->first;
+    const outcome o = look(p, r->w, g, load);
+    const double price = r->w->price;
+    if (figures)
+        figures->host_saved_us += o.alone_us;
+    if (o.busiest == 0 || (price >= 0.0 && price * o.device_us + (1.0 - price) * o.host_us >=
+                                               (1.0 - price) * o.alone_us))
+        return;
+    uint32_t done = 0;
+    for (uint32_t i = 0; i < o.passes; i++) {
+        const uint32_t c = capacity_for(g, o.busiest - done);
+        uint32_t rows = 0;
+        for (uint32_t j = 0; j < g->n; j++)
+            rows += part_of(load[e[j]], done, c);
+        note_pass(r, rows, p->cost->launch_us + g->n * p->device_us[c]);
+        done += c;
+    }
+    for (uint32_t i = 0; i < g->n; i++)
+        r->rest[e[i]] = load[e[i]] > done && !drops(p) ? load[e[i]] - done : 0;
+    r->rows += o.rows;
+    r->padding += o.padding;
+    r->overflow += o.overflow;
+    if (figures) {
+        figures->launches += o.passes;
+        figures->rows += o.rows;
+        figures->padding += o.padding;
+        figures->overflow += o.overflow;
+        figures->device_us += o.device_us;
+    }
+}
+
+static void run_remainder(run *r)
+{
+    const nm_planner *p = r->p;
+    double us = 0.0;
+    for (uint32_t e = 0; e < p->n_expert; e++)
+        us += p->host_us[r->rest[e]];
+    if (p->part_exists[NM_PART_SHARED] && !(r->w->parts & 1u << NM_PART_SHARED))
+        us += p->part_host_us[NM_PART_SHARED];
+    if (us > 0.0)
+        us += p->cost->host_region_us;
+    r->now += us;
+    r->work += us;
+}
+
+/* All that happens after the groups were looked at. */
+static void run_passes(run *r)
+{
+    const uint32_t queue = r->p->cost->device.queue_depth;
+    const size_t depth = queue > 0 ? queue : 1, n = r->n_passes;
+    for (size_t i = 0; i < n && i < depth; i++)
+        submit(r, i);
+    run_remainder(r);
+    for (size_t i = 0; i < n; i++) {
+        r->now = fmax(r->now, r->p->pass_end[i]);
+        if (i + depth < n)
+            submit(r, i + depth);
+        const double us = nm_planner_scatter(r->p, r->p->pass_rows[i]);
+        r->now += us;
+        r->work += us;
+    }
+}
+
+/* Overflow that finds no free row of an expert on the device is lost, whichever expert it would have
+ * been sent to: the least that rerouting drops. */
+static double lost(const run *r)
+{
+    switch (r->p->options.overflow) {
+    case NM_OVERFLOW_PRUNE:
+        return r->overflow;
+    case NM_OVERFLOW_REROUTE:
+        return fmax(0.0, r->overflow - r->padding);
+    case NM_OVERFLOW_SPILL:
+    case NM_OVERFLOW_REPASS:
+    case NM_OVERFLOW_END:
+        break;
+    }
+    return 0.0;
+}
+
+/* Norms, QKV, attention, O, routing: before the experts, the parts of them on the device too. */
+static void add_fixed(const nm_planner *p, const nm_way *w, const run *r, nm_prediction *x)
+{
+    double host = p->fixed_us, device = 0.0;
+    for (int i = NM_PART_QKV; i <= NM_PART_O; i++) {
+        const bool there = (w->parts & 1u << i) != 0;
+        host += there ? p->part_move_us[i] : p->part_host_us[i];
+        device += there ? p->part_device_us[i] : 0.0;
+        x->launches += there;
+    }
+    const double all_host = host + r->work, all_device = device + r->busy;
+    x->us += p->options.in_flight > 1 ? fmax(all_host, all_device) : host + device + r->now;
+    x->host_us += all_host;
+    x->device_us += all_device;
+}
+
+static void add_scenario(const nm_planner *p, const nm_way *w, const uint32_t *load,
+                         nm_group_figures *figures, nm_prediction *x)
+{
+    run r = {.p = p, .w = w, .rest = p->rest};
+    memcpy(r.rest, load, p->n_expert * sizeof *r.rest);
+    if (w->parts & 1u << NM_PART_SHARED)
+        note_pass(&r, p->loads->chunk, p->part_device_us[NM_PART_SHARED]);
+    for (uint32_t i = 0; i < w->n_groups; i++)
+        run_group(&r, &w->groups[i], load, figures ? &figures[i] : NULL);
+    run_passes(&r);
+    x->launches += (double)r.n_passes;
+    x->rows += r.rows;
+    x->padding += r.padding;
+    x->overflow += r.overflow;
+    x->dropped += lost(&r);
+    add_fixed(p, w, &r, x);
+}
+
+static double joules(const nm_cost *c, const nm_prediction *x)
+{
+    if (c->host_watts < 0.0 || (c->device_watts < 0.0 && x->device_us > 0.0))
+        return -1.0;
+    return (c->host_watts * x->host_us + fmax(c->device_watts, 0.0) * x->device_us) * 1e-6;
+}
+
+void nm_planner_simulate(const nm_planner *p, const uint32_t *load, nm_way *w,
+                         nm_group_figures *figures)
+{
+    nm_prediction x = {0};
+    const double share = 1.0 / p->n_scenarios;
+    if (figures)
+        memset(figures, 0, w->n_groups * sizeof *figures);
+    for (uint32_t s = 0; s < p->n_scenarios; s++)
+        add_scenario(p, w, load + (size_t)s * p->n_expert, figures, &x);
+    double *const sums[] = {&x.us,   &x.host_us, &x.device_us, &x.launches,
+                            &x.rows, &x.padding, &x.overflow,  &x.dropped};
+    for (size_t i = 0; i < sizeof sums / sizeof sums[0]; i++)
+        *sums[i] *= share;
+    x.wait_us = fmax(0.0, x.us - x.host_us);
+    x.joules = joules(p->cost, &x);
+    w->predicted = x;
+    for (uint32_t i = 0; figures && i < w->n_groups; i++) {
+        nm_group_figures *f = &figures[i];
+        f->launches *= share;
+        f->rows *= share;
+        f->padding *= share;
+        f->overflow *= share;
+        f->device_us *= share;
+        f->host_saved_us *= share;
+    }
+}
+
+double nm_planner_score(const nm_planner *p, const nm_prediction *x, double cpu_only_us)
+{
+    switch (p->options.objective) {
+    case NM_OBJECTIVE_CPU:
+        return x->us <= cpu_only_us * (1.0 + 1e-9) ? x->host_us : HUGE_VAL;
+    case NM_OBJECTIVE_ENERGY:
+        return x->joules >= 0.0 ? x->joules * 1e6 : HUGE_VAL;
+    case NM_OBJECTIVE_LATENCY:
+    case NM_OBJECTIVE_END:
+        break;
+    }
+    return x->us;
+}
