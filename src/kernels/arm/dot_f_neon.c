@@ -7,7 +7,7 @@
 
 #include "kernels/arm/vec_neon.inc"
 
-#define RUN 32
+#define RUN  32
 #define UNIT 1
 #include "kernels/tmpl/dot.inc"
 

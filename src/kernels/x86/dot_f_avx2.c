@@ -7,7 +7,7 @@
 
 #include "kernels/x86/vec_avx2.inc"
 
-#define RUN 32
+#define RUN  32
 #define UNIT 1
 #include "kernels/tmpl/dot.inc"
 

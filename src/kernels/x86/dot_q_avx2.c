@@ -9,7 +9,7 @@
 
 #include "kernels/x86/codes_avx2.inc"
 
-#define RUN 64
+#define RUN  64
 #define UNIT 4096
 #include "kernels/tmpl/dot.inc"
 
