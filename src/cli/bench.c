@@ -12,6 +12,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 typedef struct bench_args {
@@ -533,10 +534,30 @@ static bool spares_models(const bench_args *a)
     return ok;
 }
 
+/* The log is written from the beginning, so it must be no file that is read. */
+static bool spares_inputs(const bench_args *a, const char *results)
+{
+    const struct {
+        const char *option, *path;
+    } inputs[] = {{"--cost", a->cost}, {"--compare", a->compare}, {"the results", results}};
+    struct stat log, input;
+    if (!a->common.log_file || stat(a->common.log_file, &log) != 0)
+        return true;
+    for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++) {
+        if (!inputs[i].path || stat(inputs[i].path, &input) != 0 || input.st_dev != log.st_dev ||
+            input.st_ino != log.st_ino)
+            continue;
+        ui_error("--log-file: %s is the file of %s, which must not be overwritten",
+                 a->common.log_file, inputs[i].option);
+        return false;
+    }
+    return true;
+}
+
 static int bench_logged(const bench_args *a, const char *results)
 {
     ui_log log = {0};
-    if (!spares_models(a) || !log_open(&log, &a->common, &a->model))
+    if (!spares_models(a) || !spares_inputs(a, results) || !log_open(&log, &a->common, &a->model))
         return 1;
     ui_catch_interrupts();
     int code = ui_exit_code(bench_all(a, &log, results));

@@ -7,6 +7,7 @@
 #include "out.h"
 #include "report.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,6 +57,11 @@ json_t *bench_load(const char *option, const char *path)
     json_error_t why = {.line = 0};
     if (!in_read_all(path, &text, &bytes))
         return NULL;
+    if (bytes > INT_MAX) { /* jansson counts in int */
+        ui_error("%s: %s has %zu bytes; results have at most %d", option, path, bytes, INT_MAX);
+        free(text);
+        return NULL;
+    }
     json_t *all = parse(text, bytes, &why), *result;
     free(text);
     if (!all) {
@@ -147,7 +153,7 @@ static const char *shown(const json_t *v, char *buf, size_t cap)
         snprintf(buf, cap, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
     else
         snprintf(buf, cap, "%s", json_is_string(v) ? json_string_value(v) : "?");
-    return buf;
+    return report_trim(buf);
 }
 
 /* "n_threads 1 -> 2, isa avx2 -> avx512"; "" when nothing differs. */
@@ -164,6 +170,7 @@ static void differences(const json_t *result, const json_t *then, char *buf, siz
                          shown(json_object_get(result, conditions[c]), is, sizeof is));
         n += w > 0 ? (size_t)w : 0;
     }
+    report_trim(buf); /* half a character would be no JSON string */
 }
 
 /* NULL when one of them has no such figure. */

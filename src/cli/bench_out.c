@@ -317,20 +317,32 @@ static void markdown(const bench_printer *p, const json_t *result)
     for (size_t i = 0; i < n; i++) {
         char text[512] = "";
         list[i].print(result, text, sizeof text);
-        cell(&list[i], text);
+        cell(&list[i], report_trim(text));
     }
     putchar('\n');
 }
 
 /* ---- CSV ------------------------------------------------------------------------------------ */
 
-/* A value as CSV: quotes where there is a comma, quote or blank. Arrays are joined by blanks. */
+/* Text of others (the results may be a file of theirs) without control characters, quotes doubled. */
+static void csv_text(const char *text)
+{
+    for (size_t n; *text; text += n) {
+        n = strcspn(text, "\"");
+        safe_put(stdout, text, n);
+        if (text[n] == '"') {
+            fputs("\"\"", stdout);
+            n++;
+        }
+    }
+}
+
+/* A value as CSV: text in quotes. Arrays are joined by blanks. */
 static void csv_value(const json_t *v)
 {
     if (json_is_string(v)) {
         putchar('"');
-        for (const char *p = json_string_value(v); *p; p++)
-            printf(*p == '"' ? "\"\"" : "%c", *p);
+        csv_text(json_string_value(v));
         putchar('"');
     } else if (json_is_array(v)) {
         putchar('"');
@@ -353,7 +365,8 @@ static void csv_row(const json_t *object, bool head)
     if (head) {
         json_object_foreach(all, key, value)
         {
-            printf("%s%s", comma, key);
+            fputs(comma, stdout);
+            csv_text(key);
             comma = ",";
         }
         putchar('\n');
@@ -387,6 +400,12 @@ void bench_print(bench_printer *p, const json_t *result)
     fflush(stdout);
 }
 
+static void put_text(const json_t *result, const char *key)
+{
+    const char *text = report_text(result, key);
+    safe_put(stdout, text, strlen(text));
+}
+
 void bench_print_end(const bench_printer *p, const json_t *last)
 {
     if (p->n == 0)
@@ -396,12 +415,15 @@ void bench_print_end(const bench_printer *p, const json_t *last)
     if (p->format != BENCH_MD)
         return;
     putchar('\n');
-    if (json_is_number(json_object_get(last, "limit_gops_per_s")))
-        printf("limits of this machine, %" PRIu64 " threads: %.0f G operations/s (%s), reading "
-               "%.1f GB/s (%s)\n",
-               report_u64(last, "n_threads"), figure(last, "limit_gops_per_s"),
-               report_text(last, "limit_unit"), figure(last, "limit_read_gb_per_s"),
-               report_text(last, "limit_read_from"));
-    printf("build: %s (%" PRIu64 ")\n", report_text(last, "build_commit"),
-           report_u64(last, "build_number"));
+    if (json_is_number(json_object_get(last, "limit_gops_per_s"))) {
+        printf("limits of this machine, %" PRIu64 " threads: %.0f G operations/s (",
+               report_u64(last, "n_threads"), figure(last, "limit_gops_per_s"));
+        put_text(last, "limit_unit");
+        printf("), reading %.1f GB/s (", figure(last, "limit_read_gb_per_s"));
+        put_text(last, "limit_read_from");
+        puts(")");
+    }
+    fputs("build: ", stdout);
+    put_text(last, "build_commit");
+    printf(" (%" PRIu64 ")\n", report_u64(last, "build_number"));
 }

@@ -57,3 +57,17 @@ const char *human_count(uint64_t n, char *buf, size_t cap)
         snprintf(buf, cap, "%.1f K", (double)n / 1e3);
     return buf;
 }
+
+char *report_trim(char *text)
+{
+    size_t n = strlen(text), more = 0; /* bytes of the last character after its first */
+    while (more < 3 && more < n && ((unsigned char)text[n - 1 - more] & 0xc0) == 0x80)
+        more++;
+    if (more < n) {
+        unsigned char first = (unsigned char)text[n - 1 - more];
+        size_t expected = first >= 0xf0 ? 3 : first >= 0xe0 ? 2 : first >= 0xc0 ? 1 : 0;
+        if (more < expected)
+            text[n - 1 - more] = '\0';
+    }
+    return text;
+}

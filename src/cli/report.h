@@ -16,4 +16,7 @@ const char *human_bytes(uint64_t bytes, char *buf, size_t cap);
 /* "6.92 B", "34.10 M" */
 const char *human_count(uint64_t n, char *buf, size_t cap);
 
+/* Takes away the last character where it was cut in two (UTF-8 that snprintf ended); returns text. */
+char *report_trim(char *text);
+
 #endif

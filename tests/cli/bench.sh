@@ -118,6 +118,35 @@ check "a measured run: found again, and what was not there" json \
 run bench --compare "$work/lines" "$work/lines"
 check "JSON lines too" test "$(grep -c '|   1.00 |' "$work/out")" = 2
 
+run bench --compare "$work/other.json" "$work/run.json" -ub 256
+is_code 0 "two files and an option of measuring"
+check "... which changes nothing" test "$(grep -c '|   0.50 |      1.00 | n_threads 7 -> 1, isa other -> scalar |$' "$work/out")" = 3
+
+# ---- text of others ----
+perl -MJSON::PP -e 'local $/; my $t = decode_json(<STDIN>);
+    for (@$t) { $_->{isa} = "x" . "\x{20ac}" x 300; $_->{cpu_info} = "\x{1b}]0;title\x{7}"; $_->{limit_unit} = "\x{1b}[2J" }
+    print encode_json($t)' <"$work/run.json" >"$work/hostile.json"
+utf8() { perl -e 'local $/; my $t = <STDIN>; utf8::decode($t) && $t !~ /[\x00-\x09\x0b-\x1f\x7f-\x9f]/ or exit 1' <"$1"; }
+for format in md csv; do
+    run bench --compare "$work/run.json" "$work/hostile.json" -o $format
+    is_code 0 "hostile results as $format"
+    check "... whole characters, none that commands a terminal" utf8 "$work/out"
+done
+run bench --compare "$work/run.json" "$work/hostile.json" -o json
+check "... and differences that are cut stay text" json \
+    'for (@$t) { $_->{compare_differs} =~ /isa scalar -> x\x{20ac}+(,|$)/ or die $_->{compare_differs} }' "$work/out"
+cp "$work/f32.gguf" "$work/$(printf 'caf\351.gguf')"
+run bench --no-probe -m "$work/$(printf 'caf\351.gguf')" --isa scalar -t 1 -p 4 -n 0 -r 1 -o json
+is_code 0 "a path that is no UTF-8"
+check "... is JSON all the same" json '$t->[0]{model_filename} =~ m{/caf\?\.gguf$} or die' "$work/out"
+sed 's/"tiers": .*\], "machine"/"tiers": [1, null, {}], "machine"/' "$work/cost.json" >"$work/odd.json"
+run bench -m "$work/f32.gguf" --isa scalar -t 1 --cost "$work/odd.json" -p 8 -n 0 -r 1 -o json
+is_code 0 "a table whose tiers are no names"
+sed '/"read"/,$s/"threads": 1/"threads": 9/' "$work/cost.json" >"$work/unread.json"
+run bench -m "$work/f32.gguf" --isa scalar -t 1 --cost "$work/unread.json" -p 8 -n 0 -pg 8,4 -r 1 -o json
+check "no read rate: the prompt has a ceiling, prompt and tokens have none" json \
+    '$t->[0]{ceiling_ts} > 0 && !defined $t->[1]{ceiling_ts} && $t->[1]{n_gen} == 4 or die' "$work/out"
+
 # ---- files that are none ----
 refused() { # NAME MESSAGE ARGS...
     refused_name=$1
@@ -140,6 +169,14 @@ refused "no file" "cannot read $work/nothing: " -m "$olmoe" --compare "$work/not
 refused "a second run that is none" "bench: $work/none holds no results" --compare "$work/run.json" "$work/none"
 refused "a file without --compare" "bench: unexpected argument '$work/run.json'" "$work/run.json"
 refused "a broken table" "--cost: $work/broken is no JSON: line 2: " -m "$olmoe" --cost "$work/broken"
+for option in cost compare; do
+    cp "$work/cost.json" "$work/kept.json"
+    test $option = compare && cp "$work/run.json" "$work/kept.json"
+    cp "$work/kept.json" "$work/was.json"
+    refused "a log in place of --$option" "--log-file: $work/kept.json is the file of --$option" \
+        -m "$olmoe" --$option "$work/kept.json" --log-file "$work/kept.json"
+    check "... which stays" cmp -s "$work/kept.json" "$work/was.json"
+done
 refused "no table" "--cost: $work/none is no cost table; npumoe probe" -m "$olmoe" --cost "$work/none"
 sed 's/_version": 1/_version": 2/' "$work/cost.json" >"$work/newer"
 refused "a newer table" "--cost: $work/newer has version 2 of the table, expected 1" -m "$olmoe" --cost "$work/newer"
