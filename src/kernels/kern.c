@@ -74,7 +74,8 @@ static bool has_amx(const nm_cpu *cpu)
 
 static void fill_amx(nm_kern *table, const nm_cpu *cpu)
 {
-    (void)cpu;
+    if (cpu->amx_int8)
+        table->products[NM_PRODUCT_I8X3] = &nm_product_i8x3;
     table->products[NM_PRODUCT_BF16] = &nm_product_bf16;
     table->products[NM_PRODUCT_BF16X2] = &nm_product_bf16x2;
     table->products[NM_PRODUCT_BF16X3] = &nm_product_bf16x3;

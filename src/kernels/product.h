@@ -71,7 +71,7 @@ typedef struct nm_gated_args {
     const nm_mat *gate, *up;    /* of equal shape */
     const float *b_gate, *b_up; /* [rows] or NULL = 0 */
     nm_act act;
-    uint64_t j0, j1; /* as above */
+    uint64_t j0, j1; /* as above, with the product's gated_step */
     size_t m;
     const void *xp; /* m packed rows of gate->cols */
     void *hp; /* m packed rows of gate->rows: columns j0 .. j1 - 1 are written, and with the last
@@ -88,6 +88,9 @@ struct nm_product {
     uint32_t group;
     /* Good number of outputs for one task, a multiple of NM_PRODUCT_STEP. */
     uint32_t task;
+    /* Ranges of `gated` start at multiples of this, a multiple of NM_PRODUCT_STEP that divides task;
+     * 0 = of NM_PRODUCT_STEP. Columns of hp that share a scale come from one call. */
+    uint32_t gated_step;
     bool (*takes)(uint32_t type); /* weight types */
     /* Bytes of m packed rows of k inputs; a multiple of NM_ALIGN, at most nm_product_packed_max().
      * A pack is the sequence of its groups: the rows from i0 on (a multiple of group) lie at
@@ -111,6 +114,8 @@ typedef enum nm_product_slot {
     NM_PRODUCT_BF16,   /* matrix unit, weights and x rounded to bf16 */
     NM_PRODUCT_BF16X2, /* the same, x = hi + lo: exact weights only (BF16) are near fp32 */
     NM_PRODUCT_BF16X3, /* both = hi + lo, three of the four partial products: near fp32 */
+    NM_PRODUCT_I8X3, /* matrix unit, block formats: both as two planes of 8 bits, three of the four
+                          partial products: near fp32 */
     NM_PRODUCT_END
 } nm_product_slot;
 

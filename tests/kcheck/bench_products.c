@@ -104,7 +104,8 @@ static size_t rank_of(const char *tier)
 
 static bool is_matrix_slot(nm_product_slot slot)
 {
-    return slot == NM_PRODUCT_BF16 || slot == NM_PRODUCT_BF16X2 || slot == NM_PRODUCT_BF16X3;
+    return slot == NM_PRODUCT_BF16 || slot == NM_PRODUCT_BF16X2 || slot == NM_PRODUCT_BF16X3 ||
+           slot == NM_PRODUCT_I8X3;
 }
 
 /* Operations a second of the best unit for operands of this type that the run may use; 0 = none. */
@@ -146,6 +147,8 @@ static double product_ceiling(const product_run *run)
         return run->slot == NM_PRODUCT_BF16     ? bf16
                : run->slot == NM_PRODUCT_BF16X2 ? bf16 / 2
                                                 : bf16 / 3;
+    case NM_PRODUCT_I8X3:
+        return i8 / 3;
     case NM_PRODUCT_F32:
     case NM_PRODUCT_DOT_F:
     case NM_PRODUCT_END:

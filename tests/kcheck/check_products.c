@@ -209,8 +209,9 @@ static void call_gated(const ask *a, const nm_mat *gate, const nm_mat *up, const
         a->run->product->gated(&args);
         return;
     }
+    const uint32_t own = a->run->product->gated_step, step = own ? own : NM_PRODUCT_STEP;
     for (uint64_t end = gate->rows; end > 0; end = args.j0) {
-        args.j0 = (end - 1) / NM_PRODUCT_STEP * NM_PRODUCT_STEP;
+        args.j0 = (end - 1) / step * step;
         args.j1 = end;
         a->run->product->gated(&args);
     }
@@ -227,7 +228,7 @@ static bool too_large(double size)
 
 static double largest(const exact *e)
 {
-    return fmax(e->terms, e->blocks);
+    return fmax(fmax(e->terms, e->blocks), e->groups);
 }
 
 static void compare_one(kcheck *c, const char *name, float got, double want, double size,
@@ -274,7 +275,7 @@ static void compare_gated_row(kcheck *c, const ask *a, const float *y, size_t i)
 {
     const problem *p = a->p;
     float h[PROBLEM_N];
-    double dh[PROBLEM_N], h_max[PROBLEM_N / 32 + 1] = {0}, h_sum = 0;
+    double dh[PROBLEM_N], h_max[PROBLEM_N / 32 + 1] = {0}, h_sum = 0, h_most = 0;
     bool poisoned = false, extreme = false;
     for (size_t j = 0; j < a->n; j++) {
         const exact *eg = &p->e_gate[i * PROBLEM_N + j], *eu = &p->e_up[i * PROBLEM_N + j];
@@ -290,6 +291,7 @@ static void compare_gated_row(kcheck *c, const ask *a, const float *y, size_t i)
         h[j] = (float)exact_h;
         h_max[j / 32] = fmax(h_max[j / 32], fabs(exact_h) + dh[j]);
         h_sum += fabs(exact_h) + dh[j];
+        h_most = fmax(h_most, fabs(exact_h) + dh[j]);
     }
     for (size_t j = 0; j < a->n; j++) {
         if (poisoned) { /* one that is no number makes every sum of its row none, as 0 NaN is NaN */
@@ -300,6 +302,7 @@ static void compare_gated_row(kcheck *c, const ask *a, const float *y, size_t i)
         double size = fabs((double)h[j]) + dh[j];
         exact e = {.sum = (double)h[j], .size = size, .terms = size, .x = h_sum, .w = 1};
         e.blocks = h_max[j / 32];
+        e.groups = (double)a->n * h_most;
         double bound = product_bound(a->run->slot, NM_TYPE_F32, a->n, &e) + dh[j];
         if (!extreme)
             compare_one(c, a->name, y[j], e.sum, size, bound + 0x1p-22 * size);
@@ -513,6 +516,9 @@ void check_products(const nm_cpu *cpu, const char *tier, uint64_t seed, unsigned
         if (nm_type_get(type)->supported)
             check_type(&draws, runs, n, type);
     compare_twins(runs, n);
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(runs[i].kern.isa, "scalar") != 0 && one_in == 1)
+            guarded(&runs[i].check, check_large, &runs[i]);
     for (size_t i = 0; i < n; i++)
         report_run(&runs[i].check, runs[i].name);
 }

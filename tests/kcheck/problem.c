@@ -7,6 +7,9 @@
  *   DOT_Q, I16,      x is rounded to integers of at least 14 bits with a sign: by at most 2^-14 of
  *   I8X2             its block's maximum (a block is 32 inputs), whatever the weights; they are exact,
  *                    but their minimums are summed apart, so the terms are |x| (|w| + 2 |min|)
+ *   I8X3             x is rounded by 2^-16, weights by 2^-15 of the largest that their scales allow in
+ *                    256 inputs (drawn codes come near that), and the product of what is below
+ *                    2^-8 of either is left out
  *   BF16             x and w each by 2^-8 of itself (8 significant bits)
  *   BF16X2           x = hi + lo by 2^-16 (lo is below 2^-8 of x and rounded likewise); w by 2^-8,
  *                    but BF16 weights not at all
@@ -182,6 +185,11 @@ static void exact_row(const drawn_mat *w, size_t j, const float *x, const double
         mins += fabs((double)x[p] * (double)min[p]);
     }
     *e = (exact){.sum = sum, .size = size, .terms = size + 2 * mins};
+    for (size_t p = 0; p < k; p += NM_QK_K) {
+        size_t n = k - p < NM_QK_K ? k - p : NM_QK_K;
+        e->groups +=
+            (double)n * block_max(x + p, n) * (block_max(row + p, n) + 2 * block_max(min + p, n));
+    }
     for (size_t b = 0; b * NM_QK < k; b++) {
         size_t n = k - b * NM_QK < NM_QK ? k - b * NM_QK : NM_QK;
         double in_block = sum_abs(row + b * NM_QK, n);
@@ -215,6 +223,8 @@ double product_bound(nm_product_slot slot, uint32_t type, size_t k, const exact 
     case NM_PRODUCT_I16:
     case NM_PRODUCT_I8X2:
         return 0x1p-14 * e->blocks + order * e->terms + 0x1p-100 * (e->x + e->w + (double)k);
+    case NM_PRODUCT_I8X3:
+        return 0x1p-13 * e->groups + order * e->size + 0x1p-100 * (e->x + e->w + (double)k);
     case NM_PRODUCT_BF16:
         return (0x1p-7 + 0x1p-16) * e->size + planes;
     case NM_PRODUCT_BF16X2:

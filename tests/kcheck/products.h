@@ -52,6 +52,7 @@ typedef struct exact {
     double size;   /* of |x w| */
     double terms;  /* of |x| (|w| + 2 |min|): what is added up where minimums are summed apart */
     double blocks; /* over blocks of 32 inputs: max |x| sum |w| */
+    double groups; /* over groups of n <= 256 inputs: n max |x| (max |w| + 2 max |min|) */
     double x, w;   /* of |x|, of |w| */
 } exact;
 
@@ -63,6 +64,8 @@ double product_bound(nm_product_slot slot, uint32_t type, size_t k, const exact 
 
 /* ---- checks and benchmarks ------------------------------------------------------------------ */
 
+/* Many rows and long ones, of a product_run. */
+void check_large(kcheck *c, void *run);
 void check_products(const nm_cpu *cpu, const char *tier, uint64_t seed, unsigned one_in);
 void bench_products(const nm_cpu *cpu, const char *tier, const char *filter);
 

@@ -44,61 +44,22 @@
 
 #include "kernels/x86/tiles.inc"
 
+#include "kernels/x86/strips_amx.inc"
+
 #include "kernels/x86/bf16_amx.inc"
 
 enum {
-    SIDE = 16,               /* rows of a tile, columns of fp32 */
     STEP = 32,               /* inputs of a tile */
     PANEL_BYTES = 16 * 1024, /* 2 n-tiles */
     PANELS = 2,              /* one in use, one being decoded */
-    MAX_STRIPS = 16,         /* in one round */
-    X_BYTES = 1024 * 1024,   /* of one round, if that leaves MIN_STRIPS */
-    MIN_STRIPS = 4,
-    SUM_BYTES = 2 * TILE, /* of one strip */
-    AHEAD = 2             /* panels between prefetching and decoding */
+    AHEAD = 2                /* panels between prefetching and decoding */
 };
 
-#define ALWAYS static inline __attribute__((always_inline))
-
 /* ---- packed x ------------------------------------------------------------------------------ */
-
-static size_t strips_of(size_t m)
-{
-    return (m + SIDE - 1) / SIDE;
-}
 
 static size_t strip_bytes(size_t k, int planes)
 {
     return (k + STEP - 1) / STEP * (size_t)planes * TILE;
-}
-
-/* r[i] lane j <-> r[j] lane i. */
-ALWAYS void transpose(__m512i r[16])
-{
-    __m512i t[16];
-    UNROLL for (int i = 0; i < 16; i += 2)
-    {
-        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-    }
-    UNROLL for (int i = 0; i < 16; i += 4) UNROLL for (int h = 0; h < 2; h++)
-    {
-        r[i + 2 * h] = _mm512_unpacklo_epi64(t[i + h], t[i + h + 2]);
-        r[i + 2 * h + 1] = _mm512_unpackhi_epi64(t[i + h], t[i + h + 2]);
-    }
-    /* r[4 b + c] has, in its quarter q, column 4 q + c of rows 4 b .. 4 b + 3. */
-    UNROLL for (int c = 0; c < 4; c++)
-    {
-        __m512i a = _mm512_shuffle_i32x4(r[c], r[4 + c], 0x88);
-        __m512i b = _mm512_shuffle_i32x4(r[c], r[4 + c], 0xdd);
-        __m512i d = _mm512_shuffle_i32x4(r[8 + c], r[12 + c], 0x88);
-        __m512i e = _mm512_shuffle_i32x4(r[8 + c], r[12 + c], 0xdd);
-        t[c] = _mm512_shuffle_i32x4(a, d, 0x88);
-        t[8 + c] = _mm512_shuffle_i32x4(a, d, 0xdd);
-        t[4 + c] = _mm512_shuffle_i32x4(b, e, 0x88);
-        t[12 + c] = _mm512_shuffle_i32x4(b, e, 0xdd);
-    }
-    UNROLL for (int i = 0; i < 16; i++) r[i] = t[i];
 }
 
 /* Inputs p .. p + 31 of up to 16 rows; beyond k and beyond the rows zeros. */
@@ -384,9 +345,6 @@ ALWAYS void multiply_strips(const call *c, const char *panel, place at, size_t s
 
 /* What becomes of the sums of a strip; strip counts from the first one of the round. */
 typedef void finish_fn(const call *c, const void *args, uint64_t j, size_t first, size_t strip);
-/* Asks for the memory that finish will write, early enough. */
-typedef void expect_fn(const void *args, uint64_t j, size_t first, size_t strip);
-
 /* Strips first .. first + strips - 1 (c->x points to the first) with all weights. */
 ALWAYS void run_round(const call *c, size_t first, size_t strips, expect_fn *expect,
                       finish_fn *finish, const void *args, const int wp, const int xp)
@@ -422,16 +380,6 @@ ALWAYS void run_round(const call *c, size_t first, size_t strips, expect_fn *exp
         panel = other;
         other = t;
     }
-}
-
-/* Equal rounds, none larger than L2 allows. */
-static size_t strips_of_round(size_t strips, size_t bytes)
-{
-    size_t most = X_BYTES / bytes;
-    most = most < MIN_STRIPS ? MIN_STRIPS : nm_min_size(most, MAX_STRIPS);
-    size_t rounds = (strips + most - 1) / most;
-    size_t each = (strips + rounds - 1) / rounds;
-    return (each + 1) / 2 * 2;
 }
 
 ALWAYS void run(call *c, size_t m, const void *xp_rows, expect_fn *expect, finish_fn *finish,
@@ -484,47 +432,11 @@ static call make_call(const nm_mat *w, uint64_t j0, uint64_t j1, void *scratch, 
 
 /* ---- y (+)= weight * (x W^T + bias) -------------------------------------------------------- */
 
-/* Sums of 16 outputs from j on, of 16 rows of x. */
-static void put_out(const nm_out_args *a, uint64_t j, uint64_t j1, size_t row, const float *sums)
-{
-    if (j >= j1)
-        return;
-    const __mmask16 lanes = first_lanes((size_t)(j1 - j));
-    const size_t rows = nm_min_size(SIDE, a->m - row);
-    __m512 bias = a->bias ? _mm512_maskz_loadu_ps(lanes, a->bias + j) : _mm512_setzero_ps();
-    __m512i t[16];
-    for (int i = 0; i < SIDE; i++)
-        t[i] = _mm512_load_si512(sums + SIDE * i);
-    transpose(t);
-    for (size_t r = 0; r < rows; r++) {
-        float *y = a->y[row + r] + j;
-        __m512 sum = _mm512_castsi512_ps(t[r]);
-        if (a->bias)
-            sum = _mm512_add_ps(sum, bias);
-        if (a->weight)
-            sum = _mm512_mul_ps(sum, _mm512_set1_ps(a->weight[row + r]));
-        if (a->add)
-            sum = _mm512_add_ps(_mm512_maskz_loadu_ps(lanes, y), sum);
-        _mm512_mask_storeu_ps(y, lanes, sum);
-    }
-}
-
 static void finish_out(const call *c, const void *args, uint64_t j, size_t first, size_t strip)
 {
     const float *sums = (const void *)(c->sums + strip * SUM_BYTES);
     put_out(args, j, c->j1, (first + strip) * SIDE, sums);
     put_out(args, j + SIDE, c->j1, (first + strip) * SIDE, sums + SIDE * SIDE);
-}
-
-/* Two strips of y, one cache line after the other: rows of y lie far apart. */
-static void expect_out(const void *args, uint64_t j, size_t first, size_t strip)
-{
-    const nm_out_args *a = args;
-    const size_t row = (first + strip) * SIDE;
-    for (size_t i = row; i < a->m && i < row + 2 * SIDE; i++) {
-        __builtin_prefetch(a->y[i] + j, 1);
-        __builtin_prefetch(a->y[i] + j + SIDE, 1);
-    }
 }
 
 ALWAYS void out_planes(const nm_out_args *a, const int wp, const int xp)
@@ -537,14 +449,6 @@ ALWAYS void out_planes(const nm_out_args *a, const int wp, const int xp)
 }
 
 /* ---- hp = act(x Wgate^T) * (x Wup^T) ------------------------------------------------------- */
-
-static void add_bias(float *sums, const float *bias, size_t n)
-{
-    for (size_t i = 0; bias && i < n; i++) {
-        __m512 v = _mm512_load_ps(sums + SIDE * i);
-        _mm512_store_ps(sums + SIDE * i, _mm512_add_ps(v, _mm512_set1_ps(bias[i])));
-    }
-}
 
 /* Outputs beyond the last one are padding of the next product's inputs: zeros. */
 ALWAYS void finish_gated(const call *c, const nm_gated_args *a, uint64_t j, size_t strip,
