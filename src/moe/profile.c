@@ -2,6 +2,7 @@
 #include "moe/profile.h"
 
 #include "base/num.h"
+#include "base/utf8.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -92,13 +93,36 @@ static size_t n_coact(const nm_profile *p)
     return e > COACT_MAX_EXPERTS ? 0 : e * (e + 1) / 2;
 }
 
+/* A copy that JSON and a terminal can take. NULL when out of memory. */
+static char *clean_name(const npumoe_allocator *a, const char *name)
+{
+    char text[NM_PROFILE_NAME];
+    const size_t bytes = strlen(name);
+    size_t n = 0;
+    for (size_t i = 0; i < bytes;) {
+        uint32_t cp = 0;
+        const int step = nm_utf8_next(name + i, bytes - i, &cp);
+        const size_t taken = step > 0 ? (size_t)step : step < 0 ? (size_t)-step : bytes - i;
+        const bool good = step > 0 && cp >= 0x20 && cp != 0x7f;
+        if (n + (good ? taken : 1) >= sizeof text)
+            break;
+        if (good)
+            memcpy(text + n, name + i, taken);
+        else
+            text[n] = '?';
+        n += good ? taken : 1;
+        i += taken;
+    }
+    return nm_strndup(a, text, n);
+}
+
 static npumoe_status allocate(nm_profile *p, const nm_profile_model *model,
                               const uint32_t *layer_of, npumoe_error *err)
 {
     const npumoe_allocator *a = p->allocator;
     bool good = true;
-    p->model.name = nm_strndup(a, model->name, strlen(model->name));
-    p->model.architecture = nm_strndup(a, model->architecture, strlen(model->architecture));
+    p->model.name = clean_name(a, model->name);
+    p->model.architecture = clean_name(a, model->architecture);
     p->layer_of = nm_alloc_array(a, p->n_layers, sizeof *p->layer_of);
     p->loads = nm_alloc_array(a, (size_t)WINDOW_CHUNKS * p->model.n_expert, sizeof *p->loads);
     good = p->model.name && p->model.architecture && p->layer_of && p->loads;
@@ -179,7 +203,7 @@ npumoe_status nm_profile_add_text(nm_profile *p, const char *name, uint64_t byte
                           NM_PROFILE_MAX_TEXTS);
     NM_TRY(nm_grow(p->allocator, (void **)&p->texts, &p->texts_cap, p->n_texts + 1,
                    sizeof *p->texts, err));
-    nm_profile_text t = {.name = nm_strndup(p->allocator, name, strlen(name)), .bytes = bytes};
+    nm_profile_text t = {.name = clean_name(p->allocator, name), .bytes = bytes};
     if (p->n_texts < NM_PROFILE_TEXTS_SPREAD)
         t.pairs = nm_alloc_array(p->allocator, n_places(p), sizeof *t.pairs);
     if (!t.name || (p->n_texts < NM_PROFILE_TEXTS_SPREAD && !t.pairs)) {

@@ -42,6 +42,7 @@
 #define NM_PROFILE_COACT_STORED 32  /* experts of a layer whose pairs a file keeps */
 #define NM_PROFILE_TEXTS_SPREAD 16  /* texts whose own popularity is kept, for the drift */
 #define NM_PROFILE_MAX_TEXTS    65536u
+#define NM_PROFILE_NAME         256 /* bytes of a name with its end; longer ones are cut */
 #define NM_PROFILE_MAX_TOKENS   (UINT64_C(1) << 33) /* keeps all 32-bit counts from overflowing */
 
 typedef enum nm_profile_part { NM_PROFILE_MAIN, NM_PROFILE_HELD, NM_PROFILE_PARTS } nm_profile_part;
@@ -112,7 +113,8 @@ void nm_profile_free(nm_profile **p);
 npumoe_status nm_profile_router_hash(const nm_config *c, const nm_weights *w, uint64_t *hash,
                                      npumoe_error *err);
 
-/* Begins a text; the windows that follow belong to it. */
+/* Begins a text; the windows that follow belong to it. Bytes of the name that are no UTF-8 and control
+ * characters become '?', since a file has to name it. */
 npumoe_status nm_profile_add_text(nm_profile *p, const char *name, uint64_t bytes,
                                   npumoe_error *err);
 /* One window of the newest text for ALL layers: ids[n_layers][n][k], each < n_expert, no expert
