@@ -375,6 +375,88 @@ NPUMOE_API npumoe_status npumoe_generate(npumoe_session *session, npumoe_sampler
                                          const npumoe_generate_options *options,
                                          npumoe_generate_result *result, npumoe_error *err);
 
+/* ---- calibration -------------------------------------------------------------------------- */
+
+/* How the tokens of texts spread over a model's experts: counts only, no device. A plan is made from
+ * it. Written as JSON (docs/calibrate.md); every quantisation of a model shares its profiles. */
+typedef struct npumoe_profile npumoe_profile;
+
+/* EFORMAT names the key, what was found and what was expected. Owner: the caller. */
+NPUMOE_API npumoe_status npumoe_profile_load(const char *path, npumoe_profile **out,
+                                             npumoe_error *err);
+/* The file appears whole or not at all. */
+NPUMOE_API npumoe_status npumoe_profile_save(const npumoe_profile *profile, const char *path,
+                                             npumoe_error *err);
+/* Adds the counts of another profile. EINVAL when it is of another model; then nothing changes. */
+NPUMOE_API npumoe_status npumoe_profile_merge(npumoe_profile *profile, const npumoe_profile *other,
+                                              npumoe_error *err);
+NPUMOE_API void npumoe_profile_free(npumoe_profile **profile);
+/* What `npumoe calibrate --json` shows: skew, coverage, loads of chunks of n_chunk tokens (0 = 512),
+ * padding and overflow of capacities, drift, and a verdict in words. docs/calibrate.md lists the
+ * keys. Free with npumoe_text_free. */
+NPUMOE_API npumoe_status npumoe_profile_describe(const npumoe_profile *profile, uint32_t n_chunk,
+                                                 char **json, npumoe_error *err);
+
+typedef struct npumoe_calibrate_options {
+    size_t struct_bytes;
+    uint32_t n_ctx;   /* tokens of a sequence: rounded down to a multiple or a power-of-two part of
+                         2048; 0 = 2048 */
+    uint32_t n_chunk; /* tokens computed together; does not change what is counted; 0 = 2048 */
+    uint64_t max_windows;        /* stop after this many windows of 2048 tokens; 0 = never */
+    const char *trace_path;      /* record every routing decision; NULL = do not */
+    npumoe_progress_fn progress; /* tokens counted so far; total is 0. false stops */
+    void *progress_user;
+} npumoe_calibrate_options;
+
+NPUMOE_API npumoe_calibrate_options npumoe_calibrate_options_default(void);
+
+/* Reads texts and counts. Between begin_text and end_text the text's bytes are fed in pieces of any
+ * size; what is counted depends on the text only. */
+typedef struct npumoe_calibrator npumoe_calibrator;
+
+/* The model must outlive it. EUNSUPPORTED when the model has no experts. */
+NPUMOE_API npumoe_status npumoe_calibrator_new(npumoe_model *model,
+                                               const npumoe_calibrate_options *options,
+                                               npumoe_calibrator **out, npumoe_error *err);
+/* EINVAL unless the profile is of the calibrated model; label names it in the message. */
+NPUMOE_API npumoe_status npumoe_calibrator_check(const npumoe_calibrator *calibrator,
+                                                 const npumoe_profile *profile, const char *label,
+                                                 npumoe_error *err);
+/* Goes on with a run that npumoe_calibrator_save wrote: the same texts are to be fed again, from the
+ * beginning, and what was counted is passed over. Before the first text. EINVAL when the model, the
+ * options or the texts are not those of that run. */
+NPUMOE_API npumoe_status npumoe_calibrator_resume(npumoe_calibrator *calibrator, const char *path,
+                                                  npumoe_error *err);
+/* bytes: 0 = unknown. *wanted: false when the text was counted in the run that is resumed, or no more
+ * is to be read; then it is neither fed nor ended. */
+NPUMOE_API npumoe_status npumoe_calibrator_begin_text(npumoe_calibrator *calibrator,
+                                                      const char *name, uint64_t bytes,
+                                                      bool *wanted, npumoe_error *err);
+/* ECANCELED when progress said so: finished windows stay counted. */
+NPUMOE_API npumoe_status npumoe_calibrator_feed(npumoe_calibrator *calibrator, const char *text,
+                                                size_t text_bytes, npumoe_error *err);
+NPUMOE_API npumoe_status npumoe_calibrator_end_text(npumoe_calibrator *calibrator,
+                                                    npumoe_error *err);
+/* True once max_windows are counted. */
+NPUMOE_API bool npumoe_calibrator_full(const npumoe_calibrator *calibrator);
+/* Tokens counted, with those of a resumed run. */
+NPUMOE_API uint64_t npumoe_calibrator_tokens(const npumoe_calibrator *calibrator);
+/* Writes what was counted so far, to be resumed: a profile with an additional key. At any time. */
+NPUMOE_API npumoe_status npumoe_calibrator_save(npumoe_calibrator *calibrator, const char *path,
+                                                npumoe_error *err);
+/* Ends the trace and hands the profile over; only _free is allowed after this. */
+NPUMOE_API npumoe_status npumoe_calibrator_finish(npumoe_calibrator *calibrator,
+                                                  npumoe_profile **out, npumoe_error *err);
+/* Frees. A trace that was not finished stays as TRACE.partial when its run was saved. */
+NPUMOE_API void npumoe_calibrator_free(npumoe_calibrator **calibrator);
+
+/* Text in pieces; false stops. */
+typedef bool (*npumoe_sink_fn)(void *user, const char *text, size_t text_bytes);
+/* A trace as CSV, a line for each token and layer, with a line of names first. ECANCELED when the
+ * sink stops. */
+NPUMOE_API npumoe_status npumoe_trace_to_csv(const char *path, npumoe_sink_fn sink, void *user,
+                                             npumoe_error *err);
+
 /* ---- files and machine -------------------------------------------------------------------- */
 
 typedef struct npumoe_quantize_options {

@@ -89,6 +89,7 @@ struct nm_outfile {
     FILE *f;       /* NULL once committed */
     char *path;    /* the final name: links are followed */
     char *partial; /* what exists meanwhile */
+    bool keep;     /* partial stays when it was not committed */
 };
 
 static const char *kind_of(mode_t mode)
@@ -127,12 +128,15 @@ static npumoe_status final_name(const npumoe_allocator *a, const char *path, cha
     return *out ? NPUMOE_OK : nm_err_nomem(err, strlen(path) + 1, "a file name");
 }
 
-static char *partial_name(const npumoe_allocator *a, const char *path)
+/* PATH.partial.<pid>; of a run that may go on later PATH.partial, which it must find again. */
+static char *partial_name(const npumoe_allocator *a, const char *path, bool keep)
 {
     size_t bytes = strlen(path) + sizeof ".partial." + 20;
-    char *name = nm_alloc(a, bytes);
+    char *name = nm_alloc(a, bytes), pid[24] = "";
+    if (!keep)
+        snprintf(pid, sizeof pid, ".%ld", (long)getpid());
     if (name)
-        snprintf(name, bytes, "%s.partial.%ld", path, (long)getpid());
+        snprintf(name, bytes, "%s.partial%s", path, pid);
     return name;
 }
 
@@ -150,23 +154,67 @@ static FILE *create(const char *path)
     return f;
 }
 
-npumoe_status nm_outfile_new(const npumoe_allocator *a, const char *path, nm_outfile **out,
-                             npumoe_error *err)
+/* The first `bytes` bytes of a partial file stay, and writing goes on behind them. */
+static npumoe_status reopen(nm_outfile *f, uint64_t bytes, npumoe_error *err)
+{
+    int fd = open(f->partial, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+    struct stat info;
+    if (fd < 0)
+        return system_error(err, "open", f->partial);
+    if (fstat(fd, &info) == 0 && (uint64_t)info.st_size < bytes) {
+        close(fd);
+        return nm_err_set(err, NPUMOE_EFORMAT,
+                          "'%s' has %" PRIu64 " bytes, expected at least %" PRIu64, f->partial,
+                          (uint64_t)info.st_size, bytes);
+    }
+    npumoe_status st = NPUMOE_OK;
+    if (ftruncate(fd, (off_t)bytes) != 0 || lseek(fd, 0, SEEK_END) < 0 ||
+        !(f->f = fdopen(fd, "wb"))) {
+        st = system_error(err, "go on writing", f->partial);
+        close(fd);
+    }
+    return st;
+}
+
+static npumoe_status open_outfile(const npumoe_allocator *a, const char *path, bool keep,
+                                  uint64_t bytes, nm_outfile **out, npumoe_error *err)
 {
     nm_outfile *f = nm_zalloc(a, sizeof *f);
     if (!f)
         return nm_err_nomem(err, sizeof *f, "an output file");
     f->a = a;
+    f->keep = keep;
     npumoe_status st = final_name(a, path, &f->path, err);
-    if (st == NPUMOE_OK && !(f->partial = partial_name(a, f->path)))
+    if (st == NPUMOE_OK && !(f->partial = partial_name(a, f->path, keep)))
         st = nm_err_nomem(err, strlen(path), "a file name");
-    if (st == NPUMOE_OK && !(f->f = create(f->partial)))
+    if (st == NPUMOE_OK && bytes > 0)
+        st = reopen(f, bytes, err);
+    else if (st == NPUMOE_OK && !(f->f = create(f->partial)))
         st = system_error(err, "create", f->partial);
     if (st != NPUMOE_OK) {
         nm_outfile_free(&f);
         return st;
     }
     *out = f;
+    return NPUMOE_OK;
+}
+
+npumoe_status nm_outfile_new(const npumoe_allocator *a, const char *path, nm_outfile **out,
+                             npumoe_error *err)
+{
+    return open_outfile(a, path, false, 0, out, err);
+}
+
+npumoe_status nm_outfile_resume(const npumoe_allocator *a, const char *path, uint64_t bytes,
+                                nm_outfile **out, npumoe_error *err)
+{
+    return open_outfile(a, path, true, bytes, out, err);
+}
+
+npumoe_status nm_outfile_sync(nm_outfile *f, npumoe_error *err)
+{
+    if (fflush(f->f) != 0 || fsync(fileno(f->f)) != 0)
+        return system_error(err, "write", f->partial);
     return NPUMOE_OK;
 }
 
@@ -193,8 +241,7 @@ static void sync_folder(const npumoe_allocator *a, const char *path)
 
 npumoe_status nm_outfile_commit(nm_outfile *f, npumoe_error *err)
 {
-    if (fflush(f->f) != 0 || fsync(fileno(f->f)) != 0)
-        return system_error(err, "write", f->partial);
+    NM_TRY(nm_outfile_sync(f, err));
     int rc = fclose(f->f);
     f->f = NULL;
     if (rc != 0 || rename(f->partial, f->path) != 0) {
@@ -213,7 +260,8 @@ void nm_outfile_free(nm_outfile **f)
         return;
     if (o->f) {
         fclose(o->f);
-        (void)unlink(o->partial);
+        if (!o->keep)
+            (void)unlink(o->partial);
     }
     nm_free(o->a, o->path);
     nm_free(o->a, o->partial);

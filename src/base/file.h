@@ -26,11 +26,18 @@ typedef struct nm_outfile nm_outfile;
 /* EINVAL when something that is no regular file has that name; EIO, ENOENT. */
 npumoe_status nm_outfile_new(const npumoe_allocator *a, const char *path, nm_outfile **out,
                              npumoe_error *err);
+/* For work that may be stopped and go on later: the partial file is PATH.partial, and stays when it was
+ * not committed. bytes: how much of it counts (the rest is cut off); 0 = begin anew. EFORMAT when there
+ * is less. */
+npumoe_status nm_outfile_resume(const npumoe_allocator *a, const char *path, uint64_t bytes,
+                                nm_outfile **out, npumoe_error *err);
+/* Everything written so far is on the disk. */
+npumoe_status nm_outfile_sync(nm_outfile *f, npumoe_error *err);
 /* Appends; buffered. EIO with the system's reason (disk full ...). */
 npumoe_status nm_outfile_write(nm_outfile *f, const void *data, size_t bytes, npumoe_error *err);
 /* Flushes, syncs, renames to the final name. After this only nm_outfile_free is allowed. */
 npumoe_status nm_outfile_commit(nm_outfile *f, npumoe_error *err);
-/* Closes, and removes the partial file if it was not committed. */
+/* Closes, and removes the partial file if it was not committed (and is none to go on with). */
 void nm_outfile_free(nm_outfile **f);
 
 /* True when both names exist and are one file (links included). */

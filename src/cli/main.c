@@ -21,6 +21,7 @@ static const verb verbs[] = {
     {"tokenize", cmd_tokenize, "show the tokens of a text"},
     {"logits", cmd_logits, "write the model's raw predictions as .npy"},
     {"perplexity", cmd_perplexity, "how well a model predicts a text; KL divergence"},
+    {"calibrate", cmd_calibrate, "count how texts spread over a model's experts: a profile"},
     {"quantize", cmd_quantize, "write a smaller copy of a model"},
     {"bench", cmd_bench, "measure tokens per second (llama-bench's table)"},
     {"probe", cmd_probe, "measure this machine: a cost table for bench and planning"},

@@ -172,6 +172,12 @@ void nm_session_set_hooks(npumoe_session *session, const nm_hooks *hooks)
     session->forward.hooks = *hooks;
 }
 
+void nm_session_reset(npumoe_session *session)
+{
+    session->n_past = 0;
+    session->has_logits = false;
+}
+
 /* ---- evaluation ----------------------------------------------------------------------------- */
 
 static npumoe_status check_tokens(const npumoe_session *s, const npumoe_token *tokens,

@@ -8,4 +8,7 @@
  * computes all rows of a chunk, so that they see every token. */
 void nm_session_set_hooks(npumoe_session *session, const nm_hooks *hooks);
 
+/* Forgets all tokens: the next evaluation computes every position. */
+void nm_session_reset(npumoe_session *session);
+
 #endif

@@ -215,6 +215,15 @@ npumoe_status nm_profile_add_text(nm_profile *p, const char *name, uint64_t byte
     return NPUMOE_OK;
 }
 
+bool nm_profile_is_text(const nm_profile *p, size_t i, const char *name, uint64_t bytes)
+{
+    char *clean = clean_name(p->allocator, name);
+    const bool same = clean && i < p->n_texts && p->texts[i].bytes == bytes &&
+                      strcmp(p->texts[i].name, clean) == 0;
+    nm_free(p->allocator, clean);
+    return same;
+}
+
 /* Counts the loads of the whole chunks of 128 and all pairs of a layer. */
 static void count_layer(nm_profile *p, nm_profile_part part, uint32_t layer, uint32_t n,
                         const uint16_t *ids)

@@ -82,7 +82,9 @@ typedef struct nm_profile_text {
     uint64_t *pairs; /* [n_layers][n_expert] of both parts; NULL behind the first few texts */
 } nm_profile_text;
 
-typedef struct nm_profile {
+typedef struct npumoe_profile nm_profile; /* a name of the public interface */
+
+struct npumoe_profile {
     const npumoe_allocator *allocator;
     nm_profile_model model;
     uint32_t n_layers;  /* MoE layers */
@@ -95,7 +97,7 @@ typedef struct nm_profile {
     nm_profile_text *texts;
     size_t n_texts, texts_cap;
     uint32_t *loads; /* [16][n_expert], room for nm_profile_add_window */
-} nm_profile;
+};
 
 /* ---- making --------------------------------------------------------------------------------- */
 
@@ -117,6 +119,8 @@ npumoe_status nm_profile_router_hash(const nm_config *c, const nm_weights *w, ui
  * characters become '?', since a file has to name it. */
 npumoe_status nm_profile_add_text(nm_profile *p, const char *name, uint64_t bytes,
                                   npumoe_error *err);
+/* True when text i of the profile has this name (cleaned) and size. */
+bool nm_profile_is_text(const nm_profile *p, size_t i, const char *name, uint64_t bytes);
 /* One window of the newest text for ALL layers: ids[n_layers][n][k], each < n_expert, no expert
  * twice for a token; 1 <= n <= NM_PROFILE_WINDOW. Without a text (a run that only wants loads) nothing
  * is counted for texts. ETOOBIG past NM_PROFILE_MAX_TOKENS; then nothing was added. */
