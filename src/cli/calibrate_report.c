@@ -44,8 +44,9 @@ static void print_head(const json_t *stats)
     printf("experts        %zu layers of %" PRIu64 ", %" PRIu64 " per token\n",
            json_array_size(json_object_get(stats, "layers")), report_u64(stats, "model.n_expert"),
            report_u64(stats, "model.n_expert_used"));
-    printf("tokens         %" PRIu64 " in %zu texts, %" PRIu64 " of them held out\n", main + held,
-           json_array_size(json_object_get(stats, "texts")), held);
+    const size_t n_texts = json_array_size(json_object_get(stats, "texts"));
+    printf("tokens         %" PRIu64 " in %zu text%s, %" PRIu64 " of them held out\n", main + held,
+           n_texts, n_texts == 1 ? "" : "s", held);
     printf("chunks        ");
     json_array_foreach(sizes, i, size)
         printf("%s %" PRIu64 " of %" PRIu64, i ? "," : "", report_u64(size, "chunks"),

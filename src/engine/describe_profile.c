@@ -28,7 +28,7 @@ typedef struct report {
     /* gathered for the verdict */
     double top_quarter, gini, busiest, worst_text, held_distance;
     uint32_t idle;
-    nm_profile_cost uniform, own; /* at LIMIT, judged */
+    nm_profile_cost uniform, own; /* with the same overflow in MAIN; judged */
 } report;
 
 static json_t *share(double v)
@@ -269,7 +269,8 @@ typedef enum capacity_rule {
     PAPER,         /* the busiest quarter has four times the others' */
     WORST,         /* every token may come */
     UNIFORM_LIMIT, /* one for all, overflow at most a share */
-    OWN_LIMIT      /* one for each expert, likewise */
+    OWN_LIMIT,     /* one for each expert, likewise */
+    OWN_AS_UNIFORM /* the same with the overflow that the uniform one of a share has */
 } capacity_rule;
 
 static const struct capacity_case {
@@ -284,6 +285,7 @@ static const struct capacity_case {
     {"uniform, whole chunk", WORST, 0},
     {"paper: busiest quarter 4 x, others 1 x mean", PAPER, 4},
     {"uniform, overflow 5 %", UNIFORM_LIMIT, LIMIT},
+    {"one per expert, the same overflow", OWN_AS_UNIFORM, LIMIT},
     {"one per expert, overflow 5 %", OWN_LIMIT, LIMIT},
     {"one per expert, overflow 1 %", OWN_LIMIT, TIGHT_LIMIT},
 };
@@ -293,6 +295,16 @@ static uint32_t round_up(double rows, uint32_t chunk)
     const double steps = ceil(rows / NM_PROFILE_STEP - 1e-9) * NM_PROFILE_STEP;
     const uint32_t most = (chunk + NM_PROFILE_STEP - 1) / NM_PROFILE_STEP * NM_PROFILE_STEP;
     return steps < most ? (uint32_t)steps : most;
+}
+
+/* A uniform capacity comes in steps, so it overflows less than it may; this is by how much. */
+static npumoe_status fill_as_uniform(report *r, double limit, uint32_t layer)
+{
+    nm_profile_cost cost = {0};
+    NM_TRY(nm_profile_uniform_capacity(r->p, layer, r->chunk, limit, r->capacity, r->err));
+    nm_profile_add_cost(r->p, NM_PROFILE_MAIN, layer, r->chunk, r->capacity, &cost);
+    return nm_profile_own_capacities(r->p, layer, r->chunk, nm_profile_overflow_share(&cost),
+                                     r->capacity, r->err);
 }
 
 static npumoe_status fill_capacity(report *r, const struct capacity_case *c, uint32_t layer)
@@ -305,6 +317,8 @@ static npumoe_status fill_capacity(report *r, const struct capacity_case *c, uin
         return nm_profile_uniform_capacity(p, layer, r->chunk, c->argument, r->capacity, r->err);
     case OWN_LIMIT:
         return nm_profile_own_capacities(p, layer, r->chunk, c->argument, r->capacity, r->err);
+    case OWN_AS_UNIFORM:
+        return fill_as_uniform(r, c->argument, layer);
     case UNIFORM_TIMES:
     case PAPER:
     case WORST:
@@ -345,7 +359,7 @@ static npumoe_status capacity_json(report *r, const struct capacity_case *c, jso
     json_array_append_new(list, o);
     if (c->rule == UNIFORM_LIMIT)
         r->uniform = cost[r->judge];
-    if (c->rule == OWN_LIMIT && c->argument == LIMIT)
+    if (c->rule == OWN_AS_UNIFORM)
         r->own = cost[r->judge];
     return NPUMOE_OK;
 }
@@ -376,7 +390,7 @@ static void judge_popularity(const report *r, json_t *list)
     const double c = r->top_quarter;
     const char *word = c >= 0.45   ? "Popularity pays"
                        : c >= 0.35 ? "Popularity pays a little"
-                                   : "Popularity does not pay: the routers spread tokens evenly";
+                                   : "Popularity does not pay, as the routers spread tokens evenly";
     say(list,
         "%s: the busiest quarter of the experts carries %.0f %% of the pairs%s (even: 25 %%); the "
         "busiest "
@@ -401,7 +415,7 @@ static void judge_tiers(const report *r, json_t *list)
     say(list,
         "Expect %.0f %% padding and %.1f %% overflow with them, %.0f %% and %.1f %% with one for "
         "all "
-        "(chosen for 5 %% overflow; more or fewer tiers lie between).",
+        "(as many tiers as experts are the best that tiers can be; a few lie between).",
         100 * nm_profile_padding_share(&r->own), 100 * nm_profile_overflow_share(&r->own),
         100 * nm_profile_padding_share(&r->uniform), 100 * nm_profile_overflow_share(&r->uniform));
 }
