@@ -375,7 +375,7 @@ static void put_capacities(out_file *f, const json_t *stats)
     put(f,
         "<h2>Capacities</h2>\n<p class=\"quiet\">What fixed capacities would cost in chunks of "
         "%" PRIu64 " tokens: padding is the share of computed rows without a token, overflow the "
-                   "share of pairs "
+        "share of pairs "
         "that do not fit.</p>\n<div class=\"wide\"><table><tr><th>capacity of an "
         "expert</th><th>mean "
         "rows</th><th>padding</th><th>overflow</th><th>held out: "
