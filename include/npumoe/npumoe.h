@@ -457,6 +457,60 @@ typedef bool (*npumoe_sink_fn)(void *user, const char *text, size_t text_bytes);
 NPUMOE_API npumoe_status npumoe_trace_to_csv(const char *path, npumoe_sink_fn sink, void *user,
                                              npumoe_error *err);
 
+/* ---- plans -------------------------------------------------------------------------------- */
+
+/* What a plan is to be made for. Names are those of the command line. */
+typedef struct npumoe_planner_options {
+    size_t struct_bytes;
+    const char *device;      /* "tile", or "cpu": nothing on a device; NULL = "tile" */
+    const char *policy;      /* "ours", "paper", "ladder", "naive", "cpu"; NULL = "ours" */
+    const char *overflow;    /* "spill", "repass", "prune", "reroute"; NULL = the policy's own */
+    const char *objective;   /* "latency", "energy", "cpu"; NULL = "latency" */
+    uint32_t n_chunk;        /* tokens of a chunk; 0 = 512 */
+    uint32_t n_past;         /* tokens before the chunk that is predicted */
+    uint32_t n_in_flight;    /* chunks at a time: 1, 2 */
+    uint32_t n_tiers;        /* capacities per layer; 0 = 6 */
+    uint32_t max_group;      /* experts per launch; 0 = 8 */
+    uint32_t max_capacities; /* programs of one group, of which a chunk takes one; 0 = n_tiers, 1 =
+                                static tiers */
+    bool all_experts;        /* every expert on the device as far as it has room: for comparison */
+    /* the device */
+    uint32_t slots;         /* programs loaded at a time; 0 = any number */
+    uint64_t program_bytes; /* of one program; 0 = no limit, as below */
+    uint64_t memory_bytes;  /* of all programs */
+    uint32_t launch_us;     /* added to each launch */
+    uint32_t npu_threads;   /* of device tile; 0 = 1 */
+    const char *npu_isa;    /* its kernels; NULL = the best */
+    npumoe_precision npu_precision;
+    /* the host */
+    const char *isa;   /* NULL = the best */
+    int32_t n_threads; /* 0 = CPUs allowed less the device's */
+    npumoe_precision precision;
+    const char
+        *types; /* of expert weights: "Q8_0", or gate,up,down "Q4_K,Q4_K,Q6_K"; NULL = as in the
+                          file that was calibrated */
+    /* a cost table of an earlier call; NULL = measure now, which takes seconds */
+    const char *cost;
+    size_t cost_bytes;
+    npumoe_progress_fn progress;
+    void *progress_user;
+} npumoe_planner_options;
+
+NPUMOE_API npumoe_planner_options npumoe_planner_options_default(void);
+
+/* Makes a plan from a profile (the text of its JSON). *plan: JSON (docs/plan.md); *cost: the table it was
+ * made with, or cost NULL. Free both with npumoe_text_free. The same profile, options and cost table give
+ * the same text. EFORMAT, EINVAL (options), EMODEL (a cost table of something else), EUNSUPPORTED, ETOOBIG
+ * (the device has no room for one expert), ECANCELED. */
+NPUMOE_API npumoe_status npumoe_plan_make(const char *profile, size_t profile_bytes,
+                                          const npumoe_planner_options *options, char **plan,
+                                          char **cost, npumoe_error *err);
+
+/* What runs where and why, as `npumoe explain` shows it before a run: one JSON object, whose keys
+ * docs/plan.md lists. EFORMAT for what is no valid plan. */
+NPUMOE_API npumoe_status npumoe_plan_describe(const char *plan, size_t plan_bytes, char **json,
+                                              npumoe_error *err);
+
 /* ---- files and machine -------------------------------------------------------------------- */
 
 typedef struct npumoe_quantize_options {

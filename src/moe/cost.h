@@ -83,6 +83,7 @@ typedef struct nm_cost {
         host_layer;     /* tokens -> us: norms, rope, KV write, router, top-k, dispatch, residual */
     nm_curve attention; /* n_past + 1 -> us of `chunk` queries; two points and more */
     nm_curve gather, scatter; /* rows -> us, into and out of a device's buffers */
+    double join_us;           /* clearing and adding up what the device brings, of a chunk */
     double host_region_us;    /* starting the pool on a remainder, however small it is */
     /* device */
     nm_cost_device device;

@@ -75,6 +75,7 @@ static const u32_field flag_fields[] = {
 
 static const real_field real_fields[] = {
     {"host_region_us", C(host_region_us), 0.0, MOST_US},
+    {"join_us", C(join_us), 0.0, MOST_US},
     {"launch_us", C(launch_us), 0.0, MOST_US},
     {"launch_host_us", C(launch_host_us), 0.0, MOST_US},
     {"load_us_per_mb", C(load_us_per_mb), 0.0, MOST_US},

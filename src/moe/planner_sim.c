@@ -167,6 +167,10 @@ static void run_passes(run *r)
     for (size_t i = 0; i < n && i < depth; i++)
         submit(r, i);
     run_remainder(r);
+    if (n > 0) {
+        r->now += r->p->cost->join_us;
+        r->work += r->p->cost->join_us;
+    }
     for (size_t i = 0; i < n; i++) {
         r->now = fmax(r->now, r->p->pass_end[i]);
         if (i + depth < n)

@@ -1,0 +1,148 @@
+/* plan_cost.c: see plan_cost.h: what host and device measurements share. */
+#include "engine/plan_cost.h"
+
+#include "base/clock.h"
+#include "base/num.h"
+#include "quant/quant.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { RUNS = 5, LONG_US = 60000, VERY_LONG_US = 300000 };
+
+npumoe_status nm_cost_step(nm_cost_job *job, npumoe_error *err)
+{
+    job->done++;
+    if (job->done > job->total)
+        job->total = job->done;
+    if (job->progress && !job->progress(job->progress_user, job->done, job->total))
+        return nm_err_set(err, NPUMOE_ECANCELED, "measuring costs was cancelled");
+    return NPUMOE_OK;
+}
+
+/* ---- weights -------------------------------------------------------------------------------- */
+
+/* Plain numbers without a pattern. */
+static void fill(float *x, size_t n)
+{
+    uint32_t seed = 12345;
+    for (size_t i = 0; i < n; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        x[i] = (float)(seed >> 8) * (1.0f / 8388608.0f) - 1.0f;
+    }
+}
+
+npumoe_status nm_cost_matrix(uint32_t type, uint64_t rows, uint64_t cols, nm_mat *out,
+                             npumoe_error *err)
+{
+    const npumoe_allocator *a = nm_allocator_default();
+    const nm_type_traits *t = nm_type_get(type);
+    uint64_t row_bytes, bytes;
+    if (!t->name || !t->supported || !nm_row_bytes(type, cols, &row_bytes) ||
+        !nm_mul_u64(row_bytes, rows, &bytes) || bytes > SIZE_MAX)
+        return nm_err_set(
+            err, NPUMOE_EUNSUPPORTED, "plan: rows of %llu weights in %s: the type has blocks of %u",
+            (unsigned long long)cols, t->name ? t->name : "an unknown type", t->block_elems);
+    float *row = nm_alloc_array(a, (size_t)cols, sizeof *row);
+    char *data = nm_alloc_aligned(a, (size_t)bytes);
+    if (!row || !data) {
+        nm_free(a, row);
+        nm_free_aligned(a, data);
+        return nm_err_nomem(err, bytes, "weights to measure with");
+    }
+    fill(row, (size_t)cols);
+    if (t->encode)
+        t->encode(row, data, (size_t)cols, NULL);
+    else
+        memset(data, 0x2c, (size_t)row_bytes); /* halves of 0.06, codes that differ */
+    for (uint64_t i = 1; i < rows; i++)
+        memcpy(data + i * row_bytes, data, (size_t)row_bytes);
+    nm_free(a, row);
+    *out = (nm_mat){.type = type, .rows = rows, .cols = cols, .row_bytes = row_bytes, .data = data};
+    return NPUMOE_OK;
+}
+
+void nm_cost_matrix_free(nm_mat *m)
+{
+    nm_free_aligned(nm_allocator_default(), (void *)(uintptr_t)m->data);
+    *m = (nm_mat){0};
+}
+
+npumoe_status nm_cost_network_new(const nm_cost_job *job, uint32_t n_ff, nm_cost_network *out,
+                                  npumoe_error *err)
+{
+    const nm_cost_geometry *g = &job->geometry;
+    *out = (nm_cost_network){0};
+    npumoe_status st = nm_cost_matrix(g->type[0], n_ff, g->n_embd, &out->gate, err);
+    if (st == NPUMOE_OK)
+        st = nm_cost_matrix(g->type[1], n_ff, g->n_embd, &out->up, err);
+    if (st == NPUMOE_OK)
+        st = nm_cost_matrix(g->type[2], g->n_embd, n_ff, &out->down, err);
+    if (st != NPUMOE_OK)
+        nm_cost_network_free(out);
+    return st;
+}
+
+void nm_cost_network_free(nm_cost_network *n)
+{
+    nm_cost_matrix_free(&n->gate);
+    nm_cost_matrix_free(&n->up);
+    nm_cost_matrix_free(&n->down);
+}
+
+/* ---- time ----------------------------------------------------------------------------------- */
+
+static int by_value(const void *x, const void *y)
+{
+    double a, b;
+    memcpy(&a, x, sizeof a);
+    memcpy(&b, y, sizeof b);
+    return (a > b) - (a < b);
+}
+
+double nm_cost_time(void (*fn)(void *arg), void *arg)
+{
+    double us[RUNS];
+    int runs = RUNS;
+    for (int i = -1; i < runs; i++) {
+        const uint64_t start = nm_clock_ns();
+        fn(arg);
+        const double took = (double)(nm_clock_ns() - start) * 1e-3;
+        if (i < 0)
+            runs = took > VERY_LONG_US ? 1 : took > LONG_US ? 3 : RUNS;
+        else
+            us[i] = took;
+    }
+    qsort(us, (size_t)runs, sizeof us[0], by_value);
+    return us[runs / 2];
+}
+
+void nm_cost_add_point(nm_curve *c, uint32_t rows, double us)
+{
+    if (c->n == NM_CURVE_MAX || (c->n > 0 && c->rows[c->n - 1] >= rows))
+        return;
+    if (c->n > 0 && us < c->us[c->n - 1])
+        us = c->us[c->n - 1];
+    c->rows[c->n] = rows;
+    c->us[c->n++] = us > 0.0 ? us : 0.0;
+}
+
+/* ---- all ------------------------------------------------------------------------------------ */
+
+npumoe_status nm_cost_measure(nm_cost_job *job, nm_cost *out, npumoe_error *err)
+{
+    nm_cost c = {.geometry = job->geometry,
+                 .host_threads = (uint32_t)nm_pool_size(job->pool),
+                 .chunk = job->chunk,
+                 .host_watts = -1.0,
+                 .device_watts = -1.0};
+    snprintf(c.isa, sizeof c.isa, "%s", job->kern->isa);
+    NM_TRY(nm_cost_measure_host(job, &c, err));
+    if (job->npu)
+        NM_TRY(nm_cost_measure_device(job, &c, err));
+    else
+        nm_cost_no_device(&c);
+    *out = c;
+    return NPUMOE_OK;
+}

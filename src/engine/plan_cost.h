@@ -1,0 +1,62 @@
+/* plan_cost.h: measuring a cost table (moe/cost.h) on this machine, without a model file.
+ *
+ * Weights are made up, of the profile's geometry and types: how long a product takes depends on its shape
+ * and on how its weights are stored, not on their values (they are plain numbers: denormals would be slow).
+ * What is timed is what runs later: nm_network_run, nm_matmul, nm_attention, the router, a device behind
+ * its queue. Weights and buffers are taken in turns, so that they come from memory as those of a whole
+ * model do and not from a cache that one expert has for itself.
+ *
+ * Every figure is the median of a few runs. Host and device are timed one after the other; that they share
+ * memory and heat when both run is for the comparison of prediction and measurement to show. */
+#ifndef NM_ENGINE_PLAN_COST_H
+#define NM_ENGINE_PLAN_COST_H
+
+#include "device/npu.h"
+#include "kernels/matmul.h"
+#include "moe/cost.h"
+
+typedef struct nm_cost_job {
+    nm_cost_geometry geometry;
+    uint32_t type_qkv, type_out; /* of the attention's matrices */
+    uint32_t window;             /* 0 = attention over all positions */
+    uint32_t chunk, n_past;
+    const nm_kern *kern;
+    nm_pool *pool;
+    nm_precision precision;
+    nm_npu *npu; /* NULL = device "cpu" */
+    npumoe_progress_fn progress;
+    void *progress_user;
+    uint64_t done, total; /* steps; kept by the functions below */
+} nm_cost_job;
+
+/* EUNSUPPORTED for types that this geometry cannot have; ENOMEM; ECANCELED. */
+npumoe_status nm_cost_measure(nm_cost_job *job, nm_cost *out, npumoe_error *err);
+
+/* ---- shared by plan_cost_host.c and plan_cost_device.c ---------------------------------------- */
+
+npumoe_status nm_cost_measure_host(nm_cost_job *job, nm_cost *out, npumoe_error *err);
+npumoe_status nm_cost_measure_device(nm_cost_job *job, nm_cost *out, npumoe_error *err);
+
+/* One step done; ECANCELED. */
+npumoe_status nm_cost_step(nm_cost_job *job, npumoe_error *err);
+
+/* A made-up matrix, of one row that is repeated; owner: the caller (nm_free_aligned of data). */
+npumoe_status nm_cost_matrix(uint32_t type, uint64_t rows, uint64_t cols, nm_mat *out,
+                             npumoe_error *err);
+void nm_cost_matrix_free(nm_mat *m);
+
+/* Three matrices of a gated network. */
+typedef struct nm_cost_network {
+    nm_mat gate, up, down;
+} nm_cost_network;
+npumoe_status nm_cost_network_new(const nm_cost_job *job, uint32_t n_ff, nm_cost_network *out,
+                                  npumoe_error *err);
+void nm_cost_network_free(nm_cost_network *n);
+
+/* Median us of a few runs of fn, after one to warm up; fewer when a run is long. */
+double nm_cost_time(void (*fn)(void *arg), void *arg);
+
+/* Appends a point; keeps a curve from falling, which would be noise. */
+void nm_cost_add_point(nm_curve *c, uint32_t rows, double us);
+
+#endif

@@ -1,0 +1,258 @@
+/* plan_cost_device.c: the device's part of a cost table (plan_cost.h).
+ *
+ * A point of the curve is a program of several experts, launched often in a row: what a launch takes from
+ * the one before it, less what an empty one takes, over its experts. So the curve and launch_us together
+ * give back what was measured, added latency included. */
+#include "engine/plan_cost.h"
+
+#include "base/clock.h"
+#include "quant/quant.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum {
+    MOST_EXPERTS = 4,
+    COLD_BYTES = 48 << 20,
+    LAUNCHES = 6,
+    EMPTY_LAUNCHES = 64,
+    ENOUGH_ROWS = 64, /* from here on a point may be left to the last two */
+    LONG_US = 150000
+};
+
+typedef struct device {
+    nm_cost_job *job;
+    nm_npu *npu;
+    nm_cost_network experts[MOST_EXPERTS];
+    uint32_t n_experts;
+    double host_us; /* of the latest series: submit and wait, per launch */
+} device;
+
+/* ---- one program ---------------------------------------------------------------------------- */
+
+static npumoe_status launch(device *d, nm_program *p, const nm_npu_buffer *in, nm_npu_buffer *out,
+                            uint32_t n, npumoe_error *err)
+{
+    uint64_t first = 0, ticket;
+    const uint32_t depth = d->npu->caps.queue_depth;
+    uint32_t submitted = 0, waited = 0;
+    uint64_t host_ns = 0;
+    while (waited < n) {
+        const uint64_t start = nm_clock_thread_cpu_ns();
+        if (submitted < n && submitted - waited < depth) {
+            NM_TRY(nm_npu_submit(d->npu, p, in, out, &ticket, err));
+            if (ticket == 0)
+                return nm_err_set(err, NPUMOE_EINTERNAL,
+                                  "device %s: its queue of %u is full after %u", d->npu->caps.name,
+                                  depth, submitted - waited);
+            if (submitted++ == 0)
+                first = ticket;
+        } else {
+            NM_TRY(nm_npu_wait(d->npu, first + waited++, NULL, err));
+        }
+        host_ns += nm_clock_thread_cpu_ns() - start;
+    }
+    d->host_us = (double)host_ns * 1e-3 / n;
+    return NPUMOE_OK;
+}
+
+/* us of a launch in a row of n, after one to warm up; load_us: of loading it, or NULL. */
+static npumoe_status time_program(device *d, const nm_program_desc *desc, uint32_t n, double *us,
+                                  double *load_us, npumoe_error *err)
+{
+    nm_program *p = NULL;
+    nm_npu_buffer in = {0}, out = {0};
+    npumoe_status st = nm_npu_compile(d->npu, desc, &p, err);
+    uint64_t start = nm_clock_ns();
+    if (st == NPUMOE_OK)
+        st = nm_npu_load(d->npu, p, err);
+    if (load_us)
+        *load_us = (double)(nm_clock_ns() - start) * 1e-3;
+    if (st == NPUMOE_OK)
+        st = nm_npu_buffer_init(d->npu, &in, (size_t)p->in_bytes, err);
+    if (st == NPUMOE_OK)
+        st = nm_npu_buffer_init(d->npu, &out, (size_t)p->out_bytes, err);
+    for (size_t i = 0; st == NPUMOE_OK && i < in.bytes / sizeof *in.data; i++)
+        in.data[i] = (float)(i % 251) / 128.0f - 1.0f;
+    if (st == NPUMOE_OK)
+        st = launch(d, p, &in, &out, 1, err);
+    start = nm_clock_ns();
+    if (st == NPUMOE_OK)
+        st = launch(d, p, &in, &out, n, err);
+    *us = (double)(nm_clock_ns() - start) * 1e-3 / n;
+    nm_npu_buffer_fini(d->npu, &in);
+    nm_npu_buffer_fini(d->npu, &out);
+    nm_npu_program_free(d->npu, &p);
+    return st;
+}
+
+/* ---- launches ------------------------------------------------------------------------------- */
+
+/* A program that does next to nothing. */
+static npumoe_status measure_launch(device *d, nm_cost *out, npumoe_error *err)
+{
+    nm_mat gate, down;
+    NM_TRY(nm_cost_matrix(NM_TYPE_F32, 32, 64, &gate, err));
+    npumoe_status st = nm_cost_matrix(NM_TYPE_F32, 64, 32, &down, err);
+    const nm_program_network network = {.gate = gate, .up = gate, .down = down};
+    const nm_program_desc desc = {.kind = NM_PROGRAM_EXPERTS,
+                                  .act = NM_ACT_SWIGLU,
+                                  .capacity = out->device.capacity_min,
+                                  .networks = &network,
+                                  .n = 1};
+    if (st == NPUMOE_OK)
+        st = time_program(d, &desc, EMPTY_LAUNCHES, &out->launch_us, NULL, err);
+    out->launch_host_us = d->host_us;
+    nm_cost_matrix_free(&gate);
+    nm_cost_matrix_free(&down);
+    return st == NPUMOE_OK ? nm_cost_step(d->job, err) : st;
+}
+
+/* ---- experts -------------------------------------------------------------------------------- */
+
+static void describe(const device *d, nm_program_network *networks, nm_program_desc *desc)
+{
+    for (uint32_t i = 0; i < d->n_experts; i++)
+        networks[i] = (nm_program_network){
+            .gate = d->experts[i].gate, .up = d->experts[i].up, .down = d->experts[i].down};
+    *desc = (nm_program_desc){.kind = NM_PROGRAM_EXPERTS,
+                              .act = NM_ACT_SWIGLU,
+                              .capacity = d->npu->caps.capacity_min,
+                              .networks = networks,
+                              .n = d->n_experts};
+}
+
+static npumoe_status make_experts(device *d, nm_cost *out, npumoe_error *err)
+{
+    const nm_npu_caps *caps = &d->npu->caps;
+    nm_program_network networks[MOST_EXPERTS];
+    nm_program_desc desc;
+    do {
+        NM_TRY(nm_cost_network_new(d->job, d->job->geometry.n_ff, &d->experts[d->n_experts], err));
+        d->n_experts++;
+        if (d->n_experts == 1) {
+            describe(d, networks, &desc);
+            out->device.expert_bytes = nm_npu_program_bytes(d->npu, &desc);
+        }
+        const uint64_t bytes = out->device.expert_bytes, next = (d->n_experts + 1) * bytes;
+        if (d->n_experts * bytes >= COLD_BYTES || next > caps->program_bytes ||
+            next > caps->total_bytes)
+            break;
+    } while (d->n_experts < MOST_EXPERTS);
+    if (out->device.expert_bytes <= caps->program_bytes &&
+        out->device.expert_bytes <= caps->total_bytes)
+        return NPUMOE_OK;
+    return nm_err_set(err, NPUMOE_ETOOBIG,
+                      "plan: an expert takes %llu bytes on device %s, which has %llu for a program "
+                      "and %llu in all; give it more (--npu-mem)",
+                      (unsigned long long)out->device.expert_bytes, caps->name,
+                      (unsigned long long)caps->program_bytes,
+                      (unsigned long long)caps->total_bytes);
+}
+
+static npumoe_status measure_experts(device *d, nm_cost *out, npumoe_error *err)
+{
+    static const uint32_t steps[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128};
+    const nm_npu_caps *caps = &d->npu->caps;
+    const uint32_t multiple = caps->capacity_multiple;
+    const uint32_t most = (d->job->chunk + multiple - 1) / multiple * multiple;
+    nm_program_network networks[MOST_EXPERTS];
+    nm_program_desc desc;
+    NM_TRY(make_experts(d, out, err));
+    describe(d, networks, &desc);
+    for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+        double us, load_us;
+        desc.capacity = steps[i] * multiple;
+        if (desc.capacity < caps->capacity_min || desc.capacity > caps->capacity_max ||
+            desc.capacity > most)
+            continue;
+        NM_TRY(time_program(d, &desc, LAUNCHES, &us, &load_us, err));
+        nm_cost_add_point(&out->device_expert, desc.capacity, (us - out->launch_us) / d->n_experts);
+        out->load_us_per_mb = load_us * 1e6 / (double)(d->n_experts * out->device.expert_bytes);
+        NM_TRY(nm_cost_step(d->job, err));
+        if (desc.capacity >= ENOUGH_ROWS && out->device_expert.n >= 2 && us > LONG_US)
+            break;
+    }
+    if (out->device_expert.n > 0)
+        return NPUMOE_OK;
+    return nm_err_set(err, NPUMOE_EUNSUPPORTED,
+                      "plan: device %s allows no capacity up to a chunk of %u", caps->name,
+                      d->job->chunk);
+}
+
+/* ---- dense parts ---------------------------------------------------------------------------- */
+
+static npumoe_status measure_part(device *d, nm_cost *out, nm_cost_part part, nm_program_desc *desc,
+                                  npumoe_error *err)
+{
+    const nm_npu_caps *caps = &d->npu->caps;
+    const uint32_t multiple = caps->capacity_multiple;
+    double us;
+    desc->act = NM_ACT_SWIGLU;
+    desc->capacity = (d->job->chunk + multiple - 1) / multiple * multiple;
+    out->device.part_bytes[part] = nm_npu_program_bytes(d->npu, desc);
+    if (desc->capacity < caps->capacity_min || desc->capacity > caps->capacity_max ||
+        out->device.part_bytes[part] > caps->program_bytes ||
+        out->device.part_bytes[part] > caps->total_bytes)
+        return NPUMOE_OK; /* not on this device */
+    NM_TRY(time_program(d, desc, 2, &us, NULL, err));
+    nm_cost_add_point(&out->device_part[part], desc->capacity, us - out->launch_us);
+    return nm_cost_step(d->job, err);
+}
+
+static npumoe_status measure_parts(device *d, nm_cost *out, npumoe_error *err)
+{
+    const nm_cost_job *job = d->job;
+    const nm_cost_geometry *g = &job->geometry;
+    const uint64_t rows[] = {(uint64_t)g->n_head * g->dim_k, (uint64_t)g->n_head_kv * g->dim_k,
+                             (uint64_t)g->n_head_kv * g->dim_v};
+    nm_program_matrix qkv[3] = {{{0}, NULL}}, o = {{0}, NULL};
+    nm_cost_network shared = {0};
+    npumoe_status st = NPUMOE_OK;
+    for (int i = 0; i < 3; i++)
+        NM_TRY_OUT(nm_cost_matrix(job->type_qkv, rows[i], g->n_embd, &qkv[i].w, err));
+    NM_TRY_OUT(nm_cost_matrix(job->type_out, g->n_embd, (uint64_t)g->n_head * g->dim_v, &o.w, err));
+    nm_program_desc all = {.kind = NM_PROGRAM_LINEAR, .matrices = qkv, .n = 3};
+    nm_program_desc one = {.kind = NM_PROGRAM_LINEAR, .matrices = &o, .n = 1};
+    NM_TRY_OUT(measure_part(d, out, NM_PART_QKV, &all, err));
+    NM_TRY_OUT(measure_part(d, out, NM_PART_O, &one, err));
+    if (g->n_ff_shared > 0) {
+        NM_TRY_OUT(nm_cost_network_new(job, g->n_ff_shared, &shared, err));
+        const nm_program_network n = {.gate = shared.gate, .up = shared.up, .down = shared.down};
+        nm_program_desc desc = {.kind = NM_PROGRAM_EXPERTS, .networks = &n, .n = 1};
+        NM_TRY_OUT(measure_part(d, out, NM_PART_SHARED, &desc, err));
+    }
+out:
+    for (int i = 0; i < 3; i++)
+        nm_cost_matrix_free(&qkv[i].w);
+    nm_cost_matrix_free(&o.w);
+    nm_cost_network_free(&shared);
+    return st;
+}
+
+npumoe_status nm_cost_measure_device(nm_cost_job *job, nm_cost *out, npumoe_error *err)
+{
+    const nm_npu_caps *caps = &job->npu->caps;
+    device d = {.job = job, .npu = job->npu};
+    out->device = (nm_cost_device){.simulated = caps->simulated,
+                                   .shares_weights = caps->shares_weights,
+                                   .has_linear = caps->has_linear,
+                                   .slots = caps->slots,
+                                   .capacity_multiple = caps->capacity_multiple,
+                                   .capacity_min = caps->capacity_min,
+                                   .capacity_max = caps->capacity_max,
+                                   .queue_depth = caps->queue_depth,
+                                   .program_bytes = caps->program_bytes,
+                                   .total_bytes = caps->total_bytes,
+                                   .threads = caps->n_threads,
+                                   .added_launch_us = (double)caps->added_launch_ns * 1e-3};
+    snprintf(out->device.name, sizeof out->device.name, "%s", caps->name);
+    npumoe_status st = measure_launch(&d, out, err);
+    if (st == NPUMOE_OK)
+        st = measure_experts(&d, out, err);
+    if (st == NPUMOE_OK && caps->has_linear)
+        st = measure_parts(&d, out, err);
+    for (uint32_t i = 0; i < d.n_experts; i++)
+        nm_cost_network_free(&d.experts[i]);
+    return st;
+}

@@ -1,0 +1,403 @@
+/* plan_cost_host.c: the host's part of a cost table (plan_cost.h). */
+#include "engine/plan_cost.h"
+
+#include "base/num.h"
+#include "kernels/attention.h"
+#include "kernels/network.h"
+#include "moe/dispatch.h"
+#include "moe/router.h"
+#include "quant/quant.h"
+
+#include <string.h>
+
+enum {
+    MOST_NETWORKS = 16,
+    BATCH_ROWS = 512,        /* of a batch of experts together */
+    COLD_BYTES = 64 << 20,   /* what no core has in its cache */
+    PACKED_BYTES = 48 << 20, /* as in a session (engine/buffers.c) */
+    FAR_PAST = 4096
+};
+
+/* Rows of the widest kind, and what a pool works with. */
+typedef struct host {
+    nm_cost_job *job;
+    nm_compute compute;
+    uint32_t n_rows;
+    size_t width;     /* of a row in x, y, z */
+    float *x, *y, *z; /* [n_rows][width] */
+    float **xp, **yp; /* [n_rows] */
+    nm_cost_network networks[MOST_NETWORKS];
+    uint32_t n_networks, turn;
+} host;
+
+static size_t widest(const nm_cost_geometry *g)
+{
+    const size_t q = (size_t)g->n_head * g->dim_k, o = (size_t)g->n_head * g->dim_v;
+    size_t most = g->n_embd;
+    most = nm_max_size(most, g->n_ff);
+    most = nm_max_size(most, g->n_ff_shared);
+    most = nm_max_size(most, g->n_expert);
+    return nm_max_size(most, nm_max_size(q, o));
+}
+
+static npumoe_status host_init(host *h, nm_cost_job *job, npumoe_error *err)
+{
+    const npumoe_allocator *a = nm_allocator_default();
+    const nm_cost_geometry *g = &job->geometry;
+    const size_t threads = (size_t)nm_pool_size(job->pool);
+    *h = (host){.job = job, .width = widest(g)};
+    h->n_rows = job->chunk > BATCH_ROWS ? job->chunk : BATCH_ROWS;
+    const uint64_t cols = 2 * (uint64_t)h->width;
+    const size_t row_bytes = h->width * sizeof *h->x;
+    const uint32_t dim = g->dim_k > g->dim_v ? g->dim_k : g->dim_v;
+    h->compute =
+        (nm_compute){.kern = job->kern,
+                     .pool = job->pool,
+                     .precision = job->precision,
+                     .scratch_bytes = nm_compute_scratch_bytes(h->width, dim),
+                     .packed_bytes = nm_max_size(PACKED_BYTES, nm_compute_packed_min(cols))};
+    h->compute.scratch = nm_alloc_aligned(a, threads * h->compute.scratch_bytes);
+    h->compute.packed = nm_alloc_aligned(a, h->compute.packed_bytes);
+    h->x = nm_alloc_aligned(a, h->n_rows * row_bytes);
+    h->y = nm_alloc_aligned(a, h->n_rows * row_bytes);
+    h->z = nm_alloc_aligned(a, h->n_rows * row_bytes);
+    h->xp = nm_alloc_array(a, h->n_rows, sizeof *h->xp);
+    h->yp = nm_alloc_array(a, h->n_rows, sizeof *h->yp);
+    if (!h->compute.scratch || !h->compute.packed || !h->x || !h->y || !h->z || !h->xp || !h->yp)
+        return nm_err_nomem(err, h->n_rows * row_bytes, "rows to measure with");
+    for (size_t i = 0; i < h->n_rows * h->width; i++) {
+        h->x[i] = (float)(i * 2654435761u % 2048) / 1024.0f - 1.0f;
+        h->y[i] = h->z[i] = 0.5f;
+    }
+    for (uint32_t i = 0; i < h->n_rows; i++) {
+        h->xp[i] = h->x + i * h->width;
+        h->yp[i] = h->y + i * h->width;
+    }
+    return NPUMOE_OK;
+}
+
+static void host_fini(host *h)
+{
+    const npumoe_allocator *a = nm_allocator_default();
+    for (uint32_t i = 0; i < h->n_networks; i++)
+        nm_cost_network_free(&h->networks[i]);
+    nm_free_aligned(a, h->compute.scratch);
+    nm_free_aligned(a, h->compute.packed);
+    nm_free_aligned(a, h->x);
+    nm_free_aligned(a, h->y);
+    nm_free_aligned(a, h->z);
+    nm_free(a, h->xp);
+    nm_free(a, h->yp);
+}
+
+/* ---- networks ------------------------------------------------------------------------------- */
+
+typedef struct network_run {
+    host *h;
+    uint32_t n, m;              /* networks, rows of each */
+    const nm_cost_network *one; /* NULL: the experts in turns */
+} network_run;
+
+static void run_networks(void *arg)
+{
+    const network_run *r = arg;
+    host *h = r->h;
+    nm_network_item items[MOST_NETWORKS];
+    nm_network_part parts[MOST_NETWORKS];
+    for (uint32_t i = 0; i < r->n; i++) {
+        const nm_cost_network *w = r->one ? r->one : &h->networks[h->turn++ % h->n_networks];
+        const uint32_t row = i * r->m % (h->n_rows - r->m + 1);
+        items[i] = (nm_network_item){.gate = w->gate,
+                                     .up = w->up,
+                                     .down = w->down,
+                                     .m = r->m,
+                                     .x = (const float *const *)h->xp + row,
+                                     .y = h->yp + row};
+    }
+    const nm_network_job job = {.compute = &h->compute,
+                                .act = NM_ACT_SWIGLU,
+                                .items = items,
+                                .n_items = r->n,
+                                .parts = parts};
+    nm_network_run(&job);
+}
+
+static npumoe_status make_networks(host *h, npumoe_error *err)
+{
+    const nm_cost_geometry *g = &h->job->geometry;
+    uint64_t bytes = 0;
+    while (h->n_networks < 2 || (h->n_networks < MOST_NETWORKS && bytes < COLD_BYTES)) {
+        nm_cost_network *w = &h->networks[h->n_networks];
+        NM_TRY(nm_cost_network_new(h->job, g->n_ff, w, err));
+        h->n_networks++;
+        bytes += 2 * w->gate.rows * w->gate.row_bytes + w->down.rows * w->down.row_bytes;
+    }
+    return NPUMOE_OK;
+}
+
+static npumoe_status measure_experts(host *h, nm_cost *out, npumoe_error *err)
+{
+    static const uint32_t rows[] = {1, 2, 3, 4, 8, 16, 32, 64, 128, 256};
+    NM_TRY(make_networks(h, err));
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const uint32_t fit = BATCH_ROWS / rows[i];
+        const network_run r = {h, fit < h->n_networks ? fit : h->n_networks, rows[i], NULL};
+        network_run copy = r;
+        nm_cost_add_point(&out->host_expert, rows[i], nm_cost_time(run_networks, &copy) / r.n);
+        NM_TRY(nm_cost_step(h->job, err));
+    }
+    network_run one = {h, 1, 4, NULL};
+    const double more = nm_cost_time(run_networks, &one) - nm_curve_at(&out->host_expert, 4);
+    out->host_region_us = more > 0.0 ? more : 0.0;
+    return nm_cost_step(h->job, err);
+}
+
+static npumoe_status measure_shared(host *h, nm_cost *out, npumoe_error *err)
+{
+    const uint32_t chunk = h->job->chunk, n_ff = h->job->geometry.n_ff_shared;
+    const uint32_t rows[] = {1, 16, chunk / 4, chunk};
+    nm_cost_network w;
+    if (n_ff == 0)
+        return NPUMOE_OK;
+    NM_TRY(nm_cost_network_new(h->job, n_ff, &w, err));
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        network_run r = {h, 1, rows[i], &w};
+        if (rows[i] > 0 && rows[i] <= chunk)
+            nm_cost_add_point(&out->host_part[NM_PART_SHARED], rows[i],
+                              nm_cost_time(run_networks, &r));
+    }
+    nm_cost_network_free(&w);
+    return nm_cost_step(h->job, err);
+}
+
+/* ---- dense parts ---------------------------------------------------------------------------- */
+
+typedef struct matmul_run {
+    const host *h;
+    const nm_mat *w;
+    uint32_t n, m;
+    nm_precision precision;
+} matmul_run;
+
+static void run_matmul(void *arg)
+{
+    const matmul_run *r = arg;
+    nm_linear list[3];
+    nm_compute compute = r->h->compute;
+    compute.precision = r->precision;
+    for (uint32_t i = 0; i < r->n; i++) /* results may overwrite each other */
+        list[i] = (nm_linear){&r->w[i], NULL, r->h->yp};
+    nm_matmul(&compute, list, r->n, r->m, (const float *const *)r->h->xp);
+}
+
+static npumoe_status measure_matmul(host *h, const nm_mat *w, uint32_t n, nm_precision precision,
+                                    nm_curve *out, npumoe_error *err)
+{
+    const uint32_t chunk = h->job->chunk;
+    const uint32_t rows[] = {1, 4, 16, chunk / 4, chunk};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        matmul_run r = {h, w, n, rows[i], precision};
+        if (rows[i] > 0 && rows[i] <= chunk)
+            nm_cost_add_point(out, rows[i], nm_cost_time(run_matmul, &r));
+    }
+    return nm_cost_step(h->job, err);
+}
+
+static npumoe_status measure_parts(host *h, nm_cost *out, nm_curve *router, npumoe_error *err)
+{
+    const nm_cost_job *job = h->job;
+    const nm_cost_geometry *g = &job->geometry;
+    const uint64_t kv[] = {(uint64_t)g->n_head * g->dim_k, (uint64_t)g->n_head_kv * g->dim_k,
+                           (uint64_t)g->n_head_kv * g->dim_v};
+    nm_mat qkv[3] = {{0}}, o = {0}, r = {0};
+    const nm_precision fine =
+        job->precision == NM_PRECISION_FP32 ? NM_PRECISION_FP32 : NM_PRECISION_FULL;
+    npumoe_status st = NPUMOE_OK;
+    for (int i = 0; i < 3; i++)
+        NM_TRY_OUT(nm_cost_matrix(job->type_qkv, kv[i], g->n_embd, &qkv[i], err));
+    NM_TRY_OUT(nm_cost_matrix(job->type_out, g->n_embd, (uint64_t)g->n_head * g->dim_v, &o, err));
+    NM_TRY_OUT(nm_cost_matrix(NM_TYPE_F32, g->n_expert, g->n_embd, &r, err));
+    NM_TRY_OUT(measure_matmul(h, qkv, 3, job->precision, &out->host_part[NM_PART_QKV], err));
+    NM_TRY_OUT(measure_matmul(h, &o, 1, job->precision, &out->host_part[NM_PART_O], err));
+    NM_TRY_OUT(measure_matmul(h, &r, 1, fine, router, err));
+out:
+    for (int i = 0; i < 3; i++)
+        nm_cost_matrix_free(&qkv[i]);
+    nm_cost_matrix_free(&o);
+    nm_cost_matrix_free(&r);
+    return st;
+}
+
+/* ---- rows ----------------------------------------------------------------------------------- */
+
+typedef struct row_run {
+    host *h;
+    uint32_t m;
+    void (*fn)(host *h, uint32_t row);
+} row_run;
+
+static void row_region(void *arg, int thread, int n_threads)
+{
+    const row_run *r = arg;
+    (void)thread, (void)n_threads;
+    for (size_t i = nm_pool_next(r->h->job->pool); i < r->m; i = nm_pool_next(r->h->job->pool))
+        r->fn(r->h, (uint32_t)i);
+}
+
+static void run_rows(void *arg)
+{
+    row_run *r = arg;
+    nm_pool_run(r->h->job->pool, row_region, r);
+}
+
+/* What a layer does to a row beside products and attention: norms, rope, storing keys and values,
+ * residuals, the router's choice. */
+static void layer_row(host *h, uint32_t i)
+{
+    const nm_kern *kern = h->job->kern;
+    const nm_cost_geometry *g = &h->job->geometry;
+    const nm_router_rule rule = {.score = NM_SCORE_SOFTMAX};
+    float *x = h->x + i * h->width, *y = h->y + i * h->width, *z = h->z + i * h->width;
+    const float *angles = h->z; /* any numbers */
+    uint32_t ids[64];
+    float weights[64];
+    kern->rms_norm(g->n_embd, x, x, 1e-5f, y);
+    for (uint32_t head = 0; head < g->n_head; head++)
+        kern->rope_neox(g->dim_k & ~1u, y + (size_t)head * g->dim_k, angles, angles + g->dim_k);
+    for (uint32_t head = 0; head < g->n_head_kv; head++) {
+        kern->rope_neox(g->dim_k & ~1u, z + (size_t)head * g->dim_k, angles, angles + g->dim_k);
+        kern->f32_to_f16(g->dim_k, y + (size_t)head * g->dim_k, (uint16_t *)(void *)z);
+        kern->f32_to_f16(g->dim_v, y + (size_t)head * g->dim_v, (uint16_t *)(void *)z);
+    }
+    kern->axpy(g->n_embd, 0.0f, y, x);
+    kern->rms_norm(g->n_embd, x, x, 1e-5f, y);
+    memcpy(z, x, g->n_expert * sizeof *z);
+    nm_router_pick(&rule, g->n_expert, g->n_expert_used, z, NULL, ids, weights);
+}
+
+/* Far apart, as a token's row is from the next one of its expert. */
+static uint32_t spread(const host *h, uint32_t i)
+{
+    return (uint32_t)((uint64_t)(i + h->turn) * 40503u % h->n_rows);
+}
+
+static void gather_row(host *h, uint32_t i)
+{
+    memcpy(h->z + i * h->width, h->x + spread(h, i) * h->width,
+           h->job->geometry.n_embd * sizeof *h->x);
+}
+
+static void scatter_row(host *h, uint32_t i)
+{
+    h->job->kern->axpy(h->job->geometry.n_embd, 0.1f, h->z + i * h->width,
+                       h->y + spread(h, i) * h->width);
+}
+
+/* What a lane's accumulator costs: cleared before, added after. */
+static void join_row(host *h, uint32_t i)
+{
+    memset(h->z + i * h->width, 0, h->job->geometry.n_embd * sizeof *h->z);
+    h->job->kern->add(h->job->geometry.n_embd, h->z + i * h->width, h->y + i * h->width);
+}
+
+static void time_rows(host *h, void (*fn)(host *h, uint32_t row), nm_curve *out)
+{
+    const uint32_t chunk = h->job->chunk;
+    const uint32_t rows[] = {1, 16, 64, 256, chunk};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        row_run r = {h, rows[i], fn};
+        h->turn++;
+        if (rows[i] <= h->n_rows)
+            nm_cost_add_point(out, rows[i], nm_cost_time(run_rows, &r));
+    }
+}
+
+static npumoe_status measure_rows(host *h, nm_cost *out, const nm_curve *router, npumoe_error *err)
+{
+    nm_curve join = {0};
+    time_rows(h, layer_row, &out->host_layer);
+    for (uint32_t i = 0; i < out->host_layer.n; i++)
+        out->host_layer.us[i] += nm_curve_at(router, out->host_layer.rows[i]);
+    time_rows(h, gather_row, &out->gather);
+    time_rows(h, scatter_row, &out->scatter);
+    time_rows(h, join_row, &join);
+    out->join_us = nm_curve_at(&join, h->job->chunk);
+    return nm_cost_step(h->job, err);
+}
+
+/* ---- attention ------------------------------------------------------------------------------ */
+
+typedef struct attention_run {
+    const nm_compute *compute;
+    nm_attention_args args;
+} attention_run;
+
+static void run_attention(void *arg)
+{
+    const attention_run *r = arg;
+    nm_attention(r->compute, &r->args);
+}
+
+static npumoe_status measure_attention(host *h, nm_cost *out, npumoe_error *err)
+{
+    const npumoe_allocator *a = nm_allocator_default();
+    const nm_cost_geometry *g = &h->job->geometry;
+    const uint32_t chunk = h->job->chunk, window = h->job->window;
+    const uint32_t far = h->job->n_past > FAR_PAST ? h->job->n_past : FAR_PAST;
+    const size_t k_bytes = (size_t)g->n_head_kv * g->dim_k * 2;
+    const size_t v_bytes = (size_t)g->n_head_kv * g->dim_v * 2;
+    const size_t q_floats = (size_t)g->n_head * g->dim_k, o_floats = (size_t)g->n_head * g->dim_v;
+    char *kv = nm_alloc_aligned(a, ((size_t)far + chunk) * (k_bytes + v_bytes));
+    float *q = nm_alloc_aligned(a, chunk * (q_floats + o_floats) * sizeof *q);
+    npumoe_status st = NPUMOE_OK;
+    if (!kv || !q) {
+        st = nm_err_nomem(err, ((size_t)far + chunk) * (k_bytes + v_bytes), "keys to measure with");
+        goto out;
+    }
+    memset(kv, 0x2c, ((size_t)far + chunk) * (k_bytes + v_bytes)); /* halves of 0.06 */
+    for (size_t i = 0; i < chunk * q_floats; i++)
+        q[i] = 0.01f;
+    attention_run r = {
+        &h->compute,
+        {.n_q = chunk,
+         .n_head = g->n_head,
+         .n_head_kv = g->n_head_kv,
+         .dim_k = g->dim_k,
+         .dim_v = g->dim_v,
+         .scale = 0.1f,
+         .window = window,
+         .q = q,
+         .k = {NM_TYPE_F16, kv, k_bytes, (size_t)g->dim_k * 2},
+         .v = {NM_TYPE_F16, kv + ((size_t)far + chunk) * k_bytes, v_bytes, (size_t)g->dim_v * 2},
+         .out = q + chunk * q_floats}};
+    const uint32_t past[] = {0, chunk, far};
+    for (size_t i = 0; i < sizeof past / sizeof past[0]; i++) {
+        r.args.pos0 = past[i] <= far ? past[i] : far;
+        nm_cost_add_point(&out->attention, (uint32_t)r.args.pos0 + 1,
+                          nm_cost_time(run_attention, &r));
+    }
+    st = nm_cost_step(h->job, err);
+out:
+    nm_free_aligned(a, kv);
+    nm_free_aligned(a, q);
+    return st;
+}
+
+npumoe_status nm_cost_measure_host(nm_cost_job *job, nm_cost *out, npumoe_error *err)
+{
+    host h;
+    nm_curve router = {0};
+    npumoe_status st = host_init(&h, job, err);
+    if (st == NPUMOE_OK)
+        st = measure_experts(&h, out, err);
+    if (st == NPUMOE_OK)
+        st = measure_shared(&h, out, err);
+    if (st == NPUMOE_OK)
+        st = measure_parts(&h, out, &router, err);
+    if (st == NPUMOE_OK)
+        st = measure_rows(&h, out, &router, err);
+    if (st == NPUMOE_OK)
+        st = measure_attention(&h, out, err);
+    host_fini(&h);
+    return st;
+}
