@@ -24,6 +24,8 @@ static const verb verbs[] = {
     {"calibrate", cmd_calibrate, "count how texts spread over a model's experts: a profile"},
     {"quantize", cmd_quantize, "write a smaller copy of a model"},
     {"bench", cmd_bench, "measure tokens per second (llama-bench's table)"},
+    {"plan", cmd_plan, "place a profile's experts on a device"},
+    {"explain", cmd_explain, "what runs where by a plan, and why"},
     {"probe", cmd_probe, "measure this machine: a cost table for bench and planning"},
     {"doctor", cmd_doctor, "what this machine offers and what npumoe uses of it"},
 };

@@ -23,7 +23,8 @@ typedef struct table {
     const nm_layer_work *layers;
     uint32_t n_layers;
     uint64_t slot_unit, byte_unit;
-    size_t ns, nb; /* cells: 0 .. budget in units */
+    bool by_slots, by_bytes; /* budgets that could run out */
+    size_t ns, nb;           /* cells: 0 .. budget in units; 1 where it cannot */
     double *best, *next;
     uint16_t *choice; /* [n_layers][ns * nb] */
 } table;
@@ -36,8 +37,8 @@ static uint64_t units(uint64_t v, uint64_t unit)
 /* Where a way's cells lie; false when it is larger than the whole table. */
 static bool offset(const table *t, const nm_way *w, size_t *s, size_t *b)
 {
-    const uint64_t su = t->ns == 1 ? 0 : units(w->programs, t->slot_unit);
-    const uint64_t bu = t->nb == 1 ? 0 : units(w->bytes, t->byte_unit);
+    const uint64_t su = t->by_slots ? units(w->programs, t->slot_unit) : 0;
+    const uint64_t bu = t->by_bytes ? units(w->bytes, t->byte_unit) : 0;
     if (su >= t->ns || bu >= t->nb || !(w->score < HUGE_VAL))
         return false;
     *s = (size_t)su;
@@ -125,23 +126,22 @@ static bool best_fits(const nm_planner *p, const nm_layer_work *layers, uint32_t
 static void run_levels(table *t, uint64_t slots, uint64_t bytes, uint64_t expert_bytes,
                        size_t limit, uint32_t *trial, uint32_t *choice)
 {
-    const bool by_slots = t->ns != 1, by_bytes = t->nb != 1;
     double best = HUGE_VAL;
     for (t->slot_unit = 1;; t->slot_unit *= 2) {
         const uint64_t s = slots / t->slot_unit;
-        t->ns = by_slots ? (s < limit ? (size_t)s : limit) + 1 : 1;
+        t->ns = t->by_slots ? (s < limit ? (size_t)s : limit) + 1 : 1;
         for (t->byte_unit = expert_bytes;; t->byte_unit *= 2) {
             const uint64_t b = bytes / t->byte_unit;
-            t->nb = by_bytes ? (b < limit ? (size_t)b : limit) + 1 : 1;
+            t->nb = t->by_bytes ? (b < limit ? (size_t)b : limit) + 1 : 1;
             const double score = run(t, trial);
             if (score < best) {
                 best = score;
                 memcpy(choice, trial, t->n_layers * sizeof *choice);
             }
-            if (!by_bytes || b <= limit)
+            if (!t->by_bytes || b <= limit)
                 break;
         }
-        if (!by_slots || slots / t->slot_unit <= limit)
+        if (!t->by_slots || slots / t->slot_unit <= limit)
             break;
     }
 }
@@ -180,12 +180,13 @@ npumoe_status nm_planner_choose(const nm_planner *p, nm_layer_work *layers, uint
     for (uint32_t l = 0; l < n_layers; l++)
         thin(&layers[l], p->a);
     most(layers, n_layers, &programs, &bytes);
-    const bool by_slots = programs > d->slots, by_bytes = bytes > d->total_bytes;
-    const size_t limit = by_slots && by_bytes ? CELLS_EACH : CELLS_ONE;
+    table t = {.layers = layers,
+               .n_layers = n_layers,
+               .by_slots = programs > d->slots,
+               .by_bytes = bytes > d->total_bytes};
+    const size_t limit = t.by_slots && t.by_bytes ? CELLS_EACH : CELLS_ONE;
     const uint64_t unit = d->expert_bytes ? d->expert_bytes : 1;
-    table t = {
-        .layers = layers, .n_layers = n_layers, .ns = by_slots ? 2 : 1, .nb = by_bytes ? 2 : 1};
-    size_t cells = (by_slots ? limit + 1 : 1) * (by_bytes ? limit + 1 : 1);
+    const size_t cells = (t.by_slots ? limit + 1 : 1) * (t.by_bytes ? limit + 1 : 1);
     t.best = nm_alloc_array(p->a, cells, sizeof *t.best);
     t.next = nm_alloc_array(p->a, cells, sizeof *t.next);
     t.choice = nm_alloc_array(p->a, cells * n_layers, sizeof *t.choice);

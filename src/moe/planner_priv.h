@@ -1,12 +1,15 @@
 /* planner_priv.h: what the files of the planner share; planner.h has the ideas.
  *
- *   planner.c         options, tables, the whole: ways of all layers -> plan; the lower bound's prices
+ *   planner.c         options, one policy from end to end, the comparison with the others
+ *   planner_layers.c  tables, layers, their ways, and a way as a layer of the plan
  *   planner_sim.c     what a way costs on every scenario
  *   planner_tiers.c   the two shortest paths
  *   planner_ways.c    ways of a layer for ours
  *   planner_fixed.c   the other policies: structures that do not ask for costs
+ *   planner_popular.c residency for these, by popularity
  *   planner_budget.c  one way per layer under two budgets
  *   planner_bound.c   the lower bound
+ *   planner_predict.c a plan and other loads
  *
  * A WAY is one complete answer for one layer: groups, parts, and what they cost. */
 #ifndef NM_MOE_PLANNER_PRIV_H
@@ -46,8 +49,10 @@ typedef struct nm_planner {
     const nm_loads *loads;
     const nm_cost *cost;
     uint32_t n_expert, n_scenarios;
-    uint32_t max_rows;           /* of the tables */
-    double *host_us, *device_us; /* [max_rows + 1] one expert */
+    uint32_t max_rows;              /* of the tables */
+    double *host_us, *device_us;    /* [max_rows + 1] one expert */
+    uint32_t moved_rows;            /* of these tables: all pairs of a chunk */
+    double *gather_us, *scatter_us; /* [moved_rows + 1] one launch */
     uint32_t n_grid;
     uint32_t grid[NM_PLANNER_GRID];         /* allowed capacities, ascending */
     double fixed_us;                        /* host: norms, routing, attention */
@@ -80,6 +85,18 @@ typedef struct nm_layer_work {
 double nm_planner_gather(const nm_planner *p, uint32_t rows);
 double nm_planner_scatter(const nm_planner *p, uint32_t rows);
 
+npumoe_status nm_loads_check(const nm_loads *l, npumoe_error *err);
+/* *p can be freed after a failure, too. Everything is borrowed. */
+npumoe_status nm_planner_init(nm_planner *p, const npumoe_allocator *a, const nm_plan_model *model,
+                              const nm_loads *loads, const nm_cost *cost,
+                              const nm_planner_options *options, npumoe_error *err);
+void nm_planner_fini(nm_planner *p);
+/* All layers of the loads, each with one way: all on the host. *out can be freed after a failure, too. */
+npumoe_status nm_layers_new(const nm_planner *p, nm_layer_work **out, npumoe_error *err);
+void nm_layers_free(const nm_planner *p, nm_layer_work **layers);
+/* Progress; ECANCELED. */
+npumoe_status nm_planner_tell(const nm_planner *p, uint32_t done, npumoe_error *err);
+
 /* ---- ways ----------------------------------------------------------------------------------- */
 
 /* NULL = out of memory. Groups and experts are the caller's to fill. */
@@ -108,6 +125,11 @@ void nm_planner_simulate(const nm_planner *p, const uint32_t *load, nm_way *w,
 /* By the objective; HUGE_VAL when the way is slower than the host alone and only host time counts. */
 double nm_planner_score(const nm_planner *p, const nm_prediction *x, double cpu_only_us);
 
+void nm_prediction_add(nm_prediction *sum, const nm_prediction *x);
+/* A way as a layer of a plan, with all figures. On failure what was made stays, for nm_plan_free. */
+npumoe_status nm_layer_fill(const nm_planner *p, const nm_layer_work *l, nm_way *w,
+                            nm_plan_layer *out, npumoe_error *err);
+
 /* ---- tiers ---------------------------------------------------------------------------------- */
 
 /* w[m * n_items + e]: cost of item e at capacity m; cap[e]: what it costs otherwise (HUGE_VAL: nothing
@@ -133,6 +155,11 @@ npumoe_status nm_planner_ours(nm_layer_work *l, npumoe_error *err);
 npumoe_status nm_planner_fixed(nm_layer_work *l, nm_plan_policy policy, nm_way **out,
                                npumoe_error *err);
 
+/* One way per layer into out[n_layers], by popularity: of the fixed structure of the policy, or, for ours,
+ * of its best way with every expert. Owner of out's: the caller. */
+npumoe_status nm_planner_popular(const nm_planner *p, nm_layer_work *layers, nm_way **out,
+                                 npumoe_error *err);
+
 /* ---- the whole ------------------------------------------------------------------------------ */
 
 /* choice[n_layers]: which way of each layer. The all-host way of every layer fits any budget. */
@@ -142,5 +169,8 @@ npumoe_status nm_planner_choose(const nm_planner *p, nm_layer_work *layers, uint
 /* Lower bounds in us: of each layer without budgets, of their sum with them. */
 npumoe_status nm_planner_bound(const nm_planner *p, const nm_layer_work *layers, uint32_t n_layers,
                                double *layer_us, double *total_us, npumoe_error *err);
+
+/* Fills plan->crossover. */
+npumoe_status nm_planner_crossover(nm_plan *plan, const nm_loads *loads, npumoe_error *err);
 
 #endif

@@ -12,12 +12,12 @@
 
 double nm_planner_gather(const nm_planner *p, uint32_t rows)
 {
-    return nm_curve_at(&p->cost->gather, rows);
+    return rows <= p->moved_rows ? p->gather_us[rows] : nm_curve_at(&p->cost->gather, rows);
 }
 
 double nm_planner_scatter(const nm_planner *p, uint32_t rows)
 {
-    return nm_curve_at(&p->cost->scatter, rows);
+    return rows <= p->moved_rows ? p->scatter_us[rows] : nm_curve_at(&p->cost->scatter, rows);
 }
 
 /* One scenario on its way. Times in us from the moment when the layer's routing is known. */
@@ -125,8 +125,8 @@ static void run_group(run *r, const nm_way_group *g, const uint32_t *load,
     uint32_t done = 0;
     for (uint32_t i = 0; i < o.passes; i++) {
         const uint32_t c = capacity_for(g, o.busiest - done);
-        uint32_t rows = 0;
-        for (uint32_t j = 0; j < g->n; j++)
+        uint32_t rows = o.passes == 1 ? (uint32_t)o.rows : 0;
+        for (uint32_t j = 0; j < g->n && o.passes > 1; j++)
             rows += part_of(load[e[j]], done, c);
         note_pass(r, rows, p->cost->launch_us + g->n * p->device_us[c]);
         done += c;

@@ -1,0 +1,257 @@
+/* explain.c: npumoe explain: a plan for people: what runs where and why, before it runs. All facts are
+ * the library's (npumoe_plan_describe). */
+#include "load.h"
+#include "out.h"
+#include "report.h"
+#include "safe.h"
+#include "verbs.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct explain_args {
+    cli_numbers layers;
+    bool json, all;
+} explain_args;
+
+static const cli_opt explain_opts[] = {
+    {"-l", "--layers", "LIST", cli_add_numbers, offsetof(explain_args, layers), 0, 1023,
+     "explain these layers in full, like 0,3-5", true},
+    {NULL, "--all", NULL, cli_set_flag, offsetof(explain_args, all), 0, 0,
+     "explain all layers in full", true},
+    {NULL, "--json", NULL, cli_set_flag, offsetof(explain_args, json), 0, 0, "everything, as JSON",
+     true},
+    {0},
+};
+
+static const cli_help help = {
+    "explain",
+    "PLAN [options]",
+    "Says what runs where by a plan, and why: in total, per layer, with what was looked at and\n"
+    "not taken, and how far the plan is from what no plan can beat. All times are predictions\n"
+    "for one chunk; npumoe bench --plan measures.",
+    "npumoe explain olmoe.plan.json\n"
+    "npumoe explain olmoe.plan.json -l 0,15\n"
+    "npumoe explain olmoe.plan.json --json | jq .layers[0].groups",
+};
+
+static double at(const json_t *r, const char *path)
+{
+    return json_number_value(report_at(r, path));
+}
+
+static double ms(const json_t *r, const char *path)
+{
+    return at(r, path) * 1e-3;
+}
+
+static void put(const char *text)
+{
+    safe_put(stdout, text, strlen(text));
+}
+
+static void line(const char *name, const char *value)
+{
+    printf("%-12s ", name);
+    put(value);
+    putchar('\n');
+}
+
+/* ---- the whole ------------------------------------------------------------------------------ */
+
+static void print_head(const json_t *r)
+{
+    char text[256], a[32], b[32];
+    snprintf(text, sizeof text, "%s (%s), %d layers, experts in %s", report_text(r, "model.name"),
+             report_text(r, "model.architecture"), (int)at(r, "model.n_layer"),
+             report_text(r, "model.types"));
+    line("model", text);
+    const json_t *slots = report_at(r, "device.slots"), *mem = report_at(r, "device.memory_bytes");
+    char slots_text[48] = "any number of programs", mem_text[48] = "no limit of bytes";
+    if (json_is_integer(slots))
+        snprintf(slots_text, sizeof slots_text, "%d programs", (int)json_integer_value(slots));
+    if (json_is_integer(mem))
+        snprintf(mem_text, sizeof mem_text, "%s",
+                 human_bytes((uint64_t)json_integer_value(mem), a, sizeof a));
+    snprintf(text, sizeof text, "%s%s, %d thread%s; %s, %s; %.0f us per launch",
+             report_text(r, "device.name"),
+             json_is_true(report_at(r, "device.simulated")) ? " (SIMULATED)" : "",
+             (int)at(r, "device.threads"), at(r, "device.threads") == 1.0 ? "" : "s", slots_text,
+             mem_text, at(r, "device.launch_us"));
+    line("device", text);
+    if (at(r, "device.added_launch_us") > 0.0) {
+        snprintf(text, sizeof text, "%.0f us of that were ADDED to resemble another device",
+                 at(r, "device.added_launch_us"));
+        line("", text);
+    }
+    snprintf(text, sizeof text, "%s, %d thread%s", report_text(r, "host.isa"),
+             (int)at(r, "host.threads"), at(r, "host.threads") == 1.0 ? "" : "s");
+    line("host", text);
+    snprintf(text, sizeof text, "policy %s, overflow %s (%s), objective %s",
+             report_text(r, "policy"), report_text(r, "overflow"),
+             json_is_true(report_at(r, "exact")) ? "exact" : "LOSSY", report_text(r, "objective"));
+    line("plan", text);
+    snprintf(text, sizeof text, "%d programs, %s, loaded in %.1f s", (int)at(r, "programs"),
+             human_bytes(report_u64(r, "bytes"), b, sizeof b), at(r, "load_us") * 1e-6);
+    line("", text);
+}
+
+static void print_prediction(const json_t *r)
+{
+    const double us = at(r, "predicted.us");
+    const json_t *crossover = report_at(r, "crossover");
+    printf("\npredicted for a chunk of %d tokens after %d, %d in flight%s\n", (int)at(r, "chunk"),
+           (int)at(r, "n_past"), (int)at(r, "in_flight"), us > 0.0 ? "" : " (nothing)");
+    printf("  time          %9.1f ms   %.2f times faster than the host alone (%.1f ms)\n",
+           us * 1e-3, at(r, "speedup"), ms(r, "cpu_only.us"));
+    printf("  host at work  %9.1f ms   %.0f %% of the host alone; waits %.1f ms\n",
+           ms(r, "predicted.host_us"), 100.0 * at(r, "host_share"), ms(r, "predicted.wait_us"));
+    printf("  device busy   %9.1f ms   in %.1f launches\n", ms(r, "predicted.device_us"),
+           at(r, "predicted.launches"));
+    printf("  pairs         %9.1f %%    on the device; %.1f %% overflow, %.2f %% dropped\n",
+           100.0 * at(r, "predicted.device_share"), 100.0 * at(r, "predicted.overflow_share"),
+           100.0 * at(r, "predicted.dropped_share"));
+    printf("  padding       %9.1f %%    of the rows that the device computes\n",
+           100.0 * at(r, "predicted.padding_share"));
+    printf("  lower bound   %9.1f ms   no plan within these rules is faster; the gap is %.1f %%\n",
+           ms(r, "bound_us"), 100.0 * at(r, "gap"));
+    if (report_at(r, "predicted.joules"))
+        printf("  energy        %9.3f J    with %s watts; %.3f J without the device\n",
+               at(r, "predicted.joules"), report_text(r, "watts_source"), at(r, "cpu_only.joules"));
+    if (json_is_integer(crossover))
+        printf("  below %d tokens the host alone is faster, and does it\n",
+               (int)at(r, "crossover"));
+    else
+        printf("  the host alone is faster for every number of tokens\n");
+}
+
+static void print_rejected(const json_t *list, const char *title)
+{
+    size_t i;
+    json_t *o;
+    if (json_array_size(list) == 0)
+        return;
+    printf("%s\n", title);
+    json_array_foreach((json_t *)(uintptr_t)list, i, o)
+    {
+        printf("  %9.1f ms  ", ms(o, "us"));
+        put(report_text(o, "what"));
+        printf(" (%d programs): ", (int)at(o, "programs"));
+        put(report_text(o, "why"));
+        putchar('\n');
+    }
+}
+
+/* ---- layers --------------------------------------------------------------------------------- */
+
+static void print_table(const json_t *r)
+{
+    size_t i;
+    json_t *l;
+    printf("\nlayer  on device  programs  launches  padding  overflow     ms   host  device   gap  "
+           "limit\n");
+    json_array_foreach(json_object_get(r, "layers"), i, l)
+    {
+        printf("%5d  %4d of %-3d  %7d  %8.1f  %5.1f %%  %6.1f %%  %6.1f %6.1f %6.1f %5.1f%%  ",
+               (int)at(l, "layer"), (int)at(l, "device_experts"), (int)at(r, "model.n_expert"),
+               (int)at(l, "programs"), at(l, "predicted.launches"),
+               100.0 * at(l, "predicted.padding_share"), 100.0 * at(l, "predicted.overflow_share"),
+               ms(l, "predicted.us"), ms(l, "predicted.host_us"), ms(l, "predicted.device_us"),
+               100.0 * at(l, "gap"));
+        put(report_text(l, "limit"));
+        putchar('\n');
+    }
+}
+
+static void print_numbers(const char *name, const json_t *list)
+{
+    size_t i;
+    json_t *v;
+    printf("%s", name);
+    json_array_foreach((json_t *)(uintptr_t)list, i, v) printf(" %d", (int)json_integer_value(v));
+}
+
+static void print_layer(const json_t *l)
+{
+    size_t i;
+    json_t *g;
+    const char *key;
+    printf("\nlayer %d\n", (int)at(l, "layer"));
+    json_array_foreach(json_object_get(l, "groups"), i, g)
+    {
+        print_numbers("  device: experts", json_object_get(g, "experts"));
+        print_numbers("; capacity", json_object_get(g, "capacities"));
+        printf("\n    ");
+        put(report_text(g, "why"));
+        putchar('\n');
+    }
+    if (json_array_size(json_object_get(l, "host_experts")) > 0) {
+        print_numbers("  host: experts", json_object_get(l, "host_experts"));
+        putchar('\n');
+    }
+    printf("  dense parts:");
+    json_object_foreach(json_object_get(l, "parts"), key, g)
+        printf(" %s on the %s;", key, json_string_value(g));
+    printf(" attention, routing, norms on the host\n");
+    print_rejected(json_object_get(l, "rejected"), "  looked at and not taken:");
+}
+
+static bool is_wanted(const explain_args *a, const json_t *l)
+{
+    for (size_t i = 0; i < a->layers.n; i++)
+        if (a->layers.v[i] == (int64_t)at(l, "layer"))
+            return true;
+    return a->all;
+}
+
+static int explain(const explain_args *a, const char *path)
+{
+    npumoe_error err = {0};
+    char *text = NULL, *plan = NULL;
+    size_t bytes = 0, i;
+    json_t *l;
+    if (!in_read_all(path, &plan, &bytes))
+        return 1;
+    npumoe_status st = npumoe_plan_describe(plan, bytes, &text, &err);
+    free(plan);
+    if (st != NPUMOE_OK) {
+        ui_error("%s: %s", path, err.message);
+        return 1;
+    }
+    if (a->json) {
+        out_text(text, strlen(text));
+        npumoe_text_free(&text);
+        return 0;
+    }
+    json_t *r = json_loads(text, 0, NULL);
+    npumoe_text_free(&text);
+    print_head(r);
+    print_prediction(r);
+    print_rejected(report_at(r, "rejected"), "\nother policies with the same costs and budgets");
+    print_table(r);
+    json_array_foreach(json_object_get(r, "layers"), i, l)
+    {
+        if (is_wanted(a, l))
+            print_layer(l);
+    }
+    json_decref(r);
+    return 0;
+}
+
+int cmd_explain(int argc, char **argv)
+{
+    explain_args a = {0};
+    const cli_group groups[] = {{"Options", explain_opts, &a}, {0}};
+    const char *path = NULL;
+    size_t n = 0;
+    cli_parsed parsed = cli_parse(&help, groups, argc, argv, &path, 1, &n);
+    int code = cli_exit_code(parsed);
+    if (parsed == CLI_GO && n == 0) {
+        ui_error("explain: which plan? (npumoe plan writes one; npumoe explain -h)");
+        code = 1;
+    } else if (parsed == CLI_GO) {
+        code = explain(&a, path);
+    }
+    cli_numbers_free(&a.layers);
+    return code;
+}

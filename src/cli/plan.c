@@ -1,0 +1,250 @@
+/* plan.c: npumoe plan: from a profile to a plan for a device. The library plans; this file reads and
+ * writes files and says in a few lines what came out (npumoe explain says all of it). */
+#include "load.h"
+#include "out.h"
+#include "report.h"
+#include "safe.h"
+#include "verbs.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct plan_args {
+    npumoe_planner_options o;
+    const char *output, *cost, *save_cost, *npu_precision, *precision;
+    int32_t chunk, n_past, in_flight, tiers, group, capacities, slots, launch_us, npu_threads,
+        threads;
+    bool quiet;
+} plan_args;
+
+#define AT(f) offsetof(plan_args, f)
+
+static const cli_opt device_opts[] = {
+    {NULL, "--device", "NAME", cli_set_string, AT(o.device), 0, 0,
+     "tile: cores of this machine as a static matrix engine;\ncpu: no device (tile)", false},
+    {NULL, "--slots", "N", cli_set_i32, AT(slots), 1, 1000000,
+     "programs that it may have loaded, such as 120 for an ANE;\ndefault: any number", false},
+    {NULL, "--npu-mem", "BYTES", cli_set_bytes, AT(o.memory_bytes), 0, 0,
+     "bytes of all programs, such as 3.5G; default: no limit", false},
+    {NULL, "--npu-program-mem", "BYTES", cli_set_bytes, AT(o.program_bytes), 0, 0,
+     "bytes of one program, such as 2G; default: no limit", false},
+    {NULL, "--npu-launch-us", "N", cli_set_i32, AT(launch_us), 0, 1000000,
+     "microseconds added to each launch, to resemble another\ndevice (0)", false},
+    {NULL, "--npu-threads", "N", cli_set_i32, AT(npu_threads), 1, 512, "threads of device tile (1)",
+     false},
+    {NULL, "--npu-isa", "TIER", cli_set_string, AT(o.npu_isa), 0, 0,
+     "its kernels: scalar, avx2, avx512, amx, neon;\ndefault: the best", false},
+    {NULL, "--npu-precision", "NAME", cli_set_string, AT(npu_precision), 0, 0,
+     "of its products: auto, fast, full, fp32 (full)", false},
+    {0},
+};
+
+static const cli_opt plan_opts[] = {
+    {NULL, "--policy", "NAME", cli_set_string, AT(o.policy), 0, 0,
+     "ours; or to compare with: paper, ladder, naive, cpu (ours)", false},
+    {NULL, "--objective", "NAME", cli_set_string, AT(o.objective), 0, 0,
+     "latency, cpu (host time, never slower than without a\ndevice), energy (latency)", false},
+    {NULL, "--overflow", "NAME", cli_set_string, AT(o.overflow), 0, 0,
+     "rows beyond a capacity: spill, repass (exact); prune,\nreroute (lossy); default: the "
+     "policy's own, spill for ours",
+     false},
+    {NULL, "--chunk", "T", cli_set_i32, AT(chunk), 1, 16384, "tokens of a chunk (512)", false},
+    {NULL, "--n-past", "N", cli_set_i32, AT(n_past), 0, 1 << 24,
+     "tokens before the chunk whose time is predicted (0)", false},
+    {NULL, "--in-flight", "N", cli_set_i32, AT(in_flight), 1, 2,
+     "chunks at a time: 1, or 2 as a wavefront (1)", false},
+    {NULL, "--tiers", "N", cli_set_i32, AT(tiers), 1, 8, "different capacities per layer (6)",
+     false},
+    {NULL, "--max-group", "N", cli_set_i32, AT(group), 1, 256, "experts per launch (8)", false},
+    {NULL, "--max-capacities", "N", cli_set_i32, AT(capacities), 1, 8,
+     "programs per group, of which a chunk takes one;\n1: static tiers; default: as --tiers",
+     false},
+    {NULL, "--all-experts", NULL, cli_set_flag, AT(o.all_experts), 0, 0,
+     "every expert on the device, as far as it has room: for\ncomparison", false},
+    {0},
+};
+
+static const cli_opt host_opts[] = {
+    {"-t", "--threads", "N", cli_set_i32, AT(threads), 1, 512,
+     "threads of the host; default: the CPUs allowed less the\ndevice's", false},
+    {NULL, "--isa", "TIER", cli_set_string, AT(o.isa), 0, 0, "its kernels; default: the best",
+     false},
+    {NULL, "--precision", "NAME", cli_set_string, AT(precision), 0, 0,
+     "of its products: auto, fast, full, fp32 (auto)", false},
+    {NULL, "--types", "LIST", cli_set_string, AT(o.types), 0, 0,
+     "types of expert weights, Q8_0 or gate,up,down; default: as\nin the model that was "
+     "calibrated",
+     false},
+    {0},
+};
+
+static const cli_opt file_opts[] = {
+    {"-o", "--output", "FILE", cli_set_string, AT(output), 0, 0,
+     "write the plan to FILE; - is standard output (-)", true},
+    {NULL, "--cost", "FILE", cli_set_string, AT(cost), 0, 0,
+     "a cost table that --save-cost wrote, instead of measuring", true},
+    {NULL, "--save-cost", "FILE", cli_set_string, AT(save_cost), 0, 0,
+     "write the cost table that was used", true},
+    {"-q", "--quiet", NULL, cli_set_flag, AT(quiet), 0, 0, "no summary", true},
+    {0},
+};
+
+static const cli_help help = {
+    "plan",
+    "PROFILE [options]",
+    "Makes a plan from a profile (npumoe calibrate): which experts run on the device, in which\n"
+    "groups and with which capacities, so that a chunk takes the least time within the\n"
+    "device's slots and memory. What work costs is measured here first, in some seconds, in\n"
+    "which the machine should do nothing else. The plan is JSON; the summary goes to\n"
+    "standard error.",
+    "npumoe plan olmoe.profile.json -o olmoe.plan.json\n"
+    "npumoe plan olmoe.profile.json --slots 120 --npu-mem 3.5G --npu-launch-us 150 -o ane.json\n"
+    "npumoe plan olmoe.profile.json --policy ladder --cost machine.cost.json -o ladder.json\n"
+    "npumoe explain olmoe.plan.json",
+};
+
+static bool set_precision(const char *option, const char *name, npumoe_precision *out)
+{
+    static const char *const names[] = {"auto", "fast", "full", "fp32"};
+    static const npumoe_precision values[] = {NPUMOE_PRECISION_AUTO, NPUMOE_PRECISION_FAST,
+                                              NPUMOE_PRECISION_FULL, NPUMOE_PRECISION_FP32};
+    for (int i = 0; name && i < 4; i++)
+        if (strcmp(name, names[i]) == 0) {
+            *out = values[i];
+            return true;
+        }
+    if (name)
+        ui_error("%s: found '%s', expected auto, fast, full or fp32", option, name);
+    return name == NULL;
+}
+
+static bool read_args(plan_args *a)
+{
+    npumoe_planner_options *o = &a->o;
+    o->n_chunk = (uint32_t)a->chunk;
+    o->n_past = (uint32_t)a->n_past;
+    o->n_in_flight = (uint32_t)a->in_flight;
+    o->n_tiers = (uint32_t)a->tiers;
+    o->max_group = (uint32_t)a->group;
+    o->max_capacities = (uint32_t)a->capacities;
+    o->slots = (uint32_t)a->slots;
+    o->launch_us = (uint32_t)a->launch_us;
+    o->npu_threads = (uint32_t)a->npu_threads;
+    o->n_threads = a->threads;
+    return set_precision("--npu-precision", a->npu_precision, &o->npu_precision) &&
+           set_precision("--precision", a->precision, &o->precision);
+}
+
+/* ---- summary -------------------------------------------------------------------------------- */
+
+static double at(const json_t *r, const char *path)
+{
+    return json_number_value(report_at(r, path));
+}
+
+static void print_rejected(const json_t *r)
+{
+    size_t i;
+    json_t *o;
+    json_array_foreach((json_t *)(uintptr_t)report_at(r, "rejected"), i, o)
+    {
+        fprintf(stderr, "  %-32s %9.1f ms\n", report_text(o, "what"), at(o, "us") * 1e-3);
+    }
+}
+
+static void print_summary(const char *plan)
+{
+    char *text = NULL, a[32];
+    npumoe_error err;
+    if (npumoe_plan_describe(plan, strlen(plan), &text, &err) != NPUMOE_OK) {
+        ui_note("no summary: %s", err.message);
+        return;
+    }
+    json_t *r = json_loads(text, 0, NULL);
+    const double us = at(r, "predicted.us"), added = at(r, "device.added_launch_us");
+    fprintf(stderr, "policy %s on device %s", report_text(r, "policy"),
+            report_text(r, "device.name"));
+    if (added > 0.0)
+        fprintf(stderr, " (%.0f us added to each launch)", added);
+    fprintf(stderr, ": chunks of %d tokens in %.1f ms, predicted\n", (int)at(r, "chunk"),
+            us * 1e-3);
+    fprintf(stderr, "  %-32s %9.1f ms  (%.2f times faster)\n", "host alone",
+            at(r, "cpu_only.us") * 1e-3, at(r, "speedup"));
+    print_rejected(r);
+    fprintf(stderr, "  %-32s %9.1f ms  (gap %.1f %%)\n", "lower bound", at(r, "bound_us") * 1e-3,
+            100.0 * at(r, "gap"));
+    fprintf(stderr, "  %d programs, %s; %.0f %% of the pairs on the device, %.0f %% padding\n",
+            (int)at(r, "programs"), human_bytes(report_u64(r, "bytes"), a, sizeof a),
+            100.0 * at(r, "predicted.device_share"), 100.0 * at(r, "predicted.padding_share"));
+    json_decref(r);
+    npumoe_text_free(&text);
+}
+
+/* ---- files ---------------------------------------------------------------------------------- */
+
+static bool write_text(const char *name, const char *text)
+{
+    out_file out;
+    if (!out_open(&out, name))
+        return false;
+    out_write(&out, text, strlen(text));
+    return out_close(&out, true);
+}
+
+static int make(plan_args *a, const char *path)
+{
+    ui_progress bar;
+    npumoe_error err = {0};
+    char *profile = NULL, *table = NULL, *plan = NULL, *cost = NULL;
+    size_t profile_bytes = 0;
+    int code = 1;
+    if (!in_read_all(path, &profile, &profile_bytes))
+        return 1;
+    if (a->cost && !in_read_all(a->cost, &table, &a->o.cost_bytes))
+        goto out;
+    a->o.cost = table;
+    ui_progress_begin(&bar, a->cost ? "plan" : "measure, plan", "steps");
+    a->o.progress = ui_progress_step;
+    a->o.progress_user = &bar;
+    npumoe_status st = npumoe_plan_make(profile, profile_bytes, &a->o, &plan, &cost, &err);
+    ui_progress_end(&bar);
+    if (st != NPUMOE_OK) {
+        code = ui_fail(st, &err);
+        goto out;
+    }
+    if (ui_interrupted() || (a->save_cost && !write_text(a->save_cost, cost)) ||
+        !write_text(a->output ? a->output : "-", plan))
+        goto out;
+    if (!a->quiet)
+        print_summary(plan);
+    code = 0;
+out:
+    npumoe_text_free(&plan);
+    npumoe_text_free(&cost);
+    free(profile);
+    free(table);
+    return code;
+}
+
+int cmd_plan(int argc, char **argv)
+{
+    plan_args a = {.o = npumoe_planner_options_default()};
+    const cli_group groups[] = {{"Plan", plan_opts, &a},
+                                {"Device", device_opts, &a},
+                                {"Host", host_opts, &a},
+                                {"Files", file_opts, &a},
+                                {0}};
+    const char *path = NULL;
+    size_t n = 0;
+    cli_parsed parsed = cli_parse(&help, groups, argc, argv, &path, 1, &n);
+    if (parsed != CLI_GO)
+        return cli_exit_code(parsed);
+    if (n == 0) {
+        ui_error("plan: which profile? (npumoe calibrate writes one; npumoe plan -h)");
+        return 1;
+    }
+    if (!read_args(&a))
+        return 1;
+    ui_catch_interrupts();
+    return ui_exit_code(make(&a, path));
+}

@@ -1,0 +1,351 @@
+/* planner_layers.c: the tables that all layers share, the layers with their ways, and what becomes of a way
+ * that is taken. */
+#include "moe/planner_priv.h"
+
+#include "base/num.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    PER_OCTAVE = 8
+}; /* allowed capacities between one power of two of the multiple and the next */
+
+/* ---- tables --------------------------------------------------------------------------------- */
+
+/* Multiples of the device's step up to a whole chunk; from 8 steps on 8 to an octave, which is
+ * as fine as the profile's histograms. */
+static void fill_grid(nm_planner *p)
+{
+    const nm_cost_device *d = &p->cost->device;
+    const uint64_t step = d->capacity_multiple;
+    uint64_t most = (p->loads->chunk + step - 1) / step * step;
+    if (p->cost->device_expert.n == 0 || d->slots == 0 || p->options.max_group == 0)
+        return;
+    if (most > d->capacity_max)
+        most = d->capacity_max / step * step;
+    uint64_t by = step;
+    for (uint64_t c = step; c <= most; c += by) {
+        if (c >= d->capacity_min && p->n_grid < NM_PLANNER_GRID)
+            p->grid[p->n_grid++] = (uint32_t)c;
+        if (c >= 2 * PER_OCTAVE * by)
+            by *= 2;
+        if (c < most && c + by > most) /* the last one is a whole chunk */
+            by = most - c;
+    }
+}
+
+static void fill_parts(nm_planner *p)
+{
+    const nm_cost *c = p->cost;
+    const uint32_t t = p->loads->chunk;
+    for (int i = 0; i < NM_COST_LINEARS; i++) {
+        p->part_exists[i] =
+            c->host_part[i].n > 0 && (i != NM_PART_SHARED || c->geometry.n_ff_shared > 0);
+        if (!p->part_exists[i])
+            continue;
+        p->part_host_us[i] = nm_curve_at(&c->host_part[i], t);
+        p->part_possible[i] = p->n_grid > 0 && c->device_part[i].n > 0 && c->device.has_linear &&
+                              c->device.part_bytes[i] <= c->device.program_bytes &&
+                              p->options.policy == NM_POLICY_OURS;
+        p->part_device_us[i] = c->launch_us + nm_curve_at(&c->device_part[i], t);
+        p->part_move_us[i] = c->launch_host_us + nm_planner_gather(p, t) + nm_planner_scatter(p, t);
+    }
+    p->fixed_us =
+        nm_curve_at(&c->host_layer, t) + nm_curve_at(&c->attention, p->options.n_past + 1.0);
+}
+
+void nm_planner_fini(nm_planner *p)
+{
+    nm_free(p->a, p->host_us);
+    nm_free(p->a, p->device_us);
+    nm_free(p->a, p->gather_us);
+    nm_free(p->a, p->scatter_us);
+    nm_free(p->a, p->rest);
+    nm_free(p->a, p->pass_us);
+    nm_free(p->a, p->pass_end);
+    nm_free(p->a, p->pass_rows);
+}
+
+npumoe_status nm_planner_init(nm_planner *p, const npumoe_allocator *a, const nm_plan_model *model,
+                              const nm_loads *loads, const nm_cost *cost,
+                              const nm_planner_options *options, npumoe_error *err)
+{
+    *p = (nm_planner){.a = a,
+                      .options = *options,
+                      .model = model,
+                      .loads = loads,
+                      .cost = cost,
+                      .n_expert = loads->n_expert,
+                      .n_scenarios = loads->n_scenarios};
+    const nm_cost_device *d = &cost->device;
+    const uint64_t fit = d->expert_bytes ? d->program_bytes / d->expert_bytes : UINT64_MAX;
+    if (fit < p->options.max_group)
+        p->options.max_group = (uint32_t)fit;
+    if (options->policy != NM_POLICY_CPU)
+        fill_grid(p);
+    if (p->options.max_group == 0)
+        p->options.max_group = 1; /* nothing fits, nothing is divided by 0 */
+    /* A whole chunk, rounded up to what a capacity may be, and the ladder's rungs. */
+    p->max_rows = (p->n_grid ? p->grid[p->n_grid - 1] : 0) + loads->chunk + 256;
+    p->host_us = nm_alloc_array(a, (size_t)p->max_rows + 1, sizeof *p->host_us);
+    p->device_us = nm_alloc_array(a, (size_t)p->max_rows + 1, sizeof *p->device_us);
+    p->rest = nm_alloc_array(a, p->n_expert, sizeof *p->rest);
+    const uint32_t least = p->n_grid ? p->grid[0] : 1;
+    p->pass_room = (size_t)p->n_expert * (loads->chunk / least + 2) + 1;
+    p->pass_us = nm_alloc_array(a, p->pass_room, sizeof *p->pass_us);
+    p->pass_end = nm_alloc_array(a, p->pass_room, sizeof *p->pass_end);
+    p->pass_rows = nm_alloc_array(a, p->pass_room, sizeof *p->pass_rows);
+    const uint32_t pairs = loads->chunk * cost->geometry.n_expert_used;
+    p->gather_us = nm_alloc_array(a, (size_t)pairs + 1, sizeof *p->gather_us);
+    p->scatter_us = nm_alloc_array(a, (size_t)pairs + 1, sizeof *p->scatter_us);
+    if (!p->host_us || !p->device_us || !p->gather_us || !p->scatter_us || !p->rest ||
+        !p->pass_us || !p->pass_end || !p->pass_rows)
+        return nm_err_nomem(err, p->pass_room * sizeof *p->pass_end, "planning");
+    p->moved_rows = pairs;
+    for (uint32_t n = 0; n <= pairs; n++) {
+        p->gather_us[n] = nm_curve_at(&cost->gather, n);
+        p->scatter_us[n] = nm_curve_at(&cost->scatter, n);
+    }
+    for (uint32_t n = 0; n <= p->max_rows; n++) {
+        p->host_us[n] = nm_curve_at(&cost->host_expert, n);
+        p->device_us[n] = nm_curve_at(&cost->device_expert, n);
+    }
+    fill_parts(p);
+    return NPUMOE_OK;
+}
+
+/* ---- ways ----------------------------------------------------------------------------------- */
+
+nm_way *nm_way_new(const nm_planner *p, uint32_t n_groups, uint32_t n_experts)
+{
+    const size_t head = sizeof(nm_way), groups = n_groups * sizeof(nm_way_group);
+    char *block = nm_zalloc(p->a, head + groups + n_experts * sizeof(uint32_t));
+    if (!block)
+        return NULL;
+    nm_way *w = (nm_way *)(void *)block;
+    w->groups = (nm_way_group *)(void *)(block + head);
+    w->experts = (uint32_t *)(void *)(block + head + groups);
+    w->n_groups = n_groups;
+    w->n_experts = n_experts;
+    return w;
+}
+
+bool nm_way_measure(const nm_planner *p, nm_way *w)
+{
+    const nm_cost_device *d = &p->cost->device;
+    bool possible = true;
+    w->programs = 0;
+    w->bytes = 0;
+    for (uint32_t i = 0; i < w->n_groups; i++) {
+        const nm_way_group *g = &w->groups[i];
+        possible = possible && nm_cost_group_bytes(p->cost, g->n, 1) <= d->program_bytes;
+        w->programs += g->n_capacities;
+        if (!nm_add_u64(w->bytes, nm_cost_group_bytes(p->cost, g->n, g->n_capacities), &w->bytes))
+            possible = false;
+    }
+    for (int i = 0; i < NM_COST_LINEARS; i++)
+        if (w->parts & 1u << i) {
+            w->programs++;
+            if (!nm_add_u64(w->bytes, d->part_bytes[i], &w->bytes))
+                possible = false;
+        }
+    return possible;
+}
+
+static bool beats(const nm_way *a, const nm_way *b)
+{
+    return a->score <= b->score && a->programs <= b->programs && a->bytes <= b->bytes;
+}
+
+npumoe_status nm_layer_offer(nm_layer_work *l, nm_way *w, nm_offer *out, npumoe_error *err)
+{
+    const nm_planner *p = l->p;
+    const bool possible = nm_way_measure(p, w);
+    nm_planner_simulate(p, l->load, w, NULL);
+    w->score = possible ? nm_planner_score(p, &w->predicted, l->cpu_only_us) : HUGE_VAL;
+    *out = (nm_offer){w->score, w->predicted, w->programs, w->bytes};
+    bool wanted = w->score < HUGE_VAL;
+    for (size_t i = 0; i < l->n_ways && wanted; i++)
+        wanted = !beats(l->ways[i], w);
+    if (!wanted) {
+        nm_free(p->a, w);
+        return NPUMOE_OK;
+    }
+    for (size_t i = l->n_ways; i-- > 1;)
+        if (beats(w, l->ways[i])) {
+            nm_free(p->a, l->ways[i]);
+            l->ways[i] = l->ways[--l->n_ways];
+        }
+    npumoe_status st =
+        nm_grow(p->a, (void **)&l->ways, &l->ways_cap, l->n_ways + 1, sizeof *l->ways, err);
+    if (st != NPUMOE_OK) {
+        nm_free(p->a, w);
+        return st;
+    }
+    l->ways[l->n_ways++] = w;
+    return NPUMOE_OK;
+}
+
+void nm_layer_tried(nm_layer_work *l, const char *what, const nm_offer *o)
+{
+    if (!(o->score < HUGE_VAL) || l->n_tried == NM_PLANNER_TRIED)
+        return;
+    nm_plan_rejected *r = &l->tried[l->n_tried++];
+    *r = (nm_plan_rejected){.us = o->predicted.us,
+                            .host_us = o->predicted.host_us,
+                            .device_us = o->predicted.device_us,
+                            .programs = o->programs,
+                            .bytes = o->bytes};
+    snprintf(r->what, sizeof r->what, "%s", what);
+}
+
+/* ---- layers --------------------------------------------------------------------------------- */
+
+static void layer_fini(const nm_planner *p, nm_layer_work *l)
+{
+    for (size_t i = 0; i < l->n_ways; i++)
+        nm_free(p->a, l->ways[i]);
+    nm_free(p->a, l->ways);
+    nm_free(p->a, l->order);
+    nm_free(p->a, l->mean);
+    nm_free(p->a, l->busy);
+    nm_free(p->a, l->host);
+}
+
+/* Stable insertion into the order of popularity would be slow for 512 experts; keys make qsort stable. */
+typedef struct keyed {
+    double key;
+    uint32_t e;
+} keyed;
+
+static int by_key(const void *x, const void *y)
+{
+    const keyed *a = x, *b = y;
+    if (a->key != b->key)
+        return a->key > b->key ? -1 : 1;
+    return a->e < b->e ? -1 : a->e > b->e;
+}
+
+static npumoe_status sort_experts(nm_layer_work *l, npumoe_error *err)
+{
+    const nm_planner *p = l->p;
+    keyed *k = nm_alloc_array(p->a, p->n_expert, sizeof *k);
+    if (!k)
+        return nm_err_nomem(err, p->n_expert * sizeof *k, "planning");
+    for (uint32_t e = 0; e < p->n_expert; e++)
+        k[e] = (keyed){l->mean[e], e};
+    qsort(k, p->n_expert, sizeof *k, by_key);
+    for (uint32_t e = 0; e < p->n_expert; e++)
+        l->order[e] = k[e].e;
+    nm_free(p->a, k);
+    return NPUMOE_OK;
+}
+
+static npumoe_status layer_init(nm_layer_work *l, const nm_planner *p, uint32_t i,
+                                npumoe_error *err)
+{
+    const uint32_t n = p->n_expert;
+    nm_offer o;
+    l->p = p;
+    l->load = p->loads->layers[i].load;
+    l->order = nm_alloc_array(p->a, n, sizeof *l->order);
+    l->mean = nm_alloc_array(p->a, n, sizeof *l->mean);
+    l->busy = nm_alloc_array(p->a, n, sizeof *l->busy);
+    l->host = nm_alloc_array(p->a, n, sizeof *l->host);
+    if (!l->order || !l->mean || !l->busy || !l->host)
+        return nm_err_nomem(err, n * sizeof *l->host, "planning");
+    for (uint32_t s = 0; s < p->n_scenarios; s++)
+        for (uint32_t e = 0; e < n; e++) {
+            const uint32_t rows = l->load[(size_t)s * n + e];
+            l->mean[e] += rows / (double)p->n_scenarios;
+            l->busy[e] += (rows > 0) / (double)p->n_scenarios;
+            l->host[e] += p->host_us[rows] / p->n_scenarios;
+        }
+    NM_TRY(sort_experts(l, err));
+    nm_way *w = nm_way_new(p, 0, 0);
+    if (!w)
+        return nm_err_nomem(err, sizeof *w, "planning");
+    l->cpu_only_us = HUGE_VAL;
+    NM_TRY(nm_layer_offer(l, w, &o, err));
+    l->cpu_only_us = o.predicted.us;
+    nm_layer_tried(l, "everything on the host", &o);
+    return l->n_ways == 1 ? NPUMOE_OK
+                          : nm_err_set(err, NPUMOE_EINTERNAL, "plan: the host alone has no score");
+}
+
+void nm_layers_free(const nm_planner *p, nm_layer_work **layers)
+{
+    for (uint32_t i = 0; *layers && i < p->loads->n_layers; i++)
+        layer_fini(p, &(*layers)[i]);
+    nm_free(p->a, *layers);
+    *layers = NULL;
+}
+
+npumoe_status nm_layers_new(const nm_planner *p, nm_layer_work **out, npumoe_error *err)
+{
+    nm_layer_work *layers = nm_alloc_array(p->a, p->loads->n_layers, sizeof *layers);
+    *out = layers;
+    if (!layers)
+        return nm_err_nomem(err, p->loads->n_layers * sizeof *layers, "planning");
+    for (uint32_t i = 0; i < p->loads->n_layers; i++)
+        NM_TRY(layer_init(&layers[i], p, i, err));
+    return NPUMOE_OK;
+}
+
+void nm_prediction_add(nm_prediction *sum, const nm_prediction *x)
+{
+    sum->us += x->us;
+    sum->host_us += x->host_us;
+    sum->device_us += x->device_us;
+    sum->wait_us += x->wait_us;
+    sum->launches += x->launches;
+    sum->rows += x->rows;
+    sum->padding += x->padding;
+    sum->overflow += x->overflow;
+    sum->dropped += x->dropped;
+    sum->joules = sum->joules < 0.0 || x->joules < 0.0 ? -1.0 : sum->joules + x->joules;
+}
+
+npumoe_status nm_layer_fill(const nm_planner *p, const nm_layer_work *l, nm_way *w,
+                            nm_plan_layer *out, npumoe_error *err)
+{
+    nm_group_figures *figures = nm_alloc_array(p->a, w->n_groups, sizeof *figures);
+    out->groups = nm_alloc_array(p->a, w->n_groups, sizeof *out->groups);
+    if (!out->groups || !figures) {
+        nm_free(p->a, figures);
+        return nm_err_nomem(err, w->n_groups * sizeof *out->groups, "the plan");
+    }
+    nm_way_measure(p, w);
+    nm_planner_simulate(p, l->load, w, figures);
+    out->n_groups = w->n_groups;
+    out->programs = w->programs;
+    out->bytes = w->bytes;
+    out->price = w->price;
+    out->predicted = w->predicted;
+    for (int i = 0; i < NM_COST_LINEARS; i++)
+        out->on_device[i] = (w->parts & 1u << i) != 0;
+    npumoe_status st = NPUMOE_OK;
+    for (uint32_t i = 0; i < w->n_groups; i++) {
+        const nm_group_figures *f = &figures[i];
+        nm_plan_group *g = &out->groups[i];
+        g->n_experts = w->groups[i].n;
+        g->n_capacities = w->groups[i].n_capacities;
+        memcpy(g->capacities, w->groups[i].capacities, sizeof g->capacities);
+        g->launches = f->launches;
+        g->rows = f->rows;
+        g->padding = f->padding;
+        g->overflow = f->overflow;
+        g->device_us = f->device_us;
+        g->host_saved_us = f->host_saved_us;
+        g->experts = nm_alloc_array(p->a, g->n_experts, sizeof *g->experts);
+        if (g->experts)
+            memcpy(g->experts, w->experts + w->groups[i].first, g->n_experts * sizeof *g->experts);
+        else
+            st = nm_err_nomem(err, g->n_experts * sizeof *g->experts, "the plan");
+    }
+    nm_free(p->a, figures);
+    return st;
+}

@@ -1,0 +1,148 @@
+/* planner_predict.c: what a plan does with loads: others than it was made from, or shorter chunks. */
+#include "moe/planner_priv.h"
+
+#include "base/num.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- crossover ------------------------------------------------------------------------------ */
+
+/* Loads of a shorter chunk: every pair stays with probability n / chunk, rounded by a fixed dither. */
+static npumoe_status thin_loads(const npumoe_allocator *a, const nm_loads *from, uint32_t n,
+                                nm_loads *out, npumoe_error *err)
+{
+    const size_t cells = (size_t)from->n_scenarios * from->n_expert;
+    *out = *from;
+    out->chunk = n;
+    out->layers = nm_alloc_array(a, from->n_layers, sizeof *out->layers);
+    if (!out->layers)
+        return nm_err_nomem(err, from->n_layers * sizeof *out->layers, "planning");
+    uint32_t dither = 1;
+    for (uint32_t l = 0; l < from->n_layers; l++) {
+        out->layers[l].layer = from->layers[l].layer;
+        out->layers[l].load = nm_alloc_array(a, cells, sizeof *out->layers[l].load);
+        if (!out->layers[l].load)
+            return nm_err_nomem(err, cells * sizeof *out->layers[l].load, "planning");
+        for (size_t i = 0; i < cells; i++) {
+            dither = dither * 1664525u + 1013904223u;
+            const uint64_t scaled = (uint64_t)from->layers[l].load[i] * n + dither % from->chunk;
+            out->layers[l].load[i] = (uint32_t)(scaled / from->chunk);
+        }
+    }
+    return NPUMOE_OK;
+}
+
+static nm_way *way_of(const nm_planner *p, const nm_plan_layer *l)
+{
+    uint32_t n_experts = 0, at = 0;
+    for (uint32_t i = 0; i < l->n_groups; i++)
+        n_experts += l->groups[i].n_experts;
+    nm_way *w = nm_way_new(p, l->n_groups, n_experts);
+    if (!w)
+        return NULL;
+    for (uint32_t i = 0; i < l->n_groups; i++) {
+        const nm_plan_group *g = &l->groups[i];
+        w->groups[i] =
+            (nm_way_group){.first = at, .n = g->n_experts, .n_capacities = g->n_capacities};
+        memcpy(w->groups[i].capacities, g->capacities, sizeof g->capacities);
+        memcpy(w->experts + at, g->experts, g->n_experts * sizeof *w->experts);
+        at += g->n_experts;
+    }
+    w->price = l->price;
+    for (int i = 0; i < NM_COST_LINEARS; i++)
+        w->parts |= l->on_device[i] ? 1u << i : 0u;
+    return w;
+}
+
+static nm_planner_options options_of(const nm_plan *plan)
+{
+    nm_planner_options o = nm_planner_options_default();
+    o.policy = plan->policy;
+    o.overflow = plan->overflow;
+    o.objective = plan->objective;
+    o.n_tiers = plan->n_tiers;
+    o.max_group = plan->max_group;
+    o.max_capacities = plan->max_capacities;
+    o.in_flight = plan->in_flight;
+    o.n_past = plan->n_past;
+    return o;
+}
+
+/* Predicts the plan's structure for these loads: totals into *with and, host alone, into *without; the
+ * plan's own figures too if `plan_out` is it. */
+static npumoe_status predict(const nm_plan *plan, const nm_loads *loads, nm_plan *plan_out,
+                             nm_prediction *with, nm_prediction *without, npumoe_error *err)
+{
+    const nm_planner_options o = options_of(plan);
+    nm_planner p;
+    nm_layer_work l = {0};
+    npumoe_status st =
+        nm_planner_init(&p, plan->allocator, &plan->model, loads, &plan->cost, &o, err);
+    *with = *without = (nm_prediction){0};
+    for (uint32_t i = 0; i < loads->n_layers && st == NPUMOE_OK; i++) {
+        nm_way *w = way_of(&p, &plan->layers[i]), *host = nm_way_new(&p, 0, 0);
+        l.load = loads->layers[i].load;
+        if (w && host) {
+            nm_planner_simulate(&p, l.load, w, NULL);
+            nm_planner_simulate(&p, l.load, host, NULL);
+            nm_prediction_add(with, &w->predicted);
+            nm_prediction_add(without, &host->predicted);
+            if (plan_out) {
+                nm_plan_layer fresh = {0};
+                st = nm_layer_fill(&p, &l, w, &fresh, err);
+                for (uint32_t g = 0; g < fresh.n_groups; g++) {
+                    uint32_t *experts = plan_out->layers[i].groups[g].experts;
+                    nm_free(p.a, fresh.groups[g].experts);
+                    if (st == NPUMOE_OK)
+                        plan_out->layers[i].groups[g] = fresh.groups[g];
+                    plan_out->layers[i].groups[g].experts = experts;
+                }
+                plan_out->layers[i].predicted = fresh.predicted;
+                nm_free(p.a, fresh.groups);
+            }
+        } else {
+            st = nm_err_nomem(err, sizeof *w, "predicting");
+        }
+        nm_free(p.a, w);
+        nm_free(p.a, host);
+    }
+    nm_planner_fini(&p);
+    return st;
+}
+
+npumoe_status nm_planner_predict(nm_plan *plan, const nm_loads *loads, npumoe_error *err)
+{
+    NM_TRY(nm_loads_check(loads, err));
+    if (loads->n_layers != plan->n_layers || loads->n_expert != plan->model.geometry.n_expert)
+        return nm_err_set(
+            err, NPUMOE_EINVAL, "plan: loads of %u layers with %u experts, expected %u with %u",
+            loads->n_layers, loads->n_expert, plan->n_layers, plan->model.geometry.n_expert);
+    NM_TRY(predict(plan, loads, plan, &plan->predicted, &plan->cpu_only, err));
+    plan->gap = plan->bound_us > 0.0 ? plan->predicted.us / plan->bound_us - 1.0 : 0.0;
+    return NPUMOE_OK;
+}
+
+/* The fewest tokens from which on (of the lengths tried: powers of two and their middles) the plan is
+ * predicted faster than the host alone. */
+npumoe_status nm_planner_crossover(nm_plan *plan, const nm_loads *loads, npumoe_error *err)
+{
+    plan->crossover = UINT32_MAX;
+    if (plan->programs == 0)
+        return NPUMOE_OK;
+    for (uint32_t n = plan->chunk; n >= 1; n = n > 4 ? n * 3 / 4 : n - 1) {
+        nm_loads shorter = {0};
+        nm_prediction with, without;
+        npumoe_status st = thin_loads(plan->allocator, loads, n, &shorter, err);
+        if (st == NPUMOE_OK)
+            st = predict(plan, &shorter, NULL, &with, &without, err);
+        nm_loads_free(plan->allocator, &shorter);
+        NM_TRY(st);
+        if (with.us > without.us)
+            break;
+        plan->crossover = n;
+    }
+    return NPUMOE_OK;
+}
