@@ -1,0 +1,77 @@
+#!/bin/sh
+# plan and explain: a plan comes of a profile and a cost table, the same one each time; limits hold; what is
+# no plan, or cannot be had, is refused by name. Predicted times are not judged: the machine may be busy.
+. "$(dirname "$0")/common/tap.sh"
+profile=tests/cli/data/tiny.profile.json # 2 layers of 8 experts, 2 per token, width 64
+json() { perl -MJSON::PP -e 'local $/; my $t = decode_json(<STDIN>); '"$1" <"$2"; }
+
+run plan
+is_code 1 "plan without a profile: exit 1"
+echo 'npumoe: plan: which profile? (npumoe calibrate writes one; npumoe plan -h)' |
+    err_is "... says what is missing"
+
+# ---- measured here ----
+run plan $profile --chunk 64 -t 1 --isa scalar --npu-isa scalar --save-cost "$work/cost.json" -o "$work/plan.json"
+is_code 0 "plan"
+check "... nothing on standard output" test ! -s "$work/out"
+check "... a summary" grep -q '^policy ours on device tile: chunks of 64 tokens' "$work/err"
+check "... with the bound" grep -q '  lower bound .* ms  (gap' "$work/err"
+check "the plan is JSON, with two layers" json 'exit !(@{$t->{layers}} == 2 && $t->{schema} eq "npumoe-plan")' "$work/plan.json"
+check "so is the cost table" json 'exit !(@{$t->{host_expert}} > 5 && $t->{device}{name} eq "tile" && @{$t->{device_expert}} > 2)' "$work/cost.json"
+run plan $profile --chunk 64 --cost "$work/cost.json" -q -o "$work/again.json"
+is_code 0 "plan --cost"
+check "... the same plan, byte for byte" cmp "$work/plan.json" "$work/again.json"
+check "... -q says nothing" test ! -s "$work/err"
+
+# ---- limits and policies ----
+for policy in ours paper ladder naive cpu; do
+    run plan $profile --chunk 64 --cost "$work/cost.json" --policy $policy --slots 3 --npu-mem 200K -o -
+    is_code 0 "policy $policy"
+    check "... within slots and bytes" json 'exit !($t->{policy} eq "'$policy'" && $t->{programs} <= 3 && $t->{bytes} <= 204800)' "$work/out"
+    check "... above its bound" json 'exit !($t->{predicted}{us} >= $t->{bound_us} * 0.999)' "$work/out"
+done
+run plan $profile --chunk 64 --cost "$work/cost.json" --npu-launch-us 150 -o "$work/late.json"
+is_code 0 "added latency"
+check "... is marked in the summary" grep -q '150 us added to each launch' "$work/err"
+run explain "$work/late.json"
+check "... and by explain" grep -q '150 us of that were ADDED' "$work/out"
+
+# ---- explain ----
+run explain "$work/plan.json" --all
+is_code 0 "explain"
+check "... the whole" grep -q '^predicted for a chunk of 64 tokens' "$work/out"
+check "... other policies" grep -q 'policy ladder, overflow spill' "$work/out"
+check "... a line for each layer" test "$(grep -c '^ *[01]  *[0-9]* of 8 ' "$work/out")" -eq 2
+check "... what was not taken" grep -q 'looked at and not taken' "$work/out"
+run explain "$work/plan.json" --json
+is_code 0 "explain --json"
+check "... every expert is somewhere" json 'for my $l (@{$t->{layers}}) { my $n = @{$l->{host_experts}}; $n += @{$_->{experts}} for @{$l->{groups}}; exit 1 if $n != 8 } exit 0' "$work/out"
+
+# ---- refusals ----
+run plan $profile --policy best --cost "$work/cost.json" --chunk 64
+is_code 1 "an unknown policy"
+echo "npumoe: policy: found 'best', expected one of ours, paper, ladder, naive, cpu" | err_is "... lists what there is"
+run plan $profile --objective energy --cost "$work/cost.json" --chunk 64
+is_code 1 "energy without watts"
+check "... says what is needed" grep -q 'give host_watts and device_watts in the cost file' "$work/err"
+run plan $profile --cost "$work/cost.json" --chunk 128
+is_code 1 "a cost table for other chunks"
+check "... names both" grep -q 'chunks of tokens: 64, expected 128' "$work/err"
+run plan $profile --cost "$work/cost.json" --chunk 64 --types Q4_0
+is_code 1 "a cost table for other weights"
+check "... names both" grep -q 'gate in Q8_0, expected Q4_0' "$work/err"
+run plan $profile --device coreml
+is_code 1 "an unknown device"
+run plan "$work/plan.json"
+is_code 1 "a plan is no profile"
+check "... and the message says so" grep -q 'npumoe-plan' "$work/err"
+run explain $profile
+is_code 1 "a profile is no plan"
+check "... and the message says so" grep -q 'found "npumoe-profile", expected "npumoe-plan"' "$work/err"
+head -c 700 "$work/plan.json" >"$work/cut.json"
+run explain "$work/cut.json"
+is_code 1 "half a plan"
+check "... and where it ends" grep -q 'cut.json: plan: not JSON: line' "$work/err"
+run explain "$work/none.json"
+is_code 1 "no file"
+done_testing
