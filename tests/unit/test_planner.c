@@ -204,7 +204,7 @@ static void draw_budgets(nm_cost *c)
 
 static void test_budgets_and_policies(void)
 {
-    enum { CASES = 25 };
+    enum { CASES = 20 };
     unsigned made = 0, kept = 0, best = 0, faster = 0, total = 0;
     for (int i = 0; i < CASES; i++) {
         const synth_shape s = {1 + synth_next(&rng, 3),
@@ -440,7 +440,7 @@ static nm_plan *roomy_plan(const setting *x, const nm_planner_options *o)
 
 static void test_bound(void)
 {
-    enum { CASES = 8 };
+    enum { CASES = 6 };
     unsigned below = 0, near = 0, tried = 0;
     double worst = 0.0;
     for (int i = 0; i < CASES; i++) {
@@ -450,7 +450,7 @@ static void test_bound(void)
         o.n_tiers = 3;
         o.max_capacities = 2;
         o.overflow = i % 4 < 2 ? NM_OVERFLOW_SPILL : NM_OVERFLOW_REPASS;
-        o.in_flight = 1 + (uint32_t)(i / 4);
+        o.in_flight = 1 + (uint32_t)(i / 3);
         nm_plan *ours = make(&x, &o), *roomy = roomy_plan(&x, &o);
         const double best = try_all(&x, roomy, &tried);
         if (ours) {
