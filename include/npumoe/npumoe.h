@@ -293,6 +293,103 @@ NPUMOE_API void npumoe_model_get_work(const npumoe_model *model, uint64_t n_past
                                       npumoe_kv_type type_k, npumoe_kv_type type_v,
                                       npumoe_model_work *work);
 
+/* ---- devices and plans --------------------------------------------------------------------- */
+
+/* A device runs programs of fixed shape: what an NPU is. "tile" is made of cores of this machine, with
+ * threads, weights and a queue of its own (docs/device.md). */
+typedef struct npumoe_device npumoe_device;
+
+typedef struct npumoe_device_options {
+    size_t struct_bytes;
+    const npumoe_allocator *allocator; /* must outlive the device; NULL = malloc */
+    const char *name;                  /* "tile"; NULL = "tile" */
+    const char *isa;            /* kernel tier of its cores, as for a model; NULL = the best */
+    npumoe_precision precision; /* FULL; AUTO rounds as a model's AUTO does */
+    uint32_t n_threads;         /* 1 */
+    const uint32_t *cpus;       /* thread i stays on cpus[i % n_cpus]; NULL = anywhere */
+    size_t n_cpus;
+    uint32_t slots;             /* programs loaded at a time; 0 = any number */
+    uint64_t program_bytes;     /* of one program; 0 = no limit, as below */
+    uint64_t memory_bytes;      /* of all loaded programs */
+    uint32_t capacity_multiple; /* rows of a program are multiples of this; 0 = 16 */
+    uint32_t queue_depth;       /* launches in flight; 0 = 64 */
+    uint32_t launch_us;         /* added to each launch, to resemble another device; 0 */
+    const char *debug_flags;    /* NULL, or for tests: "fail-load=2 fail-launch=3-5 fail-submit=7
+                                   late=1": these loads, launches and submissions fail, counted
+                                   from 1; waiting takes longer at random, with that seed */
+} npumoe_device_options;
+
+NPUMOE_API npumoe_device_options npumoe_device_options_default(void);
+/* EINVAL, EUNSUPPORTED (unknown name or tier), ENOMEM. */
+NPUMOE_API npumoe_status npumoe_device_new(const npumoe_device_options *options,
+                                           npumoe_device **out, npumoe_error *err);
+/* No model may use it any more. */
+NPUMOE_API void npumoe_device_free(npumoe_device **device);
+
+typedef struct npumoe_device_info {
+    size_t struct_bytes;
+    const char *name, *arithmetic; /* "tile", "bf16x3"; live as long as the device */
+    bool simulated;
+    uint32_t n_threads, slots, capacity_multiple, queue_depth; /* slots UINT32_MAX = any number */
+    uint64_t memory_bytes;                                     /* UINT64_MAX = no limit */
+    uint64_t added_launch_ns;                                  /* to be shown with every time */
+    uint32_t programs_loaded;
+    uint64_t bytes_loaded;
+    double load_seconds; /* so far */
+} npumoe_device_info;
+
+NPUMOE_API void npumoe_device_get_info(const npumoe_device *device, npumoe_device_info *info);
+
+typedef struct npumoe_plan_options {
+    size_t struct_bytes;
+    const char *plan; /* JSON, as `npumoe plan` writes it */
+    size_t plan_bytes;
+    npumoe_device *device; /* must outlive its use by the model */
+    bool require_npu;      /* what the plan puts on the device and cannot run there is an error */
+    bool allow_lossy;      /* accept the policies prune and reroute, which change results */
+    uint32_t n_in_flight;  /* chunks at a time, 1 or 2; 0 = as the plan says */
+    uint32_t trace_events; /* how many npumoe_plan_trace() remembers; 0 = none */
+    npumoe_log_fn log;     /* what fell back, and why */
+    void *log_user;
+} npumoe_plan_options;
+
+NPUMOE_API npumoe_plan_options npumoe_plan_options_default(void);
+/* Loads a plan's programs; sessions made from then on evaluate prompts by it, in chunks of the plan's
+ * length. NULL takes the plan away. EINVAL while a session that uses the model's plan is alive; EMODEL for
+ * the plan of another model, EUNSUPPORTED for another device or a lossy policy, EFORMAT; ETOOBIG and
+ * EDEVICE with require_npu, else what cannot be loaded stays on the CPU, and the log says so. */
+NPUMOE_API npumoe_status npumoe_model_use_plan(npumoe_model *model,
+                                               const npumoe_plan_options *options,
+                                               npumoe_error *err);
+
+/* What plans did since they were attached or the counters reset, measured. */
+typedef struct npumoe_plan_stats {
+    size_t struct_bytes;
+    uint64_t n_tokens;                       /* of prompts, by plan */
+    uint64_t n_layer_chunks;                 /* layers that chunks passed by plan */
+    uint64_t n_pairs;                        /* (token, expert) pairs in them */
+    uint64_t n_launches, n_part_launches;    /* of groups; of dense parts */
+    uint64_t n_device_rows, n_computed_rows; /* pairs on the device; rows it computed for them */
+    uint64_t n_overflow, n_repassed, n_dropped, n_rerouted;
+    uint64_t n_skipped;             /* groups that were not worth a launch */
+    uint64_t n_failures;            /* launches and submissions */
+    uint32_t n_fallbacks;           /* groups and parts that are not, or no longer, on the device */
+    double wall_seconds;            /* of the evaluations */
+    double host_cpu_seconds;        /* CPU time of the model's threads in them */
+    double device_busy_seconds;     /* CPU time of the device's threads in launches */
+    double device_occupied_seconds; /* with added latency */
+    double host_wait_seconds;       /* waiting for the device */
+    double gather_seconds, scatter_seconds;
+} npumoe_plan_stats;
+
+NPUMOE_API void npumoe_plan_get_stats(npumoe_model *model, npumoe_plan_stats *stats);
+NPUMOE_API void npumoe_plan_reset_stats(npumoe_model *model);
+/* The same per layer, with what the plan predicted, as JSON; free with npumoe_text_free. EINVAL without
+ * a plan. */
+NPUMOE_API npumoe_status npumoe_plan_report(npumoe_model *model, char **json, npumoe_error *err);
+/* The newest events as a Chrome trace (chrome://tracing, Perfetto): host, device, queue. */
+NPUMOE_API npumoe_status npumoe_plan_trace(npumoe_model *model, char **json, npumoe_error *err);
+
 /* ---- sampling and generation -------------------------------------------------------------- */
 
 typedef struct npumoe_logit_bias {

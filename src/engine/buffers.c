@@ -119,3 +119,13 @@ size_t nm_buffers_plan(nm_buffers *b, const nm_config *c, uint32_t n_chunk, int 
     plan_shared(b, &cv, c, n_chunk, &w);
     return cv.used;
 }
+
+size_t nm_buffers_plan_lane(nm_buffers *b, const nm_buffers *first, const nm_config *c, char *base)
+{
+    carver cv = {base, 0};
+    const widths w = widest(c);
+    *b = *first;
+    plan_rows(b, &cv, c, first->n_chunk, &w);
+    plan_routing(b, &cv, c, first->n_chunk);
+    return cv.used;
+}

@@ -49,4 +49,7 @@ typedef struct nm_buffers {
 size_t nm_buffers_plan(nm_buffers *b, const nm_config *c, uint32_t n_chunk, int n_threads,
                        char *base);
 
+/* The same for another chunk in flight: rows and routing of its own, the rest is first's. */
+size_t nm_buffers_plan_lane(nm_buffers *b, const nm_buffers *first, const nm_config *c, char *base);
+
 #endif

@@ -10,29 +10,16 @@
  *   x += residual_scale (experts or dense network)     networks
  * "rows" are passes over independent tokens; a single token stays on the calling thread, where
  * waking others would cost more than the work. */
-#include "engine/forward.h"
+#include "engine/layer.h"
 
 #include "moe/router.h"
 
 #include <math.h>
 #include <string.h>
 
-/* A chunk on its way through one layer, and what a pass over its rows needs. */
-typedef struct layer_job layer_job;
-typedef void (*row_fn)(const layer_job *job, size_t row);
-struct layer_job {
-    nm_forward *f;
-    const nm_layer_desc *d;
-    const nm_layer_weights *l;
-    const npumoe_token *tokens;
-    row_fn fn;
-    uint32_t layer, n;
-    size_t pos0;
-};
-
 static void run_rows(void *arg, int thread, int n_threads)
 {
-    const layer_job *job = arg;
+    const nm_layer_job *job = arg;
     (void)thread;
     (void)n_threads;
     nm_pool *pool = job->f->compute.pool;
@@ -40,7 +27,7 @@ static void run_rows(void *arg, int thread, int n_threads)
         job->fn(job, i);
 }
 
-static void each_row(layer_job *job, row_fn fn)
+static void each_row(nm_layer_job *job, nm_row_fn fn)
 {
     job->fn = fn;
     if (job->n == 1)
@@ -49,7 +36,7 @@ static void each_row(layer_job *job, row_fn fn)
         nm_pool_run(job->f->compute.pool, run_rows, job);
 }
 
-static void probe(const layer_job *job, const char *name, const float *data, size_t cols)
+static void probe(const nm_layer_job *job, const char *name, const float *data, size_t cols)
 {
     const nm_hooks *h = &job->f->hooks;
     if (h->tensor)
@@ -100,7 +87,7 @@ static void norm_row(const nm_forward *f, const nm_norm *w, const float *in, flo
 
 /* ---- before the layers ---------------------------------------------------------------------- */
 
-static void embed_row(const layer_job *job, size_t i)
+static void embed_row(const nm_layer_job *job, size_t i)
 {
     const nm_forward *f = job->f;
     const nm_config *c = f->config;
@@ -119,7 +106,7 @@ static float *angles_of(const nm_forward *f, uint32_t r)
     return at;
 }
 
-static void angle_row(const layer_job *job, size_t i)
+static void angle_row(const nm_layer_job *job, size_t i)
 {
     const nm_forward *f = job->f;
     for (uint32_t r = 0; r < f->weights->n_ropes; r++) {
@@ -133,14 +120,14 @@ static void angle_row(const layer_job *job, size_t i)
 
 /* ---- attention ------------------------------------------------------------------------------ */
 
-static void attn_norm_row(const layer_job *job, size_t i)
+static void attn_norm_row(const nm_layer_job *job, size_t i)
 {
     const nm_buffers *b = job->f->buf;
     const size_t n = job->f->config->n_embd;
     norm_row(job->f, &job->l->attn_norm, b->x + i * n, b->h + i * n);
 }
 
-static void qk_norm(const layer_job *job, const float *w, uint32_t n_head, float *x)
+static void qk_norm(const nm_layer_job *job, const float *w, uint32_t n_head, float *x)
 {
     const nm_kern *kern = job->f->compute.kern;
     const float eps = job->f->config->norm_eps;
@@ -164,7 +151,7 @@ static void clip(size_t n, float limit, float *x)
         x[i] = x[i] > limit ? limit : x[i] < -limit ? -limit : x[i];
 }
 
-static void rotate(const layer_job *job, size_t i, uint32_t n_head, float *x)
+static void rotate(const nm_layer_job *job, size_t i, uint32_t n_head, float *x)
 {
     const nm_forward *f = job->f;
     const nm_rope_table *t = &f->weights->ropes[job->d->rope];
@@ -183,7 +170,7 @@ static void rotate(const layer_job *job, size_t i, uint32_t n_head, float *x)
     }
 }
 
-static void finish_qkv_row(const layer_job *job, size_t i)
+static void finish_qkv_row(const nm_layer_job *job, size_t i)
 {
     nm_forward *f = job->f;
     const nm_layer_desc *d = job->d;
@@ -203,7 +190,7 @@ static void finish_qkv_row(const layer_job *job, size_t i)
 }
 
 /* Joins the attention branch to the residual stream and norms for the next one. */
-static void add_attention_row(const layer_job *job, size_t i)
+static void add_attention_row(const nm_layer_job *job, size_t i)
 {
     const nm_forward *f = job->f;
     const size_t n = f->config->n_embd;
@@ -212,13 +199,17 @@ static void add_attention_row(const layer_job *job, size_t i)
     norm_row(f, &job->l->ffn_norm, x, f->buf->h + i * n);
 }
 
-static void project_qkv(layer_job *job)
+void nm_layer_norm(nm_layer_job *job)
+{
+    each_row(job, attn_norm_row);
+    probe(job, "attn_norm", job->f->buf->h, job->f->config->n_embd);
+}
+
+void nm_layer_project(nm_layer_job *job)
 {
     nm_forward *f = job->f;
     nm_buffers *b = f->buf;
     const nm_layer_weights *l = job->l;
-    each_row(job, attn_norm_row);
-    probe(job, "attn_norm", b->h, f->config->n_embd);
     float **in = rows_of(b->rows_in, b->h, job->n, f->config->n_embd);
     const nm_linear qkv[] = {
         {&l->wq, l->bq, rows_of(b->rows_out[0], b->q, job->n, (size_t)l->wq.rows)},
@@ -226,15 +217,20 @@ static void project_qkv(layer_job *job)
         {&l->wv, l->bv, rows_of(b->rows_out[2], b->v, job->n, (size_t)l->wv.rows)},
     };
     nm_matmul(&f->compute, qkv, 3, job->n, (const float *const *)in);
+}
+
+void nm_layer_store(nm_layer_job *job)
+{
+    const nm_buffers *b = job->f->buf;
     each_row(job, finish_qkv_row);
-    probe(job, "Qcur", b->q, (size_t)l->wq.rows);
-    probe(job, "Kcur", b->k, (size_t)l->wk.rows);
-    probe(job, "Vcur", b->v, (size_t)l->wv.rows);
+    probe(job, "Qcur", b->q, (size_t)job->l->wq.rows);
+    probe(job, "Kcur", b->k, (size_t)job->l->wk.rows);
+    probe(job, "Vcur", b->v, (size_t)job->l->wv.rows);
 }
 
 /* The rows before `first` have done their part (keys and values); the others move to the front.
  * Returns the queries of the rows that stay. */
-static const float *drop_rows(layer_job *job, uint32_t first)
+static const float *drop_rows(nm_layer_job *job, uint32_t first)
 {
     nm_buffers *b = job->f->buf;
     const size_t n = job->f->config->n_embd;
@@ -245,16 +241,14 @@ static const float *drop_rows(layer_job *job, uint32_t first)
     return b->q + first * (size_t)job->l->wq.rows;
 }
 
-/* first: the first row whose output anyone needs. */
-static void attention(layer_job *job, uint32_t first)
+bool nm_layer_attend(nm_layer_job *job, uint32_t first)
 {
     nm_forward *f = job->f;
     nm_buffers *b = f->buf;
     const nm_layer_desc *d = job->d;
-    project_qkv(job);
     const float *q = drop_rows(job, first);
     if (job->n == 0)
-        return;
+        return false;
     const nm_attention_args args = {
         .n_q = job->n,
         .pos0 = job->pos0,
@@ -271,23 +265,35 @@ static void attention(layer_job *job, uint32_t first)
     };
     nm_attention(&f->compute, &args);
     probe(job, "kqv_out", b->h, (size_t)d->n_head * d->dim_v);
-    product(f, &job->l->wo, job->l->bo, job->n, b->h, b->q);
-    probe(job, "attn_out", b->q, f->config->n_embd);
+    return true;
+}
+
+void nm_layer_output(nm_layer_job *job)
+{
+    const nm_buffers *b = job->f->buf;
+    product(job->f, &job->l->wo, job->l->bo, job->n, b->h, b->q);
+}
+
+void nm_layer_join(nm_layer_job *job)
+{
+    const nm_buffers *b = job->f->buf;
+    const size_t n = job->f->config->n_embd;
+    probe(job, "attn_out", b->q, n);
     each_row(job, add_attention_row);
-    probe(job, "ffn_inp", b->x, f->config->n_embd);
-    probe(job, "ffn_norm", b->h, f->config->n_embd);
+    probe(job, "ffn_inp", b->x, n);
+    probe(job, "ffn_norm", b->h, n);
 }
 
 /* ---- feed-forward --------------------------------------------------------------------------- */
 
-static void shared_gate_row(const layer_job *job, size_t i)
+static void shared_gate_row(const nm_layer_job *job, size_t i)
 {
     float *g = &job->f->buf->sgate[i];
     *g = 1.0f / (1.0f + expf(-*g));
 }
 
 /* How much of the shared expert each token takes, or NULL where it takes all. */
-static const float *shared_gate(layer_job *job)
+static const float *shared_gate(nm_layer_job *job)
 {
     nm_buffers *b = job->f->buf;
     if (job->l->shared_gate.rows == 0)
@@ -297,7 +303,7 @@ static const float *shared_gate(layer_job *job)
     return b->sgate;
 }
 
-static void route_row(const layer_job *job, size_t i)
+static void route_row(const nm_layer_job *job, size_t i)
 {
     const nm_config *c = job->f->config;
     const nm_buffers *b = job->f->buf;
@@ -306,7 +312,7 @@ static void route_row(const layer_job *job, size_t i)
                    b->ids + i * k, b->weights + i * k);
 }
 
-static void route(layer_job *job)
+static void route(nm_layer_job *job)
 {
     nm_forward *f = job->f;
     nm_buffers *b = f->buf;
@@ -323,7 +329,7 @@ static void route(layer_job *job)
     nm_dispatch_sort(&b->dispatch, b->ids, job->n * c->n_expert_used);
 }
 
-static void feed_forward(layer_job *job)
+nm_expert_job nm_layer_route(nm_layer_job *job)
 {
     nm_forward *f = job->f;
     nm_buffers *b = f->buf;
@@ -353,48 +359,93 @@ static void feed_forward(layer_job *job)
         run.shared = &job->l->ffn;
         break;
     }
-    nm_experts_run(&run);
-    probe(job, "l_out", b->x, c->n_embd);
+    return run;
+}
+
+void nm_layer_done(const nm_layer_job *job)
+{
+    probe(job, "l_out", job->f->buf->x, job->f->config->n_embd);
 }
 
 /* ---- the chunk ------------------------------------------------------------------------------ */
 
+nm_layer_job nm_layer_begin(nm_forward *f, const npumoe_token *tokens, uint32_t n, size_t pos0)
+{
+    nm_layer_job job = {.f = f, .tokens = tokens, .n = n, .pos0 = pos0};
+    each_row(&job, embed_row);
+    each_row(&job, angle_row);
+    return job;
+}
+
+void nm_layer_enter(nm_layer_job *job, uint32_t layer)
+{
+    job->layer = layer;
+    job->d = &job->f->config->layers[layer];
+    job->l = &job->f->weights->layers[layer];
+}
+
+uint32_t nm_layer_first_row(const nm_layer_job *job, uint32_t wanted)
+{
+    const nm_hooks *h = &job->f->hooks;
+    /* Observers want every row of every layer; else rows that nobody needs end in the last one. */
+    const bool last = job->layer + 1 == job->f->config->n_layer;
+    return last && !h->tensor && !h->route ? wanted : 0;
+}
+
+static bool attention(nm_layer_job *job, uint32_t first)
+{
+    nm_layer_norm(job);
+    nm_layer_project(job);
+    nm_layer_store(job);
+    if (!nm_layer_attend(job, first))
+        return false;
+    nm_layer_output(job);
+    nm_layer_join(job);
+    return true;
+}
+
+static void feed_forward(nm_layer_job *job)
+{
+    const nm_expert_job run = nm_layer_route(job);
+    nm_experts_run(&run);
+    nm_layer_done(job);
+}
+
 bool nm_forward_chunk(nm_forward *f, const npumoe_token *tokens, uint32_t n, size_t pos0,
                       uint32_t wanted)
 {
-    layer_job job = {.f = f, .tokens = tokens, .n = n, .pos0 = pos0};
-    /* Observers want every row of every layer; else rows that nobody needs end in the last one. */
-    const bool watched = f->hooks.tensor || f->hooks.route;
-    each_row(&job, embed_row);
-    each_row(&job, angle_row);
+    nm_layer_job job = nm_layer_begin(f, tokens, n, pos0);
     for (uint32_t i = 0; i < f->config->n_layer; i++) {
-        const bool last = i + 1 == f->config->n_layer;
-        job.layer = i;
-        job.d = &f->config->layers[i];
-        job.l = &f->weights->layers[i];
+        bool rows = true;
+        nm_layer_enter(&job, i);
         switch (job.d->mixer) {
         case NM_MIXER_GQA:
-            attention(&job, last && !watched ? wanted : 0);
+            rows = attention(&job, nm_layer_first_row(&job, wanted));
             break;
         }
-        if (job.n > 0)
+        if (rows)
             feed_forward(&job);
         if (f->keep_going && !f->keep_going(f->keep_going_user, i + 1))
             return false;
     }
-    if (watched)
-        drop_rows(&job, wanted);
+    nm_layer_end(&job, n, wanted);
     return true;
 }
 
-static void final_norm_row(const layer_job *job, size_t i)
+void nm_layer_end(nm_layer_job *job, uint32_t n, uint32_t wanted)
+{
+    if (job->n == n)
+        drop_rows(job, wanted);
+}
+
+static void final_norm_row(const nm_layer_job *job, size_t i)
 {
     const nm_forward *f = job->f;
     const size_t n = f->config->n_embd;
     norm_row(f, &f->weights->output_norm, f->buf->x + (job->pos0 + i) * n, f->buf->h + i * n);
 }
 
-static void finish_logits_row(const layer_job *job, size_t i)
+static void finish_logits_row(const nm_layer_job *job, size_t i)
 {
     const nm_forward *f = job->f;
     f->compute.kern->scale(f->config->n_vocab, f->config->logit_scale, f->buf->rows_out[0][i]);
@@ -403,7 +454,7 @@ static void finish_logits_row(const layer_job *job, size_t i)
 void nm_forward_logits(nm_forward *f, uint32_t row, uint32_t n, float *out)
 {
     const nm_hooks *h = &f->hooks;
-    layer_job job = {.f = f, .n = n, .pos0 = row};
+    nm_layer_job job = {.f = f, .n = n, .pos0 = row};
     each_row(&job, final_norm_row);
     if (h->tensor)
         h->tensor(h->user, "result_norm", -1, f->buf->h, n, f->config->n_embd);

@@ -306,6 +306,7 @@ void npumoe_model_free(npumoe_model **model)
     if (model == NULL || *model == NULL)
         return;
     npumoe_model *m = *model;
+    nm_placement_free(m->allocator, &m->placement);
     nm_pool_free(&m->pool);
     nm_weights_fini(&m->weights);
     nm_tokenizer_free(&m->tokenizer);

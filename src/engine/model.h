@@ -5,6 +5,7 @@
 #define NM_ENGINE_MODEL_H
 
 #include "engine/access.h"
+#include "engine/placement.h"
 #include "model/config.h"
 #include "model/tokenizer.h"
 #include "model/weights.h"
@@ -30,6 +31,7 @@ struct npumoe_model {
     bool vocab_only;
     bool has_lock;
     pthread_mutex_t lock;           /* held during an evaluation */
+    nm_placement *placement;        /* NULL = no plan; changed under the lock */
     _Atomic uint64_t session_bytes; /* KV and scratch of all living sessions */
 };
 

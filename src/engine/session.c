@@ -20,6 +20,7 @@
 #include "base/sys.h"
 #include "engine/memory.h"
 #include "engine/model.h"
+#include "engine/pipeline.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -29,8 +30,11 @@ struct npumoe_session {
     const npumoe_allocator *allocator;
     nm_kv kv;
     nm_buffers buf;
+    nm_buffers second; /* of another chunk in flight, by plan */
     nm_forward forward;
-    char *scratch; /* what buf points into */
+    nm_placement *placement; /* the model's plan, when the session was made; NULL = none */
+    char *scratch;           /* what buf points into */
+    char *second_scratch;
     uint64_t scratch_bytes;
     uint64_t reserved_bytes; /* counted in the model */
     npumoe_token *tokens;    /* [n_ctx] */
@@ -41,6 +45,8 @@ struct npumoe_session {
     void *progress_user;
     size_t eval_start, eval_end; /* of the evaluation that is running */
     uint32_t eval_chunk;         /* tokens of its chunk in flight */
+    const npumoe_token *eval_tokens;
+    const npumoe_eval_options *eval_options;
     npumoe_session_stats stats;
 };
 
@@ -75,6 +81,8 @@ static npumoe_status make_plan(npumoe_model *m, const npumoe_session_options *o,
     p->n_ctx = c->n_ctx_train < NM_DEFAULT_CTX ? c->n_ctx_train : NM_DEFAULT_CTX;
     p->n_ctx = o->n_ctx ? o->n_ctx : p->n_ctx;
     p->n_chunk = o->n_chunk ? o->n_chunk : NM_DEFAULT_CHUNK;
+    if (m->placement && (o->n_chunk == 0 || p->n_chunk > m->placement->plan->chunk))
+        p->n_chunk = m->placement->plan->chunk;
     p->n_chunk = p->n_chunk < p->n_ctx ? p->n_chunk : p->n_ctx;
     if (p->n_ctx > INT32_MAX)
         return nm_err_set(err, NPUMOE_EINVAL, "n_ctx: found %" PRIu32 ", expected 1..%d", p->n_ctx,
@@ -86,8 +94,21 @@ static npumoe_status make_plan(npumoe_model *m, const npumoe_session_options *o,
     NM_TRY(nm_kv_type(o->type_v, &p->type_v, err));
     NM_TRY(nm_kv_bytes(c, p->n_ctx, p->type_k, p->type_v, &p->kv_bytes, err));
     p->scratch_bytes = nm_buffers_plan(&b, c, p->n_chunk, nm_pool_size(m->pool), NULL);
+    if (m->placement && m->placement->n_lanes > 1)
+        p->scratch_bytes += nm_buffers_plan_lane(&b, &b, c, NULL);
     p->scratch_bytes += (uint64_t)p->n_ctx * sizeof(npumoe_token) + c->n_vocab * sizeof(float);
     return nm_model_check_memory(m, p->kv_bytes, p->scratch_bytes, err);
+}
+
+static npumoe_status allocate_second(npumoe_session *s, npumoe_error *err)
+{
+    const nm_config *c = &s->model->config;
+    const size_t bytes = nm_buffers_plan_lane(&s->second, &s->buf, c, NULL);
+    s->second_scratch = nm_alloc_aligned(s->allocator, bytes);
+    if (s->second_scratch == NULL)
+        return nm_err_nomem(err, bytes, "working memory of a second chunk");
+    nm_buffers_plan_lane(&s->second, &s->buf, c, s->second_scratch);
+    return NPUMOE_OK;
 }
 
 static npumoe_status allocate(npumoe_session *s, const plan *p, npumoe_error *err)
@@ -101,11 +122,26 @@ static npumoe_status allocate(npumoe_session *s, const plan *p, npumoe_error *er
         return nm_err_nomem(err, bytes, "working memory");
     nm_sys_advise_huge(s->scratch, bytes);
     nm_buffers_plan(&s->buf, c, p->n_chunk, n_threads, s->scratch);
+    if (s->placement && s->placement->n_lanes > 1)
+        NM_TRY(allocate_second(s, err));
     s->tokens = nm_alloc_array(s->allocator, p->n_ctx, sizeof *s->tokens);
     s->logits = nm_alloc_array(s->allocator, c->n_vocab, sizeof *s->logits);
     if (s->tokens == NULL || s->logits == NULL)
         return nm_err_nomem(err, p->scratch_bytes - bytes, "tokens and logits");
     return NPUMOE_OK;
+}
+
+/* The model's plan stays while sessions use it. Under the lock where that is possible: a callback of an
+ * evaluation, which holds it, may make sessions too. */
+static void hold_placement(npumoe_session *s, bool hold)
+{
+    const bool locked = pthread_mutex_lock(&s->model->lock) == 0;
+    if (hold)
+        s->placement = s->model->placement;
+    if (s->placement)
+        s->placement->users += hold ? 1 : (uint32_t)-1;
+    if (locked)
+        pthread_mutex_unlock(&s->model->lock);
 }
 
 npumoe_status npumoe_session_new(npumoe_model *model, const npumoe_session_options *options,
@@ -125,6 +161,7 @@ npumoe_status npumoe_session_new(npumoe_model *model, const npumoe_session_optio
         return nm_err_nomem(err, sizeof *s, "a session");
     s->model = model;
     s->allocator = model->allocator;
+    hold_placement(s, true);
     s->progress = o->progress;
     s->progress_user = o->progress_user;
     s->scratch_bytes = p.scratch_bytes;
@@ -159,8 +196,10 @@ void npumoe_session_free(npumoe_session **session)
         return;
     npumoe_session *s = *session;
     atomic_fetch_sub(&s->model->session_bytes, s->reserved_bytes);
+    hold_placement(s, false);
     nm_kv_fini(&s->kv);
     nm_free_aligned(s->allocator, s->scratch);
+    nm_free_aligned(s->allocator, s->second_scratch);
     nm_free(s->allocator, s->tokens);
     nm_free(s->allocator, s->logits);
     nm_free(s->allocator, s);
@@ -222,13 +261,13 @@ static size_t reusable(npumoe_session *s, const npumoe_token *tokens, size_t n_t
 
 /* Gives the logits of rows [0, n) of the residual stream, positions pos ..., to the caller, and keeps
  * the last one of the whole evaluation. */
-static bool emit_logits(npumoe_session *s, const npumoe_eval_options *o, size_t pos, uint32_t n,
-                        bool last)
+static bool emit_logits(npumoe_session *s, nm_forward *f, const npumoe_eval_options *o, size_t pos,
+                        uint32_t n, bool last)
 {
     const size_t n_vocab = s->model->config.n_vocab;
     for (uint32_t row = 0; row < n;) {
         uint32_t take = n - row < s->buf.logit_rows ? n - row : s->buf.logit_rows;
-        nm_forward_logits(&s->forward, row, take, s->buf.logits);
+        nm_forward_logits(f, row, take, s->buf.logits);
         for (uint32_t i = 0; i < take; i++) {
             const float *logits = s->buf.logits + i * n_vocab;
             if (o->on_logits && !o->on_logits(o->user, pos + row + i, logits))
@@ -263,23 +302,92 @@ static bool after_layer(void *user, uint32_t layers_done)
     return report(s, s->n_past + (size_t)s->eval_chunk * layers_done / n_layer);
 }
 
-/* One chunk: positions n_past .. n_past + n. */
-static bool eval_chunk(npumoe_session *s, const npumoe_token *tokens, size_t n_tokens, uint32_t n,
-                       const npumoe_eval_options *o)
+/* The first of n rows from pos on whose logits somebody wants. */
+static uint32_t wanted_from(const npumoe_session *s, size_t pos, uint32_t n)
 {
-    const size_t pos = s->n_past;
-    const bool last = pos + n == n_tokens;
-    uint32_t wanted = o->on_logits ? 0 : last ? n - 1 : n;
-    if (o->on_logits && o->logits_from > pos)
-        wanted = (uint32_t)nm_min_size(o->logits_from - pos, n);
-    s->eval_chunk = n;
-    if (!nm_forward_chunk(&s->forward, tokens + pos, n, pos, wanted))
-        return false;
-    memcpy(s->tokens + pos, tokens + pos, n * sizeof *tokens);
+    const npumoe_eval_options *o = s->eval_options;
+    if (o->on_logits)
+        return o->logits_from > pos ? (uint32_t)nm_min_size(o->logits_from - pos, n) : 0;
+    return pos + n == s->eval_end ? n - 1 : n;
+}
+
+/* A chunk went through the layers: the session is longer by n tokens. False: somebody cancels. */
+static bool take_chunk(npumoe_session *s, nm_forward *f, size_t pos, uint32_t n, uint32_t wanted)
+{
+    const bool last = pos + n == s->eval_end;
+    memcpy(s->tokens + pos, s->eval_tokens + pos, n * sizeof *s->tokens);
     s->n_past = pos + n;
-    bool go_on = emit_logits(s, o, pos + wanted, n - wanted, last);
+    const bool go_on = emit_logits(s, f, s->eval_options, pos + wanted, n - wanted, last);
     s->has_logits = last && go_on;
     return go_on;
+}
+
+/* One chunk: positions n_past .. n_past + n. */
+static bool eval_chunk(npumoe_session *s, uint32_t n)
+{
+    const size_t pos = s->n_past;
+    const uint32_t wanted = wanted_from(s, pos, n);
+    s->eval_chunk = n;
+    return nm_forward_chunk(&s->forward, s->eval_tokens + pos, n, pos, wanted) &&
+           take_chunk(s, &s->forward, pos, n, wanted) && report(s, s->n_past);
+}
+
+/* ---- by plan ---------------------------------------------------------------------------------- */
+
+/* Where chunks by plan end: the last ones may be too short to be worth it. */
+static size_t planned_end(const npumoe_session *s)
+{
+    const uint32_t chunk = s->buf.n_chunk;
+    const size_t rest = s->eval_end - s->n_past, tail = rest % chunk;
+    /* Probes want one chunk after the other. */
+    if (s->placement == NULL || s->forward.hooks.tensor)
+        return s->n_past;
+    if (rest < chunk || !nm_executor_takes(s->placement->ex, chunk))
+        return nm_executor_takes(s->placement->ex, (uint32_t)nm_min_size(rest, chunk)) ? s->eval_end
+                                                                                       : s->n_past;
+    return nm_executor_takes(s->placement->ex, (uint32_t)tail) ? s->eval_end : s->eval_end - tail;
+}
+
+static uint32_t planned_wanted(void *user, size_t pos, uint32_t n)
+{
+    return wanted_from(user, pos, n);
+}
+
+static bool planned_done(void *user, nm_forward *f, size_t pos, uint32_t n, uint32_t wanted)
+{
+    return take_chunk(user, f, pos, n, wanted);
+}
+
+static bool planned_progress(void *user, size_t tokens)
+{
+    return report(user, tokens);
+}
+
+static npumoe_status eval_planned(npumoe_session *s, size_t end, npumoe_error *err)
+{
+    nm_placement *p = s->placement;
+    const nm_pipeline_job job = {
+        .forward = &s->forward,
+        .ex = p->ex,
+        .trace = p->trace.capacity ? &p->trace : NULL,
+        .buf = {&s->buf, &s->second},
+        /* Who watches routing sees chunks in order. */
+        .n_lanes = s->forward.hooks.route ? 1 : p->n_lanes,
+        .tokens = s->eval_tokens,
+        .pos = s->n_past,
+        .end = end,
+        .chunk = s->buf.n_chunk,
+        .user = s,
+        .wanted = planned_wanted,
+        .done = planned_done,
+        .keep_going = s->progress ? planned_progress : NULL,
+    };
+    const uint64_t start = nm_clock_ns(), cpu = nm_placement_cpu_ns(p);
+    npumoe_status st = nm_pipeline_run(&job, err);
+    p->host_cpu_ns += nm_placement_cpu_ns(p) - cpu;
+    p->wall_ns += nm_clock_ns() - start;
+    p->n_tokens += s->n_past - job.pos;
+    return st;
 }
 
 static npumoe_status eval_rest(npumoe_session *s, const npumoe_token *tokens, size_t n_tokens,
@@ -287,14 +395,17 @@ static npumoe_status eval_rest(npumoe_session *s, const npumoe_token *tokens, si
 {
     s->eval_start = s->n_past;
     s->eval_end = n_tokens;
+    s->eval_tokens = tokens;
+    s->eval_options = o;
     s->forward.keep_going = s->progress ? after_layer : NULL;
     s->forward.keep_going_user = s;
-    while (s->n_past < n_tokens) {
-        size_t n = nm_min_size(n_tokens - s->n_past, s->buf.n_chunk);
-        if (!eval_chunk(s, tokens, n_tokens, (uint32_t)n, o) || !report(s, s->n_past))
-            return cancelled(err, s->n_past, n_tokens);
+    const size_t planned = planned_end(s);
+    npumoe_status st = planned > s->n_past ? eval_planned(s, planned, err) : NPUMOE_OK;
+    while (st == NPUMOE_OK && s->n_past < n_tokens) {
+        const size_t n = nm_min_size(n_tokens - s->n_past, s->buf.n_chunk);
+        st = eval_chunk(s, (uint32_t)n) ? NPUMOE_OK : NPUMOE_ECANCELED;
     }
-    return NPUMOE_OK;
+    return st == NPUMOE_ECANCELED ? cancelled(err, s->n_past, n_tokens) : st;
 }
 
 /* With the model's lock held, since `start`: the timings include the wait for it. */

@@ -1,0 +1,362 @@
+/* pipeline.c: see pipeline.h. */
+#include "engine/pipeline.h"
+
+#include "base/clock.h"
+#include "base/num.h"
+
+enum { SLICE = 4 /* experts of the host between two looks at a device that waits for us */ };
+
+typedef enum stage { NORM, ATTEND, JOIN, REST, FINISH, IDLE } stage;
+
+typedef struct lane {
+    nm_forward f; /* with buffers of its own */
+    nm_layer_job job;
+    stage stage;
+    uint32_t n, wanted;
+    size_t pos;
+    uint32_t stored;   /* layers whose keys and values are in the cache */
+    bool on_device;    /* the part that the stage waits for */
+    float *input;      /* what was given to that part */
+    bool planned;      /* this layer's experts go by plan */
+    nm_expert_job run; /* all experts */
+} lane;
+
+typedef struct pipeline {
+    const nm_pipeline_job *job;
+    lane lanes[NM_EXEC_MAX_LANES];
+    size_t next; /* position of the next chunk */
+} pipeline;
+
+static uint32_t number(const pipeline *p, const lane *l)
+{
+    return (uint32_t)(l - p->lanes);
+}
+
+/* ---- stages: each leaves the lane in its next one --------------------------------------------- */
+
+static npumoe_status run_norm(pipeline *p, lane *l, npumoe_error *err)
+{
+    nm_buffers *b = l->f.buf;
+    float *own = b->h;
+    l->input = nm_exec_linear_input(p->job->ex, number(p, l), l->job.layer, NM_PART_QKV, l->job.n);
+    l->on_device = l->input != NULL;
+    if (l->on_device)
+        b->h = l->input;
+    nm_layer_norm(&l->job);
+    b->h = own;
+    l->stage = ATTEND;
+    return l->on_device ? nm_exec_linear_submit(p->job->ex, number(p, l), err) : NPUMOE_OK;
+}
+
+/* q, k, v from the device, or, if it failed, from the rows that it was given. */
+static npumoe_status take_qkv(pipeline *p, lane *l, npumoe_error *err)
+{
+    nm_buffers *b = l->f.buf;
+    const size_t rows = nm_exec_linear_rows(p->job->ex);
+    float *out = NULL, *own = b->h;
+    if (l->on_device)
+        NM_TRY(nm_exec_linear_wait(p->job->ex, number(p, l), &out, err));
+    if (out) {
+        b->q = out;
+        b->k = b->q + rows * (size_t)l->job.l->wq.rows;
+        b->v = b->k + rows * (size_t)l->job.l->wk.rows;
+        return NPUMOE_OK;
+    }
+    if (l->on_device)
+        b->h = l->input;
+    nm_layer_project(&l->job);
+    b->h = own;
+    return NPUMOE_OK;
+}
+
+static npumoe_status run_join(pipeline *p, lane *l, npumoe_error *err);
+
+/* Attention into the O program's input, or on to JOIN: what the host projects is in memory that lanes
+ * share. */
+static npumoe_status attend(pipeline *p, lane *l, npumoe_error *err)
+{
+    nm_buffers *b = l->f.buf;
+    const uint32_t first = nm_layer_first_row(&l->job, l->wanted);
+    float *own = b->h;
+    l->input =
+        nm_exec_linear_input(p->job->ex, number(p, l), l->job.layer, NM_PART_O, l->job.n - first);
+    l->on_device = l->input != NULL;
+    if (l->on_device)
+        b->h = l->input;
+    const bool rows = nm_layer_attend(&l->job, first);
+    b->h = own;
+    l->stage = JOIN;
+    if (!rows) {
+        l->on_device = l->planned = false;
+        l->run = (nm_expert_job){0};
+        l->stage = FINISH;
+        return NPUMOE_OK;
+    }
+    if (l->on_device)
+        return nm_exec_linear_submit(p->job->ex, number(p, l), err);
+    nm_layer_output(&l->job);
+    return run_join(p, l, err);
+}
+
+static npumoe_status run_attend(pipeline *p, lane *l, npumoe_error *err)
+{
+    nm_buffers *b = l->f.buf;
+    float *const q = b->q, *const k = b->k, *const v = b->v;
+    npumoe_status st = take_qkv(p, l, err);
+    if (st == NPUMOE_OK) {
+        nm_layer_store(&l->job);
+        l->stored = l->job.layer + 1;
+        st = attend(p, l, err);
+    }
+    b->q = q;
+    b->k = k;
+    b->v = v;
+    return st;
+}
+
+static npumoe_status take_o(pipeline *p, lane *l, npumoe_error *err)
+{
+    nm_buffers *b = l->f.buf;
+    float *out = NULL, *own = b->h;
+    if (!l->on_device)
+        return NPUMOE_OK;
+    NM_TRY(nm_exec_linear_wait(p->job->ex, number(p, l), &out, err));
+    if (out) {
+        b->q = out;
+        return NPUMOE_OK;
+    }
+    b->h = l->input;
+    nm_layer_output(&l->job);
+    b->h = own;
+    return NPUMOE_OK;
+}
+
+static npumoe_status route(pipeline *p, lane *l, npumoe_error *err)
+{
+    const nm_buffers *b = l->f.buf;
+    l->run = nm_layer_route(&l->job);
+    l->planned = l->run.dispatch && nm_executor_has_layer(p->job->ex, l->job.layer);
+    l->stage = REST;
+    if (!l->planned)
+        return NPUMOE_OK;
+    return nm_exec_begin(p->job->ex, number(p, l),
+                         &(nm_exec_input){.layer = l->job.layer,
+                                          .n = l->job.n,
+                                          .k = l->run.k,
+                                          .dispatch = l->run.dispatch,
+                                          .ids = b->ids,
+                                          .w = b->weights,
+                                          .x = b->h,
+                                          .score = b->router,
+                                          .shared_gate = l->run.shared_gate,
+                                          .scale = l->run.scale},
+                         err);
+}
+
+static npumoe_status run_join(pipeline *p, lane *l, npumoe_error *err)
+{
+    nm_buffers *b = l->f.buf;
+    float *const q = b->q;
+    NM_TRY(take_o(p, l, err));
+    nm_layer_join(&l->job);
+    b->q = q;
+    return route(p, l, err);
+}
+
+/* The host's share. In slices while launches wait for a buffer that only we can free; where it is cut
+ * changes no sum. */
+static npumoe_status run_rest(pipeline *p, lane *l, npumoe_error *err)
+{
+    nm_expert_job rest = l->run;
+    l->stage = FINISH;
+    if (l->planned)
+        nm_exec_rest(p->job->ex, number(p, l), &rest);
+    if (!l->planned || !nm_exec_has_waiting(p->job->ex)) {
+        nm_experts_run(&rest);
+        return NPUMOE_OK;
+    }
+    const uint32_t n = rest.dispatch->n_expert;
+    for (uint32_t e = 0; e < n; e += SLICE) {
+        uint32_t list[SLICE];
+        rest.experts = list;
+        for (rest.n_experts = 0; rest.n_experts < SLICE && e + rest.n_experts < n; rest.n_experts++)
+            list[rest.n_experts] = e + rest.n_experts;
+        nm_experts_run(&rest);
+        rest.shared = NULL;
+        NM_TRY(nm_exec_pump(p->job->ex, err));
+    }
+    return NPUMOE_OK;
+}
+
+static npumoe_status run_finish(pipeline *p, lane *l, npumoe_error *err)
+{
+    if (l->planned)
+        NM_TRY(nm_exec_finish(p->job->ex, number(p, l), &l->run, err));
+    if (l->job.n > 0)
+        nm_layer_done(&l->job);
+    if (l->job.layer + 1 < l->f.config->n_layer) {
+        nm_layer_enter(&l->job, l->job.layer + 1);
+        l->stage = NORM;
+        return NPUMOE_OK;
+    }
+    nm_layer_end(&l->job, l->n, l->wanted);
+    l->stage = IDLE;
+    return NPUMOE_OK;
+}
+
+/* ---- turns -------------------------------------------------------------------------------------- */
+
+/* The chunk before this lane's, if it is still on its way. */
+static const lane *older_than(const pipeline *p, const lane *l)
+{
+    for (uint32_t i = 0; i < p->job->n_lanes; i++)
+        if (p->lanes[i].stage != IDLE && p->lanes[i].pos < l->pos)
+            return &p->lanes[i];
+    return NULL;
+}
+
+/* Whether the stage must not run before the older chunk has moved on. */
+static bool is_behind(const pipeline *p, const lane *l)
+{
+    const lane *older = older_than(p, l);
+    if (older == NULL)
+        return false;
+    if (l->stage == ATTEND)
+        return older->stored <= l->job.layer;
+    return l->stage == FINISH && l->job.layer + 1 == l->f.config->n_layer;
+}
+
+static bool is_ready(const pipeline *p, const lane *l)
+{
+    nm_executor *ex = p->job->ex;
+    if (is_behind(p, l))
+        return false;
+    switch (l->stage) {
+    case ATTEND:
+    case JOIN:
+        return !l->on_device || nm_exec_linear_is_done(ex, number(p, l));
+    case FINISH:
+        return !l->planned || nm_exec_is_done(ex, number(p, l));
+    case NORM:
+    case REST:
+        return true;
+    case IDLE:
+        break;
+    }
+    return false;
+}
+
+static lane *oldest(pipeline *p)
+{
+    lane *best = NULL;
+    for (uint32_t i = 0; i < p->job->n_lanes; i++) {
+        lane *l = &p->lanes[i];
+        if (l->stage != IDLE && (best == NULL || l->pos < best->pos))
+            best = l;
+    }
+    return best;
+}
+
+/* See the end of pipeline.h's essay. NULL: all chunks are through. */
+static lane *choose(pipeline *p)
+{
+    lane *best = NULL;
+    for (uint32_t i = 0; i < p->job->n_lanes; i++) {
+        lane *l = &p->lanes[i];
+        if (!is_ready(p, l))
+            continue;
+        const bool leads = l->stage != REST, best_leads = best && best->stage != REST;
+        if (best == NULL || (leads && !best_leads) || (leads == best_leads && l->pos < best->pos))
+            best = l;
+    }
+    return best ? best : oldest(p);
+}
+
+static void trace(const pipeline *p, const lane *l, stage ran, uint64_t start)
+{
+    static const char *const names[] = {"norm", "attend", "join, route", "host experts", "finish"};
+    if (p->job->trace == NULL)
+        return;
+    nm_trace_add(p->job->trace, &(nm_trace_event){.name = names[ran],
+                                                  .track = NM_TRACK_HOST,
+                                                  .layer = l->job.layer,
+                                                  .lane = number(p, l),
+                                                  .group = -1,
+                                                  .rows = l->job.n,
+                                                  .start_ns = start,
+                                                  .end_ns = nm_clock_ns()});
+}
+
+static npumoe_status step(pipeline *p, lane *l, npumoe_error *err)
+{
+    static npumoe_status (*const run[])(pipeline *, lane *, npumoe_error *) = {
+        run_norm, run_attend, run_join, run_rest, run_finish};
+    const stage now = l->stage;
+    const lane before = *l;
+    const uint64_t start = p->job->trace ? nm_clock_ns() : 0;
+    npumoe_status st = run[now](p, l, err);
+    trace(p, &before, now, start);
+    return st;
+}
+
+/* ---- chunks -------------------------------------------------------------------------------------- */
+
+static void start_chunk(pipeline *p, lane *l)
+{
+    const nm_pipeline_job *j = p->job;
+    if (p->next >= j->end)
+        return;
+    l->pos = p->next;
+    l->n = (uint32_t)nm_min_size(j->end - p->next, j->chunk);
+    l->wanted = j->wanted(j->user, l->pos, l->n);
+    l->stored = 0;
+    l->stage = NORM;
+    l->job = nm_layer_begin(&l->f, j->tokens + l->pos, l->n, l->pos);
+    nm_layer_enter(&l->job, 0);
+    p->next += l->n;
+}
+
+/* Tokens before p->next that are through, counting layers. */
+static size_t tokens_so_far(const pipeline *p)
+{
+    size_t n = p->next;
+    for (uint32_t i = 0; i < p->job->n_lanes; i++) {
+        const lane *l = &p->lanes[i];
+        if (l->stage != IDLE)
+            n -= l->n - (size_t)l->n * l->job.layer / l->f.config->n_layer;
+    }
+    return n;
+}
+
+static npumoe_status run_all(pipeline *p, npumoe_error *err)
+{
+    const nm_pipeline_job *j = p->job;
+    for (uint32_t i = 0; i < j->n_lanes; i++)
+        start_chunk(p, &p->lanes[i]);
+    for (lane *l = choose(p); l; l = choose(p)) {
+        const bool finishes = l->stage == FINISH;
+        NM_TRY(step(p, l, err));
+        if (l->stage == IDLE && !j->done(j->user, &l->f, l->pos, l->n, l->wanted))
+            return NPUMOE_ECANCELED;
+        if (finishes && j->keep_going && !j->keep_going(j->user, tokens_so_far(p)))
+            return NPUMOE_ECANCELED;
+        if (l->stage == IDLE)
+            start_chunk(p, l);
+        NM_TRY(nm_exec_pump(j->ex, err));
+    }
+    return NPUMOE_OK;
+}
+
+npumoe_status nm_pipeline_run(const nm_pipeline_job *job, npumoe_error *err)
+{
+    pipeline p = {.job = job, .next = job->pos};
+    for (uint32_t i = 0; i < job->n_lanes; i++) {
+        p.lanes[i].f = *job->forward;
+        p.lanes[i].f.buf = job->buf[i];
+        p.lanes[i].stage = IDLE;
+    }
+    npumoe_status st = run_all(&p, err);
+    if (st != NPUMOE_OK)
+        nm_exec_abandon(job->ex);
+    return st;
+}

@@ -1,0 +1,50 @@
+/* pipeline.h: a prompt by plan: chunks in flight as a wavefront, host and device in turns.
+ *
+ * A lane takes one chunk through the layers in stages; between two stages it may wait for the device:
+ *
+ *   NORM     h = norm(x)                        -> QKV program, if planned
+ *   ATTEND   q, k, v; rope; cache; attention    -> O program, if planned
+ *   JOIN     residual, norm, router, dispatch   -> the groups' programs
+ *   REST     what is left to the host of the experts
+ *   FINISH   what the device did is added
+ *
+ * With two lanes, chunk i + 1 is in layer l while chunk i is in layer l + 1: the host runs one chunk's
+ * attention and routing while the device runs the other's experts. Chunk i + 1 attends in layer l only
+ * after chunk i has stored its keys and values there, and chunks end in order.
+ *
+ * Which lane goes next depends on what the device has finished; results do not: stages of different
+ * lanes share nothing but the cache, whose order is fixed, and each lane's sums have an order of
+ * their own (moe/executor.h).
+ *
+ * Of the stages that are ready, those that lead to a launch go first, the older chunk before the
+ * younger; REST comes last, since the device does not wait for it. When none is ready, the host waits
+ * for the older chunk. */
+#ifndef NM_ENGINE_PIPELINE_H
+#define NM_ENGINE_PIPELINE_H
+
+#include "engine/layer.h"
+#include "moe/executor.h"
+
+typedef struct nm_pipeline_job {
+    const nm_forward *forward; /* of the session: model, compute, cache */
+    nm_executor *ex;
+    nm_exec_trace *trace; /* or NULL */
+    nm_buffers *buf[NM_EXEC_MAX_LANES];
+    uint32_t n_lanes;
+    const npumoe_token *tokens; /* the full prefix */
+    size_t pos, end;            /* positions to compute */
+    uint32_t chunk;
+    void *user;
+    /* The first row of a chunk that is wanted afterwards (n = none). */
+    uint32_t (*wanted)(void *user, size_t pos, uint32_t n);
+    /* A chunk is through; f->buf->x has the wanted rows. False ends the evaluation. */
+    bool (*done)(void *user, nm_forward *f, size_t pos, uint32_t n, uint32_t wanted);
+    /* Asked after each layer of each chunk: tokens so far, partial chunks counted by layers. */
+    bool (*keep_going)(void *user, size_t tokens);
+} nm_pipeline_job;
+
+/* ECANCELED without a message when a callback said so; EDEVICE when the device failed and the plan is
+ * required. Chunks for which done() was called stay; of the others the cache holds rubbish. */
+npumoe_status nm_pipeline_run(const nm_pipeline_job *job, npumoe_error *err);
+
+#endif

@@ -1,0 +1,198 @@
+/* placement.c: attaching a plan to a model; see placement.h. */
+#include "engine/placement.h"
+
+#include "base/abi.h"
+#include "base/clock.h"
+#include "engine/model.h"
+#include "moe/profile.h"
+
+#include <string.h>
+
+npumoe_plan_options npumoe_plan_options_default(void)
+{
+    return (npumoe_plan_options){.struct_bytes = sizeof(npumoe_plan_options)};
+}
+
+void nm_placement_free(const npumoe_allocator *a, nm_placement **placement)
+{
+    nm_placement *p = *placement;
+    if (p == NULL)
+        return;
+    nm_executor_free(&p->ex);
+    nm_plan_free(&p->plan);
+    if (p->device)
+        nm_device_hold(p->device, false);
+    nm_free(a, p->trace.events);
+    nm_free(a, p->thread_ns);
+    nm_free(a, p);
+    *placement = NULL;
+}
+
+static void read_clock(void *arg, int thread, int n_threads)
+{
+    (void)n_threads;
+    ((nm_placement *)arg)->thread_ns[thread] = nm_clock_thread_cpu_ns();
+}
+
+uint64_t nm_placement_cpu_ns(nm_placement *p)
+{
+    uint64_t sum = 0;
+    nm_pool_run(p->pool, read_clock, p);
+    for (int i = 0; i < nm_pool_size(p->pool); i++)
+        sum += p->thread_ns[i];
+    return sum;
+}
+
+/* ---- does it fit ------------------------------------------------------------------------------ */
+
+/* The first layer with experts: all have the same shapes. */
+static const nm_layer_weights *moe_layer(const npumoe_model *m, const nm_layer_desc **d)
+{
+    for (uint32_t i = 0; i < m->config.n_layer; i++) {
+        *d = &m->config.layers[i];
+        if ((*d)->ffn == NM_FFN_MOE)
+            return &m->weights.layers[i];
+    }
+    return NULL;
+}
+
+static npumoe_status describe(const npumoe_model *m, nm_plan_model *out, npumoe_error *err)
+{
+    const nm_config *c = &m->config;
+    const nm_layer_desc *d;
+    const nm_layer_weights *l = moe_layer(m, &d);
+    if (l == NULL)
+        return nm_err_set(err, NPUMOE_EUNSUPPORTED,
+                          "a plan is of no use to a model without experts");
+    *out = (nm_plan_model){.n_layer = c->n_layer,
+                           .geometry = {.n_embd = c->n_embd,
+                                        .n_ff = d->n_ff,
+                                        .n_ff_shared = d->n_ff_shared,
+                                        .n_expert = c->n_expert,
+                                        .n_expert_used = c->n_expert_used,
+                                        .n_head = d->n_head,
+                                        .n_head_kv = d->n_head_kv,
+                                        .dim_k = d->dim_k,
+                                        .dim_v = d->dim_v,
+                                        .type = {l->experts.gate.mat.type, l->experts.up.mat.type,
+                                                 l->experts.down.mat.type}}};
+    strncpy(out->name, m->name, sizeof out->name - 1);
+    strncpy(out->architecture, m->architecture, sizeof out->architecture - 1);
+    return nm_profile_router_hash(c, &m->weights, &out->router_hash, err);
+}
+
+/* What a plan must know of the device at hand. */
+static nm_cost_device device_of(const nm_npu_caps *c)
+{
+    nm_cost_device d = {.simulated = c->simulated,
+                        .shares_weights = c->shares_weights,
+                        .has_linear = c->has_linear,
+                        .slots = c->slots,
+                        .capacity_multiple = c->capacity_multiple,
+                        .capacity_min = c->capacity_min,
+                        .capacity_max = c->capacity_max,
+                        .queue_depth = c->queue_depth,
+                        .program_bytes = c->program_bytes,
+                        .total_bytes = c->total_bytes,
+                        .threads = c->n_threads,
+                        .added_launch_us = (double)c->added_launch_ns * 1e-3};
+    strncpy(d.name, c->name, sizeof d.name - 1);
+    return d;
+}
+
+static npumoe_status check_plan(const npumoe_model *m, const nm_plan *plan,
+                                const npumoe_plan_options *o, npumoe_error *err)
+{
+    nm_plan_model model;
+    const nm_cost_device device = device_of(&nm_device_npu(o->device)->caps);
+    const bool lossy = plan->overflow == NM_OVERFLOW_PRUNE || plan->overflow == NM_OVERFLOW_REROUTE;
+    NM_TRY(describe(m, &model, err));
+    NM_TRY(nm_plan_fits(plan, &model, plan->policy == NM_POLICY_CPU ? NULL : &device, 0, err));
+    if (lossy && !o->allow_lossy)
+        return nm_err_set(err, NPUMOE_EUNSUPPORTED,
+                          "the plan's overflow policy '%s' changes results; allow it (--lossy) or "
+                          "plan with spill or repass",
+                          nm_overflow_name(plan->overflow));
+    return NPUMOE_OK;
+}
+
+/* ---- attaching --------------------------------------------------------------------------------- */
+
+static npumoe_status set_up(nm_placement *p, npumoe_model *m, const npumoe_plan_options *o,
+                            npumoe_error *err)
+{
+    NM_TRY(nm_plan_parse(m->allocator, o->plan, o->plan_bytes, &p->plan, err));
+    NM_TRY(check_plan(m, p->plan, o, err));
+    p->device = o->device;
+    nm_device_hold(p->device, true);
+    p->pool = m->pool;
+    p->n_lanes = o->n_in_flight ? o->n_in_flight : p->plan->in_flight;
+    p->thread_ns =
+        nm_alloc_array(m->allocator, (size_t)nm_pool_size(m->pool), sizeof *p->thread_ns);
+    if (o->trace_events)
+        p->trace.events = nm_alloc_array(m->allocator, o->trace_events, sizeof *p->trace.events);
+    if (p->thread_ns == NULL || (o->trace_events && p->trace.events == NULL))
+        return nm_err_nomem(err, o->trace_events * sizeof *p->trace.events, "a trace");
+    p->trace.capacity = o->trace_events;
+    p->start_ns = nm_clock_ns();
+    const nm_executor_options e = {.plan = p->plan,
+                                   .npu = nm_device_npu(p->device),
+                                   .config = &m->config,
+                                   .weights = &m->weights,
+                                   .kern = &m->kern,
+                                   .pool = m->pool,
+                                   .n_tokens = p->plan->chunk,
+                                   .n_lanes = p->n_lanes,
+                                   .require = o->require_npu,
+                                   .log = o->log,
+                                   .log_user = o->log_user,
+                                   .trace = o->trace_events ? &p->trace : NULL};
+    return nm_executor_new(m->allocator, &e, &p->ex, err);
+}
+
+static npumoe_status replace(npumoe_model *m, nm_placement *fresh, npumoe_error *err)
+{
+    if (m->placement && m->placement->users > 0)
+        return nm_err_set(err, NPUMOE_EINVAL,
+                          "sessions that use the model's plan are still alive: %u",
+                          m->placement->users);
+    nm_placement_free(m->allocator, &m->placement);
+    m->placement = fresh;
+    return NPUMOE_OK;
+}
+
+/* The old plan goes first: both may not fit the device. */
+static npumoe_status attach(npumoe_model *m, const npumoe_plan_options *o, npumoe_error *err)
+{
+    NM_TRY(replace(m, NULL, err));
+    if (o == NULL)
+        return NPUMOE_OK;
+    nm_placement *p = nm_zalloc(m->allocator, sizeof *p);
+    if (p == NULL)
+        return nm_err_nomem(err, sizeof *p, "a plan");
+    npumoe_status st = set_up(p, m, o, err);
+    if (st != NPUMOE_OK) {
+        nm_placement_free(m->allocator, &p);
+        return st;
+    }
+    return replace(m, p, err);
+}
+
+npumoe_status npumoe_model_use_plan(npumoe_model *model, const npumoe_plan_options *options,
+                                    npumoe_error *err)
+{
+    npumoe_plan_options opt = npumoe_plan_options_default();
+    if (options)
+        NM_TRY(nm_abi_read(&opt, sizeof opt, options, "npumoe_plan_options", err));
+    if (model->vocab_only)
+        return nm_err_set(err, NPUMOE_EINVAL, "the model was loaded with vocab_only");
+    if (options && (opt.plan == NULL || opt.device == NULL))
+        return nm_err_set(err, NPUMOE_EINVAL,
+                          "npumoe_plan_options: plan and device must not be NULL");
+    if (pthread_mutex_lock(&model->lock) != 0)
+        return nm_err_set(err, NPUMOE_EINVAL,
+                          "a callback of an evaluation must not change the plan");
+    npumoe_status st = attach(model, options ? &opt : NULL, err);
+    pthread_mutex_unlock(&model->lock);
+    return st;
+}

@@ -1,0 +1,178 @@
+/* placement_report.c: what a plan did, for people and programs: counters, per layer against the
+ * prediction, and the trace. */
+#include "base/abi.h"
+#include "base/clock.h"
+#include "engine/model.h"
+#include "engine/placement.h"
+
+#include <jansson.h>
+#include <string.h>
+
+static double seconds(uint64_t ns)
+{
+    return (double)ns * 1e-9;
+}
+
+void npumoe_plan_get_stats(npumoe_model *model, npumoe_plan_stats *stats)
+{
+    npumoe_plan_stats all = {.struct_bytes = sizeof all};
+    const nm_placement *p = model->placement;
+    if (p) {
+        const nm_exec_counts c = nm_executor_total(p->ex);
+        all = (npumoe_plan_stats){
+            .struct_bytes = sizeof all,
+            .n_tokens = p->n_tokens,
+            .n_layer_chunks = c.chunks,
+            .n_pairs = c.pairs,
+            .n_launches = c.launches,
+            .n_part_launches = c.part_launches,
+            .n_device_rows = c.device_rows,
+            .n_computed_rows = c.computed_rows,
+            .n_overflow = c.overflow,
+            .n_repassed = c.repassed,
+            .n_dropped = c.dropped,
+            .n_rerouted = c.rerouted,
+            .n_skipped = c.skipped,
+            .n_failures = c.failures,
+            .n_fallbacks = nm_executor_failed(p->ex),
+            .wall_seconds = seconds(p->wall_ns),
+            .host_cpu_seconds = seconds(p->host_cpu_ns),
+            .device_busy_seconds = seconds(c.busy_ns),
+            .device_occupied_seconds = seconds(c.occupied_ns),
+            .host_wait_seconds = seconds(c.wait_ns),
+            .gather_seconds = seconds(c.gather_ns),
+            .scatter_seconds = seconds(c.scatter_ns),
+        };
+    }
+    nm_abi_write(stats, &all, sizeof all);
+}
+
+void npumoe_plan_reset_stats(npumoe_model *model)
+{
+    nm_placement *p = model->placement;
+    if (p == NULL)
+        return;
+    nm_executor_reset_counts(p->ex);
+    p->n_tokens = p->wall_ns = p->host_cpu_ns = 0;
+    p->trace.n = 0;
+}
+
+/* ---- JSON --------------------------------------------------------------------------------------- */
+
+static npumoe_status finish(json_t *root, size_t flags, char **json, npumoe_error *err)
+{
+    *json = root ? json_dumps(root, flags) : NULL;
+    json_decref(root);
+    return *json ? NPUMOE_OK : nm_err_nomem(err, 0, "a report");
+}
+
+static npumoe_status need_plan(const npumoe_model *m, npumoe_error *err)
+{
+    return m->placement ? NPUMOE_OK : nm_err_set(err, NPUMOE_EINVAL, "the model has no plan");
+}
+
+static json_t *measured(const nm_exec_counts *c)
+{
+    return json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f}",
+        "chunks", (json_int_t)c->chunks, "pairs", (json_int_t)c->pairs, "launches",
+        (json_int_t)c->launches, "part_launches", (json_int_t)c->part_launches, "device_rows",
+        (json_int_t)c->device_rows, "computed_rows", (json_int_t)c->computed_rows, "overflow",
+        (json_int_t)c->overflow, "dropped", (json_int_t)c->dropped, "rerouted",
+        (json_int_t)c->rerouted, "skipped", (json_int_t)c->skipped, "failures",
+        (json_int_t)c->failures, "device_us", (double)c->busy_ns * 1e-3, "occupied_us",
+        (double)c->occupied_ns * 1e-3, "wait_us", (double)c->wait_ns * 1e-3, "gather_us",
+        (double)c->gather_ns * 1e-3, "scatter_us", (double)c->scatter_ns * 1e-3);
+}
+
+/* Per chunk, as the plan has it. */
+static json_t *predicted(const nm_prediction *p)
+{
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "us", p->us, "host_us", p->host_us,
+                     "device_us", p->device_us, "wait_us", p->wait_us, "launches", p->launches,
+                     "rows", p->rows, "padding", p->padding, "overflow", p->overflow);
+}
+
+npumoe_status npumoe_plan_report(npumoe_model *model, char **json, npumoe_error *err)
+{
+    NM_TRY(need_plan(model, err));
+    const nm_placement *p = model->placement;
+    const nm_npu_caps *caps = &nm_device_npu(p->device)->caps;
+    const nm_exec_counts total = nm_executor_total(p->ex);
+    json_t *root = json_pack(
+        "{s:s, s:i, s:{s:s, s:s, s:b, s:i, s:f}, s:s, s:s, s:i, s:i, s:I, s:f, s:f, s:i, s:o, s:o}",
+        "schema", "npumoe-plan-report", "version", 1, "device", "name", caps->name, "arithmetic",
+        caps->arithmetic, "simulated", caps->simulated, "threads", (int)caps->n_threads,
+        "added_launch_us", (double)caps->added_launch_ns * 1e-3, "policy",
+        nm_plan_policy_name(p->plan->policy), "overflow", nm_overflow_name(p->plan->overflow),
+        "chunk", (int)p->plan->chunk, "in_flight", (int)p->n_lanes, "tokens",
+        (json_int_t)p->n_tokens, "wall_us", (double)p->wall_ns * 1e-3, "host_cpu_us",
+        (double)p->host_cpu_ns * 1e-3, "fallbacks", (int)nm_executor_failed(p->ex), "measured",
+        measured(&total), "predicted_per_chunk", predicted(&p->plan->predicted));
+    json_t *layers = json_array();
+    for (uint32_t i = 0; root && i < p->plan->n_layers; i++) {
+        const nm_plan_layer *l = &p->plan->layers[i];
+        const nm_exec_counts c = nm_executor_counts(p->ex, l->layer);
+        json_array_append_new(layers, json_pack("{s:i, s:o, s:o}", "layer", (int)l->layer,
+                                                "measured", measured(&c), "predicted_per_chunk",
+                                                predicted(&l->predicted)));
+    }
+    if (root && json_object_set_new(root, "layers", layers) != 0) {
+        json_decref(root);
+        root = NULL;
+    }
+    return finish(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9), json, err);
+}
+
+/* ---- trace --------------------------------------------------------------------------------------- */
+
+static json_t *track_name(int track, const char *name)
+{
+    return json_pack("{s:s, s:s, s:i, s:i, s:{s:s}}", "name", "thread_name", "ph", "M", "pid", 1,
+                     "tid", track, "args", "name", name);
+}
+
+static void add_event(json_t *list, const nm_trace_event *e, uint64_t start_ns)
+{
+    const double us = (double)(e->start_ns - start_ns) * 1e-3;
+    const double end = (double)(e->end_ns - start_ns) * 1e-3;
+    json_array_append_new(list, json_pack("{s:s, s:s, s:i, s:i, s:f, s:f, s:{s:i, s:i, s:i, s:i}}",
+                                          "name", e->name, "ph", "X", "pid", 1, "tid",
+                                          (int)e->track + 1, "ts", us, "dur", end - us, "args",
+                                          "layer", (int)e->layer, "chunk in flight", (int)e->lane,
+                                          "group", (int)e->group, "rows", (int)e->rows));
+}
+
+/* Launches wait side by side, so they are asynchronous events, a beginning and an end each. */
+static void add_queued(json_t *list, const nm_trace_event *e, uint64_t start_ns, uint64_t id)
+{
+    const uint64_t at[] = {e->start_ns, e->end_ns};
+    for (int i = 0; i < 2; i++)
+        json_array_append_new(
+            list, json_pack("{s:s, s:s, s:s, s:i, s:i, s:I, s:f}", "name", e->name, "cat", "queue",
+                            "ph", i == 0 ? "b" : "e", "pid", 1, "tid", NM_TRACK_QUEUE + 1, "id",
+                            (json_int_t)id, "ts", (double)(at[i] - start_ns) * 1e-3));
+}
+
+npumoe_status npumoe_plan_trace(npumoe_model *model, char **json, npumoe_error *err)
+{
+    NM_TRY(need_plan(model, err));
+    const nm_placement *p = model->placement;
+    const nm_exec_trace *t = &p->trace;
+    const uint64_t first = t->n > t->capacity ? t->n - t->capacity : 0;
+    json_t *list = json_array();
+    json_array_append_new(list, track_name(NM_TRACK_HOST + 1, "host"));
+    json_array_append_new(list, track_name(NM_TRACK_DEVICE + 1, "device"));
+    json_array_append_new(list, track_name(NM_TRACK_QUEUE + 1, "queue"));
+    for (uint64_t i = first; i < t->n; i++) {
+        const nm_trace_event *e = &t->events[i % t->capacity];
+        if (e->track == NM_TRACK_QUEUE)
+            add_queued(list, e, p->start_ns, i);
+        else
+            add_event(list, e, p->start_ns);
+    }
+    return finish(json_pack("{s:o, s:s, s:{s:I, s:f}}", "traceEvents", list, "displayTimeUnit",
+                            "ms", "otherData", "events_lost", (json_int_t)first, "added_launch_us",
+                            (double)nm_device_npu(p->device)->caps.added_launch_ns * 1e-3),
+                  JSON_COMPACT | JSON_REAL_PRECISION(12), json, err);
+}

@@ -1,0 +1,413 @@
+/* executor.c: programs and memory of the executor; see executor.h. */
+#include "moe/executor_priv.h"
+
+#include "base/num.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define DEFAULT_BUFFER_BYTES ((uint64_t)1 << 30)
+
+/* ---- events ---------------------------------------------------------------------------------- */
+
+static void say(const nm_executor *ex, const char *what, uint32_t layer, int group,
+                const npumoe_error *why)
+{
+    char line[640];
+    char which[48] = "";
+    if (ex->o.log == NULL)
+        return;
+    if (group >= 0)
+        snprintf(which, sizeof which, ", group %d", group);
+    snprintf(line, sizeof line, "device %s, layer %" PRIu32 "%s: %s: %s; the host does this part",
+             ex->o.npu->caps.name, layer, which, what, why->message);
+    ex->o.log(ex->o.log_user, NPUMOE_LOG_WARN, line);
+}
+
+void nm_exec_group_failed(nm_executor *ex, uint32_t layer, exec_group *g, const npumoe_error *why)
+{
+    if (g->failed)
+        return;
+    g->failed = true;
+    ex->failed++;
+    say(ex, "a launch failed", layer, (int)(g - ex->layers[layer].groups), why);
+}
+
+void nm_exec_part_failed(nm_executor *ex, uint32_t layer, nm_cost_part part,
+                         const npumoe_error *why)
+{
+    bool *failed = &ex->layers[layer].part_failed[part];
+    if (*failed)
+        return;
+    *failed = true; /* the program stays: another lane may wait for a launch of it */
+    ex->failed++;
+    say(ex, "a launch failed", layer, -1, why);
+}
+
+/* ---- programs -------------------------------------------------------------------------------- */
+
+/* Compiles and loads; *out stays NULL when that fails and nobody insists. */
+static npumoe_status bring(nm_executor *ex, const nm_program_desc *d, nm_program **out,
+                           npumoe_error *err)
+{
+    npumoe_error why;
+    npumoe_status st = nm_npu_compile(ex->o.npu, d, out, &why);
+    if (st == NPUMOE_OK) {
+        st = nm_npu_load(ex->o.npu, *out, &why);
+        if (st == NPUMOE_OK) {
+            ex->loaded++;
+            return NPUMOE_OK;
+        }
+        nm_npu_program_free(ex->o.npu, out);
+    }
+    if (ex->o.require || st == NPUMOE_ENOMEM) {
+        if (err)
+            *err = why;
+        return nm_err_prefix(err, st, "the plan cannot be loaded, layer %" PRIu32, d->layer);
+    }
+    ex->failed++;
+    say(ex, "a program was not loaded", d->layer, -1, &why);
+    return NPUMOE_OK;
+}
+
+static nm_program_network network_of(const nm_expert_weights *w, uint32_t e)
+{
+    return (nm_program_network){.gate = nm_mat_stack_at(&w->gate, e),
+                                .up = nm_mat_stack_at(&w->up, e),
+                                .down = nm_mat_stack_at(&w->down, e)};
+}
+
+/* The largest capacity first: where weights are shared, it owns them, and it is the one that matters
+ * if the others find no slot. */
+static npumoe_status bring_group(nm_executor *ex, uint32_t layer, exec_group *g, npumoe_error *err)
+{
+    nm_program_network nets[NM_PLAN_MAX_GROUP];
+    const nm_plan_group *p = g->plan;
+    for (uint32_t i = 0; i < p->n_experts; i++)
+        nets[i] = network_of(&ex->o.weights->layers[layer].experts, p->experts[i]);
+    nm_program_desc d = {.kind = NM_PROGRAM_EXPERTS,
+                         .act = ex->o.config->family->act,
+                         .layer = layer,
+                         .experts = p->experts,
+                         .networks = nets,
+                         .n = p->n_experts};
+    const bool share = ex->o.npu->caps.shares_weights;
+    for (uint32_t i = p->n_capacities; i-- > 0;) {
+        d.capacity = p->capacities[i];
+        NM_TRY(bring(ex, &d, &g->programs[i], err));
+        if (g->programs[i] == NULL && d.twin == NULL) {
+            g->failed = true;
+            return NPUMOE_OK;
+        }
+        if (share && d.twin == NULL)
+            d.twin = g->programs[i];
+    }
+    return NPUMOE_OK;
+}
+
+static npumoe_status bring_part(nm_executor *ex, uint32_t layer, nm_cost_part part,
+                                npumoe_error *err)
+{
+    const nm_layer_weights *l = &ex->o.weights->layers[layer];
+    const nm_program_matrix qkv[] = {{l->wq, l->bq}, {l->wk, l->bk}, {l->wv, l->bv}};
+    const nm_program_matrix o = {l->wo, l->bo};
+    const nm_ffn_weights *f = &l->ffn;
+    const nm_program_network shared = {f->gate, f->up, f->down, f->b_gate, f->b_up, f->b_down};
+    const uint32_t step = ex->o.npu->caps.capacity_multiple;
+    nm_program_desc d = {.kind = NM_PROGRAM_LINEAR,
+                         .act = ex->o.config->family->act,
+                         .capacity = (ex->o.plan->chunk + step - 1) / step * step,
+                         .layer = layer,
+                         .n = 1};
+    switch (part) {
+    case NM_PART_QKV:
+        d.matrices = qkv;
+        d.n = 3;
+        break;
+    case NM_PART_O:
+        d.matrices = &o;
+        break;
+    case NM_PART_SHARED:
+        d.kind = NM_PROGRAM_EXPERTS;
+        d.networks = &shared;
+        if (ex->o.config->layers[layer].n_ff_shared == 0)
+            return NPUMOE_OK;
+        break;
+    }
+    return bring(ex, &d, &ex->layers[layer].part[part], err);
+}
+
+static npumoe_status bring_all(nm_executor *ex, npumoe_error *err)
+{
+    const nm_plan *plan = ex->o.plan;
+    exec_group *next = ex->groups;
+    for (uint32_t i = 0; i < plan->n_layers; i++) {
+        const nm_plan_layer *pl = &plan->layers[i];
+        exec_layer *l = &ex->layers[pl->layer];
+        l->plan = pl;
+        l->groups = next;
+        next += pl->n_groups;
+        for (uint32_t g = 0; g < pl->n_groups; g++) {
+            l->groups[g].plan = &pl->groups[g];
+            NM_TRY(bring_group(ex, pl->layer, &l->groups[g], err));
+        }
+        for (int part = 0; part < NM_COST_LINEARS; part++)
+            if (pl->on_device[part])
+                NM_TRY(bring_part(ex, pl->layer, (nm_cost_part)part, err));
+    }
+    return NPUMOE_OK;
+}
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+static void widen_slot(nm_executor *ex, const nm_program *p)
+{
+    ex->slot_in_bytes = nm_max_size(ex->slot_in_bytes, p ? (size_t)p->in_bytes : 0);
+    ex->slot_out_bytes = nm_max_size(ex->slot_out_bytes, p ? (size_t)p->out_bytes : 0);
+}
+
+/* Launches that one layer may need in one chunk. */
+static uint32_t most_passes(const nm_executor *ex, const exec_layer *l)
+{
+    uint32_t n = 1; /* the shared expert */
+    for (uint32_t g = 0; g < l->plan->n_groups; g++) {
+        const nm_plan_group *p = l->groups[g].plan;
+        const uint32_t c = p->capacities[p->n_capacities - 1];
+        n += ex->o.plan->overflow == NM_OVERFLOW_REPASS ? ex->o.n_tokens / c + 2 : 1;
+    }
+    return n;
+}
+
+/* Buffers for what may be in flight at a time; more than the queue takes or memory allows is no use. */
+static npumoe_status make_slots(nm_executor *ex, npumoe_error *err)
+{
+    nm_npu *npu = ex->o.npu;
+    for (uint32_t i = 0; i < ex->n_layer; i++) {
+        const exec_layer *l = &ex->layers[i];
+        for (uint32_t g = 0; l->plan && g < l->plan->n_groups; g++)
+            for (uint32_t c = 0; c < NM_PLAN_MAX_CAPACITIES; c++)
+                widen_slot(ex, l->groups[g].programs[c]);
+        widen_slot(ex, l->part[NM_PART_SHARED]);
+        if (l->plan && most_passes(ex, l) > ex->max_passes)
+            ex->max_passes = most_passes(ex, l);
+    }
+    const uint64_t each = (uint64_t)ex->slot_in_bytes + ex->slot_out_bytes;
+    if (each == 0)
+        return NPUMOE_OK;
+    const uint64_t room = ex->o.buffer_bytes ? ex->o.buffer_bytes : DEFAULT_BUFFER_BYTES;
+    uint64_t n = (uint64_t)ex->max_passes * ex->o.n_lanes;
+    n = n < npu->caps.queue_depth ? n : npu->caps.queue_depth;
+    n = n < room / each ? n : room / each;
+    n = n < 2 ? 2 : n;
+    ex->slots = nm_alloc_array(ex->allocator, (size_t)n, sizeof *ex->slots);
+    if (ex->slots == NULL)
+        return nm_err_nomem(err, n * sizeof *ex->slots, "buffers of launches");
+    for (; ex->n_slots < n; ex->n_slots++) {
+        exec_slot *s = &ex->slots[ex->n_slots];
+        NM_TRY(nm_npu_buffer_init(npu, &s->in, ex->slot_in_bytes, err));
+        npumoe_status st = nm_npu_buffer_init(npu, &s->out, ex->slot_out_bytes, err);
+        if (st != NPUMOE_OK) {
+            nm_npu_buffer_fini(npu, &s->in);
+            return st;
+        }
+    }
+    return NPUMOE_OK;
+}
+
+static npumoe_status make_linear(nm_executor *ex, exec_linear *l, npumoe_error *err)
+{
+    size_t in = 0, out = 0;
+    for (uint32_t i = 0; i < ex->n_layer; i++)
+        for (int part = NM_PART_QKV; part <= NM_PART_O; part++) {
+            const nm_program *p = ex->layers[i].part[part];
+            in = nm_max_size(in, p ? (size_t)p->in_bytes : 0);
+            out = nm_max_size(out, p ? (size_t)p->out_bytes : 0);
+        }
+    if (in == 0)
+        return NPUMOE_OK;
+    NM_TRY(nm_npu_buffer_init(ex->o.npu, &l->in, in, err));
+    return nm_npu_buffer_init(ex->o.npu, &l->out, out, err);
+}
+
+static npumoe_status make_lane(nm_executor *ex, exec_lane *lane, npumoe_error *err)
+{
+    const npumoe_allocator *a = ex->allocator;
+    const size_t pairs = (size_t)ex->o.n_tokens * ex->n_used, experts = ex->n_expert;
+    const size_t acc = (size_t)ex->o.n_tokens * ex->n_embd * sizeof *lane->acc;
+    lane->own_first = nm_alloc_array(a, experts + 1, sizeof *lane->own_first);
+    lane->own_order = nm_alloc_array(a, pairs, sizeof *lane->own_order);
+    lane->own_ids = nm_alloc_array(a, pairs, sizeof *lane->own_ids);
+    lane->taken = nm_alloc_array(a, experts, sizeof *lane->taken);
+    lane->passes = nm_alloc_array(a, ex->max_passes, sizeof *lane->passes);
+    lane->acc = nm_alloc_aligned(a, acc);
+    if (!lane->own_first || !lane->own_order || !lane->own_ids || !lane->taken || !lane->passes ||
+        !lane->acc)
+        return nm_err_nomem(err, acc, "a chunk in flight");
+    memset(lane->acc, 0, acc);
+    return make_linear(ex, &lane->linear, err);
+}
+
+static npumoe_status make_scratch(nm_executor *ex, npumoe_error *err)
+{
+    const npumoe_allocator *a = ex->allocator;
+    const size_t pairs = (size_t)ex->o.n_tokens * ex->n_used, experts = ex->n_expert;
+    ex->loads = nm_alloc_array(a, NM_PLAN_MAX_GROUP, sizeof *ex->loads);
+    ex->spare = nm_alloc_array(a, experts, sizeof *ex->spare);
+    ex->saliency = nm_alloc_array(a, pairs, sizeof *ex->saliency);
+    ex->picked = nm_alloc_array(a, pairs, sizeof *ex->picked);
+    ex->lost_first = nm_alloc_array(a, experts + 1, sizeof *ex->lost_first);
+    ex->lost_order = nm_alloc_array(a, pairs, sizeof *ex->lost_order);
+    if (!ex->loads || !ex->spare || !ex->saliency || !ex->picked || !ex->lost_first ||
+        !ex->lost_order)
+        return nm_err_nomem(err, pairs * 12, "the executor");
+    ex->lost =
+        (nm_dispatch){.n_expert = ex->n_expert, .first = ex->lost_first, .order = ex->lost_order};
+    return NPUMOE_OK;
+}
+
+static npumoe_status set_up(nm_executor *ex, npumoe_error *err)
+{
+    size_t n_groups = 0;
+    for (uint32_t i = 0; i < ex->o.plan->n_layers; i++)
+        n_groups += ex->o.plan->layers[i].n_groups;
+    ex->layers = nm_alloc_array(ex->allocator, ex->n_layer, sizeof *ex->layers);
+    ex->groups = nm_alloc_array(ex->allocator, n_groups, sizeof *ex->groups);
+    if (ex->layers == NULL || ex->groups == NULL)
+        return nm_err_nomem(err, n_groups * sizeof *ex->groups, "the executor");
+    NM_TRY(bring_all(ex, err));
+    NM_TRY(make_slots(ex, err));
+    for (uint32_t i = 0; i < ex->o.n_lanes; i++)
+        NM_TRY(make_lane(ex, &ex->lanes[i], err));
+    return make_scratch(ex, err);
+}
+
+npumoe_status nm_executor_new(const npumoe_allocator *a, const nm_executor_options *o,
+                              nm_executor **out, npumoe_error *err)
+{
+    if (o->n_lanes < 1 || o->n_lanes > NM_EXEC_MAX_LANES)
+        return nm_err_set(err, NPUMOE_EINVAL,
+                          "chunks in flight: found %" PRIu32 ", expected 1 to %d", o->n_lanes,
+                          NM_EXEC_MAX_LANES);
+    nm_executor *ex = nm_zalloc(a, sizeof *ex);
+    if (ex == NULL)
+        return nm_err_nomem(err, sizeof *ex, "the executor");
+    ex->allocator = a;
+    ex->o = *o;
+    ex->n_layer = o->config->n_layer;
+    ex->n_embd = o->config->n_embd;
+    ex->n_expert = o->config->n_expert;
+    ex->n_used = o->config->n_expert_used;
+    npumoe_status st = set_up(ex, err);
+    if (st != NPUMOE_OK) {
+        nm_executor_free(&ex);
+        return st;
+    }
+    *out = ex;
+    return NPUMOE_OK;
+}
+
+static void free_lane(nm_executor *ex, exec_lane *lane)
+{
+    const npumoe_allocator *a = ex->allocator;
+    nm_free(a, lane->own_first);
+    nm_free(a, lane->own_order);
+    nm_free(a, lane->own_ids);
+    nm_free(a, lane->taken);
+    nm_free(a, lane->passes);
+    nm_free_aligned(a, lane->acc);
+    nm_npu_buffer_fini(ex->o.npu, &lane->linear.in);
+    nm_npu_buffer_fini(ex->o.npu, &lane->linear.out);
+}
+
+/* Programs that use others' weights go first. */
+static void free_programs(nm_executor *ex)
+{
+    nm_npu *npu = ex->o.npu;
+    for (uint32_t i = 0; ex->layers && i < ex->n_layer; i++) {
+        exec_layer *l = &ex->layers[i];
+        for (uint32_t g = 0; l->groups && g < l->plan->n_groups; g++)
+            for (uint32_t c = 0; c < NM_PLAN_MAX_CAPACITIES; c++)
+                nm_npu_program_free(npu, &l->groups[g].programs[c]);
+        for (int part = 0; part < NM_COST_LINEARS; part++)
+            nm_npu_program_free(npu, &l->part[part]);
+    }
+}
+
+void nm_executor_free(nm_executor **executor)
+{
+    nm_executor *ex = *executor;
+    if (ex == NULL)
+        return;
+    const npumoe_allocator *a = ex->allocator;
+    nm_exec_abandon(ex);
+    free_programs(ex);
+    for (uint32_t i = 0; i < ex->n_slots; i++) {
+        nm_npu_buffer_fini(ex->o.npu, &ex->slots[i].in);
+        nm_npu_buffer_fini(ex->o.npu, &ex->slots[i].out);
+    }
+    for (uint32_t i = 0; i < NM_EXEC_MAX_LANES; i++)
+        free_lane(ex, &ex->lanes[i]);
+    nm_free(a, ex->slots);
+    nm_free(a, ex->layers);
+    nm_free(a, ex->groups);
+    nm_free(a, ex->loads);
+    nm_free(a, ex->spare);
+    nm_free(a, ex->saliency);
+    nm_free(a, ex->picked);
+    nm_free(a, ex->lost_first);
+    nm_free(a, ex->lost_order);
+    nm_free(a, ex);
+    *executor = NULL;
+}
+
+/* ---- questions -------------------------------------------------------------------------------- */
+
+bool nm_executor_takes(const nm_executor *ex, uint32_t n)
+{
+    return ex->loaded > 0 && n <= ex->o.n_tokens && n >= ex->o.plan->crossover;
+}
+
+bool nm_executor_has_layer(const nm_executor *ex, uint32_t layer)
+{
+    return ex->layers[layer].plan != NULL;
+}
+
+uint32_t nm_exec_linear_rows(const nm_executor *ex)
+{
+    const uint32_t step = ex->o.npu->caps.capacity_multiple;
+    return (ex->o.plan->chunk + step - 1) / step * step;
+}
+
+nm_exec_counts nm_executor_counts(const nm_executor *ex, uint32_t layer)
+{
+    return ex->layers[layer].counts;
+}
+
+nm_exec_counts nm_executor_total(const nm_executor *ex)
+{
+    nm_exec_counts sum = {0};
+    for (uint32_t i = 0; i < ex->n_layer; i++) {
+        const uint64_t *from = (const void *)&ex->layers[i].counts;
+        uint64_t *to = (void *)&sum; /* all its members are of this type */
+        for (size_t j = 0; j < sizeof sum / sizeof *to; j++)
+            to[j] += from[j];
+    }
+    return sum;
+}
+
+void nm_executor_reset_counts(nm_executor *ex)
+{
+    for (uint32_t i = 0; i < ex->n_layer; i++)
+        ex->layers[i].counts = (nm_exec_counts){0};
+}
+
+const nm_plan *nm_executor_plan(const nm_executor *ex)
+{
+    return ex->o.plan;
+}
+
+uint32_t nm_executor_failed(const nm_executor *ex)
+{
+    return ex->failed;
+}

@@ -1,0 +1,140 @@
+/* executor.h: runs a plan: which rows go to the device, when, and how they come back.
+ *
+ * Owns the device's programs of one model (one per group and capacity, and per dense part), the buffers
+ * that launches travel in, and the counters. It must never know what a session is, how attention works
+ * or why the plan chose what it chose. One evaluation uses it at a time.
+ *
+ * LANES. A lane is one chunk in flight. For each MoE layer of a planned chunk the engine calls
+ *
+ *   nm_exec_begin    from the dispatch table: which groups are launched, at which capacity, which rows
+ *                    (the first min(load, C) of each expert); gathers and submits what fits
+ *   nm_exec_rest     what is left for the host: cold experts, overflow, groups not worth a launch
+ *   nm_exec_pump     any time in between: takes what is done, submits what waits
+ *   nm_exec_finish   waits for what is missing and adds everything to y
+ *
+ * and for dense parts on the device nm_exec_linear_*.
+ *
+ * ORDER. Results are the same bits from run to run, whatever the timing, the depth of the queue and the
+ * number of buffers: a launch's rows are added, times their routing weights, to an accumulator of the
+ * lane in the plan's order of launches; the host adds its part to y in its own fixed order; at the end
+ * y += accumulator. Why not slots [token][k][n_embd] that one pass sums: network.h says what they
+ * cost, and the host's experts do not use them either. Why not the order of completion: it is not an
+ * order.
+ *
+ * A launch that fails is not lost: its rows are computed by the host in nm_exec_finish, the group stays
+ * off the device from then on, and the event is counted and logged. With `require` the evaluation fails
+ * instead.
+ *
+ * Overflow policies (plan.h): SPILL and REPASS are exact. PRUNE drops, of an expert's rows beyond its
+ * capacity, those with the smallest routing weight times length of x; nothing is renormalised (ours:
+ * the paper's score is not public). REROUTE sends them, weight kept, to the token's next best expert
+ * that has a free row in a group that is launched anyway; without one the host computes them. */
+#ifndef NM_MOE_EXECUTOR_H
+#define NM_MOE_EXECUTOR_H
+
+#include "device/npu.h"
+#include "moe/exec_trace.h"
+#include "moe/experts.h"
+#include "moe/plan.h"
+
+typedef struct nm_executor nm_executor;
+
+enum { NM_EXEC_MAX_LANES = 2 };
+
+typedef struct nm_executor_options {
+    const nm_plan *plan; /* of this model; must outlive the executor, as must all that follow */
+    nm_npu *npu;
+    const nm_config *config;
+    const nm_weights *weights;
+    const nm_kern *kern;
+    nm_pool *pool;         /* the host's */
+    uint32_t n_tokens;     /* of the longest chunk */
+    uint32_t n_lanes;      /* 1 .. NM_EXEC_MAX_LANES */
+    uint64_t buffer_bytes; /* most for launches in flight; two launches fit always. 0 = 1 GiB */
+    bool require;          /* what cannot run on the device is an error */
+    npumoe_log_fn log;     /* or NULL */
+    void *log_user;
+    nm_exec_trace *trace; /* or NULL */
+} nm_executor_options;
+
+/* What happened, of one layer or of all. */
+typedef struct nm_exec_counts {
+    uint64_t chunks;                     /* that passed this layer by plan */
+    uint64_t pairs;                      /* (token, expert) pairs of them */
+    uint64_t launches;                   /* of groups; parts are not in */
+    uint64_t device_rows, computed_rows; /* pairs on the device; what it computed for them */
+    uint64_t overflow;                   /* pairs beyond a capacity, whatever became of them */
+    uint64_t repassed, dropped, rerouted;
+    uint64_t skipped;  /* groups with rows that were not worth a launch */
+    uint64_t failures; /* launches and submissions */
+    uint64_t part_launches;
+    uint64_t busy_ns, occupied_ns;           /* device: computing; in use, added latency included */
+    uint64_t gather_ns, scatter_ns, wait_ns; /* host */
+} nm_exec_counts;
+
+/* Compiles and loads all programs. Without `require`, what cannot be loaded is left to the host, logged
+ * and counted; with it EDEVICE or ETOOBIG. ENOMEM. */
+npumoe_status nm_executor_new(const npumoe_allocator *a, const nm_executor_options *options,
+                              nm_executor **out, npumoe_error *err);
+void nm_executor_free(nm_executor **ex);
+
+/* Whether a chunk of n tokens should go by plan. */
+bool nm_executor_takes(const nm_executor *ex, uint32_t n);
+/* Whether the plan has anything on the device in this layer that still works. */
+bool nm_executor_has_layer(const nm_executor *ex, uint32_t layer);
+
+/* ---- routed experts --------------------------------------------------------------------------- */
+
+typedef struct nm_exec_input {
+    uint32_t layer, n, k;
+    const nm_dispatch *dispatch; /* stays until finish, as do the arrays */
+    const uint32_t *ids;         /* [n][k] */
+    const float *w;              /* [n][k] */
+    const float *x;              /* [n][n_embd] */
+    const float *score;          /* [n][n_expert] the router's, for REROUTE */
+    const float *shared_gate;    /* [n] or NULL = 1 */
+    float scale;                 /* of all results */
+} nm_exec_input;
+
+/* The lane must be idle. EDEVICE only with `require`. */
+npumoe_status nm_exec_begin(nm_executor *ex, uint32_t lane, const nm_exec_input *input,
+                            npumoe_error *err);
+/* Takes out of a job for all experts what the device does. */
+void nm_exec_rest(const nm_executor *ex, uint32_t lane, nm_expert_job *job);
+/* Never waits for the device. */
+npumoe_status nm_exec_pump(nm_executor *ex, npumoe_error *err);
+/* True while launches wait for a buffer or a place in the queue: then pump often. */
+bool nm_exec_has_waiting(const nm_executor *ex);
+/* True when finish would not wait. */
+bool nm_exec_is_done(nm_executor *ex, uint32_t lane);
+/* job: as it was given to nm_exec_rest; its y receives the device's part, and what the device failed to
+ * do is computed with it. */
+npumoe_status nm_exec_finish(nm_executor *ex, uint32_t lane, const nm_expert_job *job,
+                             npumoe_error *err);
+/* Waits for everything in flight and forgets it: after a cancelled or failed chunk. */
+void nm_exec_abandon(nm_executor *ex);
+
+/* ---- dense parts ------------------------------------------------------------------------------ */
+
+/* Rows to write the input to, [n][inputs], or NULL: the host does this part (it is not in the plan, does
+ * not work, or is not worth it for so few rows). */
+float *nm_exec_linear_input(nm_executor *ex, uint32_t lane, uint32_t layer, nm_cost_part part,
+                            uint32_t n);
+npumoe_status nm_exec_linear_submit(nm_executor *ex, uint32_t lane, npumoe_error *err);
+bool nm_exec_linear_is_done(nm_executor *ex, uint32_t lane);
+/* *out: matrix by matrix, row m of the next begins nm_exec_linear_rows() rows after; NULL: it failed, and
+ * the host must compute it from the rows that were written. */
+npumoe_status nm_exec_linear_wait(nm_executor *ex, uint32_t lane, float **out, npumoe_error *err);
+/* Rows that the outputs of one matrix take. */
+uint32_t nm_exec_linear_rows(const nm_executor *ex);
+
+/* ---- reading ----------------------------------------------------------------------------------- */
+
+nm_exec_counts nm_executor_counts(const nm_executor *ex, uint32_t layer);
+nm_exec_counts nm_executor_total(const nm_executor *ex);
+void nm_executor_reset_counts(nm_executor *ex);
+const nm_plan *nm_executor_plan(const nm_executor *ex);
+/* Groups and parts that the plan wanted on the device and that are not, or no longer. */
+uint32_t nm_executor_failed(const nm_executor *ex);
+
+#endif

@@ -1,0 +1,98 @@
+/* executor_priv.h: what the files of the executor share. executor.c: programs and memory;
+ * exec_assign.c: which rows go where; exec_policy.c: prune and reroute; exec_run.c: launches. */
+#ifndef NM_MOE_EXECUTOR_PRIV_H
+#define NM_MOE_EXECUTOR_PRIV_H
+
+#include "moe/executor.h"
+
+typedef struct exec_group {
+    const nm_plan_group *plan;
+    nm_program *programs[NM_PLAN_MAX_CAPACITIES]; /* NULL: not on the device */
+    bool failed;
+} exec_group;
+
+typedef struct exec_layer {
+    const nm_plan_layer *plan;         /* NULL: nothing of this layer is planned */
+    exec_group *groups;                /* [plan->n_groups] */
+    nm_program *part[NM_COST_LINEARS]; /* NULL: not on the device */
+    bool part_failed[NM_COST_LINEARS];
+    nm_exec_counts counts;
+} exec_layer;
+
+/* A launch of this chunk: rows [from, from + capacity) of each of the group's experts; with group NULL
+ * the shared expert's, which are all tokens. */
+typedef struct exec_pass {
+    exec_group *group;
+    nm_program *program;
+    uint32_t from, rows; /* rows that carry a token */
+    int32_t slot;        /* of the buffers; -1 = not submitted */
+    uint64_t ticket;
+    bool failed;
+} exec_pass;
+
+/* Buffers of one launch in flight. */
+typedef struct exec_slot {
+    nm_npu_buffer in, out;
+    bool taken;
+} exec_slot;
+
+typedef struct exec_linear {
+    nm_npu_buffer in, out;
+    nm_program *program;
+    uint32_t layer, n;
+    nm_cost_part part;
+    uint64_t ticket; /* 0 = not in flight */
+    bool failed;
+} exec_linear;
+
+typedef struct exec_lane {
+    bool busy;
+    uint64_t order; /* lanes that began earlier submit first */
+    nm_exec_input input;
+    nm_dispatch dispatch; /* what is used: the input's, or own arrays after prune and reroute */
+    uint32_t *own_first, *own_order, *own_ids; /* [n_expert + 1], [n_pairs], [n_pairs] */
+    uint32_t *taken;                           /* [n_expert] rows that the device does */
+    exec_pass *passes;                         /* [max_passes], in the order of the plan */
+    uint32_t n_passes, submitted, done;
+    float *acc; /* [n_tokens][n_embd], zeros between layers */
+    bool acc_used;
+    exec_linear linear;
+} exec_lane;
+
+struct nm_executor {
+    const npumoe_allocator *allocator;
+    nm_executor_options o;
+    uint32_t n_layer, n_embd, n_expert, n_used;
+    exec_layer *layers; /* [n_layer] */
+    exec_group *groups; /* of all layers */
+    exec_slot *slots;
+    uint32_t n_slots;
+    size_t slot_in_bytes, slot_out_bytes;
+    exec_lane lanes[NM_EXEC_MAX_LANES];
+    uint64_t begun;
+    uint32_t max_passes;
+    uint32_t max_capacity; /* rows of the largest group capacity */
+    uint32_t failed;
+    uint32_t loaded; /* programs that work */
+    /* Scratch of one call. */
+    uint32_t *loads;  /* [NM_PLAN_MAX_GROUP] */
+    uint32_t *spare;  /* [n_expert] free rows, for reroute */
+    float *saliency;  /* [n_pairs] */
+    uint32_t *picked; /* [n_pairs] */
+    nm_dispatch lost; /* rows of failed launches */
+    uint32_t *lost_first, *lost_order;
+};
+
+/* exec_assign.c: fills the lane's passes, taken and dispatch from its input. */
+void nm_exec_assign(nm_executor *ex, exec_lane *lane);
+/* exec_policy.c: make the lane's own dispatch. group_capacity[e]: rows the device takes of expert e in
+ * this chunk, UINT32_MAX = e is the host's. */
+void nm_exec_prune(nm_executor *ex, exec_lane *lane, const uint32_t *capacity);
+void nm_exec_reroute(nm_executor *ex, exec_lane *lane, const uint32_t *capacity);
+
+/* executor.c: a launch of it failed; logged once, from now on the host's. */
+void nm_exec_group_failed(nm_executor *ex, uint32_t layer, exec_group *g, const npumoe_error *why);
+void nm_exec_part_failed(nm_executor *ex, uint32_t layer, nm_cost_part part,
+                         const npumoe_error *why);
+
+#endif
