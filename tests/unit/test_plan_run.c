@@ -64,7 +64,7 @@ static void fill_cost(nm_plan *p, bool device_is_fast)
 {
     nm_cost *c = &p->cost;
     c->geometry = p->model.geometry;
-    strcpy(c->isa, "test");
+    memcpy(c->isa, "test", 5);
     c->host_threads = 1;
     c->chunk = CHUNK;
     c->host_expert = c->host_layer = c->attention = c->gather = c->scatter = curve(10);
@@ -128,7 +128,7 @@ static char *make_plan(npumoe_model *m, const plan_spec *s)
     p->allocator = a;
     p->overflow = s->overflow;
     p->model.n_layer = c->n_layer;
-    strcpy(p->model.architecture, m->architecture);
+    strncpy(p->model.architecture, m->architecture, NM_COST_NAME - 1);
     p->model.geometry =
         (nm_cost_geometry){.n_embd = c->n_embd,
                            .n_ff = c->layers[0].n_ff,
