@@ -4,7 +4,7 @@
  * else, flushed token by token; the model's name, the progress bar and the timings go to standard
  * error. Ctrl-C stops the prompt or the answer in good order (timings, exit 130), a second one
  * leaves at once. */
-#include "load.h"
+#include "npu.h"
 #include "out.h"
 #include "verbs.h"
 
@@ -18,6 +18,7 @@ typedef struct run_args {
     text_args text;
     sampling_args sampling;
     common_args common;
+    npu_args npu;
     int64_t n_predict;
     cli_strings stop;
     bool ignore_eos, special, display_prompt, no_parse_special;
@@ -250,7 +251,10 @@ static int run(run_args *a, ui_log *log, char *text, size_t bytes)
 {
     opened o = {0};
     double load_seconds = 0;
+    npu n = {0};
     int code = model_open(&a->model, false, log, &o.model, &load_seconds);
+    if (code == 0)
+        code = npu_open(&a->npu, o.model, log, &n);
     if (code == 0)
         code = make_prompt(a, &o, text, bytes);
     if (code == 0) {
@@ -266,9 +270,12 @@ static int run(run_args *a, ui_log *log, char *text, size_t bytes)
         out_text(text, bytes);
     if (code == 0)
         code = generate(a, &o, load_seconds);
+    if (code == 0)
+        code = npu_report(&a->npu, o.model, &n);
     npumoe_sampler_free(&o.sampler);
     npumoe_session_free(&o.session);
     npumoe_model_free(&o.model);
+    npu_close(&n, &a->npu);
     free(o.tokens);
     return code;
 }
@@ -288,15 +295,15 @@ static bool unescape_stops(const run_args *a, char **copies)
 
 int cmd_run(int argc, char **argv)
 {
-    run_args a = {.session = SESSION_ARGS_DEFAULT, .sampling = sampling_default(), .n_predict = -1};
+    run_args a = {.session = SESSION_ARGS_DEFAULT,
+                  .sampling = sampling_default(),
+                  .npu = NPU_ARGS_DEFAULT,
+                  .n_predict = -1};
     const cli_group groups[] = {
-        {"Prompt", text_opts, &a.text},
-        {"Answer", run_opts, &a},
-        {"Sampling", sampling_opts, &a.sampling},
-        {"Model", model_opts, &a.model},
-        {"Context", session_opts, &a.session},
-        {"Other", common_opts, &a.common},
-        {0},
+        {"Prompt", text_opts, &a.text},           {"Answer", run_opts, &a},
+        {"Sampling", sampling_opts, &a.sampling}, {"Model", model_opts, &a.model},
+        {"Context", session_opts, &a.session},    {"Device", npu_opts, &a.npu},
+        {"Other", common_opts, &a.common},        {0},
     };
     cli_parsed parsed = cli_parse(&help, groups, argc, argv, NULL, 0, NULL);
     int code = cli_exit_code(parsed);

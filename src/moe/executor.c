@@ -365,7 +365,8 @@ void nm_executor_free(nm_executor **executor)
 
 bool nm_executor_takes(const nm_executor *ex, uint32_t n)
 {
-    return ex->loaded > 0 && n <= ex->o.n_tokens && n >= ex->o.plan->crossover;
+    /* One token reads each weight once wherever it is computed: nothing to batch, only to wait for. */
+    return ex->loaded > 0 && n > 1 && n <= ex->o.n_tokens && n >= ex->o.plan->crossover;
 }
 
 bool nm_executor_has_layer(const nm_executor *ex, uint32_t layer)
