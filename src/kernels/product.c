@@ -1,9 +1,11 @@
 /* product.c: which product computes what.
  *
- * Weights that are stored in few bits have lost so much already that rounding them, and the rows
- * they meet, to bf16 (8 bits) stays below that loss; F16, Q8_0 and F32 have not, and BF16 weights
- * are exact in one plane, so only x needs a second. Where a matrix unit multiplies bytes, two planes
- * of those (i8x3) do for blocks what two planes of bf16 do, in half the time. PERF.md has the measurements behind this. */
+ * Rounding weights and the rows they meet to bf16 (8 bits) loses less than few-bit weights have lost
+ * already, yet it sends tokens near a tie to other experts. Where a matrix unit multiplies bytes, two
+ * planes of those (i8x3) are near fp32 and cost 10 to 25 % of a prompt's speed for the types with a
+ * decoder of their own, so `auto` takes them there; for other blocks of few bits it stays with one
+ * plane of bf16. F16 and F32 want two planes of both; BF16 weights are exact in one, so only x needs a
+ * second. PERF.md and docs/accuracy.md have the measurements behind this. */
 #include "kernels/products.h"
 
 #include "base/num.h"
@@ -59,14 +61,26 @@ static nm_product_slot matrix_slot(nm_precision precision, const uint32_t *types
     return most;
 }
 
+/* Blocks whose decoder to bytes is fast. */
+static bool quick_bytes(const uint32_t *types, size_t n_types)
+{
+    for (size_t i = 0; i < n_types; i++)
+        if (types[i] != NM_TYPE_Q8_0 && types[i] != NM_TYPE_Q4_0 && types[i] != NM_TYPE_Q4_K &&
+            types[i] != NM_TYPE_Q6_K)
+            return false;
+    return true;
+}
+
 const nm_product *nm_product_pick(const nm_kern *kern, nm_precision precision, size_t m,
                                   const uint32_t *types, size_t n_types)
 {
     const nm_product_slot few[] = {NM_PRODUCT_DOT_Q, NM_PRODUCT_DOT_F, NM_PRODUCT_F32};
     const nm_product_slot planes = matrix_slot(precision, types, n_types);
-    /* Blocks that want more than one plane get it in bytes for half the price. */
-    const nm_product_slot fine = planes == NM_PRODUCT_BF16 ? planes : NM_PRODUCT_I8X3;
-    const nm_product_slot many[] = {fine, planes, NM_PRODUCT_I16, NM_PRODUCT_I8X2, NM_PRODUCT_F32};
+    /* Two planes of bytes are half the price of two of bf16. */
+    const bool bytes = planes != NM_PRODUCT_BF16 ||
+                       (precision == NM_PRECISION_AUTO && quick_bytes(types, n_types));
+    const nm_product_slot many[] = {bytes ? NM_PRODUCT_I8X3 : planes, planes, NM_PRODUCT_I16,
+                                    NM_PRODUCT_I8X2, NM_PRODUCT_F32};
     const nm_product_slot plain[] = {NM_PRODUCT_F32};
     const nm_product_slot *list = m < NM_PRODUCT_FEW ? few : many;
     if (precision == NM_PRECISION_FP32)
