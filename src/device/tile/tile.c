@@ -2,7 +2,7 @@
  *
  * A loaded program owns a copy of its weights in the encoding that the file has: what the device's
  * product decodes between its matrix instructions anyway, at a quarter of the bytes that a decoded
- * copy would stream through the caches (docs/device.md has the figures). Loading costs that copy.
+ * copy would stream through the caches. Loading costs that copy.
  *
  * Working memory (packed rows, scratch, row pointers) is the largest that any compiled program
  * needs: there is one launch at a time. */
