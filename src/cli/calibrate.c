@@ -389,6 +389,12 @@ static bool spares_inputs(const calibrate_args *a)
     struct stat out, in;
     for (size_t i = 0; i < sizeof outputs / sizeof outputs[0]; i++) {
         const char *path = outputs[i].path;
+        for (size_t j = 0; j < i; j++)
+            if (!out_apart(outputs[i].option, path, outputs[j].option, outputs[j].path))
+                return false;
+        for (size_t j = 0; j < a->in_files.n; j++)
+            if (!out_apart(outputs[i].option, path, "--in-file", a->in_files.v[j]))
+                return false;
         if (path && a->texts.n > 0 && !spares_model(&a->model, outputs[i].option, path))
             return false;
         for (size_t j = 0; path && stat(path, &out) == 0 && j < a->texts.n; j++)

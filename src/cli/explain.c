@@ -29,7 +29,7 @@ static const cli_help help = {
     "PLAN [options]",
     "Says what runs where by a plan, and why: in total, per layer, with what was looked at and\n"
     "not taken, and how far the plan is from what no plan can beat. All times are predictions\n"
-    "for one chunk; npumoe bench --plan measures.",
+    "for one chunk; npumoe run --plan --stats measures.",
     "npumoe explain olmoe.plan.json\n"
     "npumoe explain olmoe.plan.json -l 0,15\n"
     "npumoe explain olmoe.plan.json --json | jq .layers[0].groups",

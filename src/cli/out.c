@@ -153,6 +153,20 @@ static void forget_names(out_file *o)
     o->path = o->partial = NULL;
 }
 
+bool out_apart(const char *option, const char *path, const char *other_option, const char *other)
+{
+    struct stat a, b;
+    if (!path || !other || strcmp(path, "-") == 0 || strcmp(other, "-") == 0)
+        return true;
+    bool same = strcmp(path, other) == 0;
+    if (stat(path, &a) == 0 && stat(other, &b) == 0)
+        same = S_ISREG(a.st_mode) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+    if (same)
+        ui_error("%s: %s is the file of %s, which must not be overwritten", option, path,
+                 other_option);
+    return !same;
+}
+
 bool out_open(out_file *o, const char *name)
 {
     *o = (out_file){.name = name};

@@ -32,6 +32,10 @@ typedef struct out_file {
     int why; /* errno of the write that failed */
 } out_file;
 
+/* False, after a message, when an output would take another file's place: both names are of one
+ * file, or the same name. NULL and "-" are nobody's. */
+bool out_apart(const char *option, const char *path, const char *other_option, const char *other);
+
 /* false after a message. */
 bool out_open(out_file *o, const char *name);
 /* false once anything could not be written; out_close says why. */

@@ -198,7 +198,11 @@ static int make(plan_args *a, const char *path)
     char *profile = NULL, *table = NULL, *plan = NULL, *cost = NULL;
     size_t profile_bytes = 0;
     int code = 1;
-    if (!in_read_all(path, &profile, &profile_bytes))
+    if (!out_apart("-o", a->output, "the profile", path) ||
+        !out_apart("-o", a->output, "--cost", a->cost) ||
+        !out_apart("-o", a->output, "--save-cost", a->save_cost) ||
+        !out_apart("--save-cost", a->save_cost, "the profile", path) ||
+        !in_read_all(path, &profile, &profile_bytes))
         return 1;
     if (a->cost && !in_read_all(a->cost, &table, &a->o.cost_bytes))
         goto out;

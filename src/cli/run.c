@@ -247,6 +247,18 @@ static int make_prompt(const run_args *a, opened *o, const char *text, size_t by
     return st == NPUMOE_OK ? 0 : ui_fail(st, &err);
 }
 
+/* What --trace-out and --log-file must not replace. */
+static bool spares_inputs(const run_args *a)
+{
+    const char *trace = a->npu.trace_out;
+    return (!trace || spares_model(&a->model, "--trace-out", trace)) &&
+           out_apart("--trace-out", trace, "--plan", a->npu.plan) &&
+           out_apart("--trace-out", trace, "-f", a->text.file) &&
+           out_apart("--log-file", a->common.log_file, "--plan", a->npu.plan) &&
+           out_apart("--log-file", a->common.log_file, "--trace-out", trace) &&
+           out_apart("--log-file", a->common.log_file, "-f", a->text.file);
+}
+
 static int run(run_args *a, ui_log *log, char *text, size_t bytes)
 {
     opened o = {0};
@@ -313,7 +325,7 @@ int cmd_run(int argc, char **argv)
         size_t bytes = 0;
         code = 1;
         ui_catch_interrupts();
-        if (stops && (a.text.no_escape || unescape_stops(&a, stops)) &&
+        if (stops && (a.text.no_escape || unescape_stops(&a, stops)) && spares_inputs(&a) &&
             log_open(&log, &a.common, &a.model) && text_read(&a.text, true, &text, &bytes))
             code = run(&a, &log, text, bytes);
         code = ui_exit_code(code);

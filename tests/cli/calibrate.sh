@@ -160,5 +160,11 @@ for args in "-f $work/one.txt" "-o $work/z" "--trace $work/all.trace" "-f $work/
     run calibrate -m "$olmoe" $args
     is_code 1 "calibrate ${args#-? "$work"/} is refused"
 done
+cp "$work/one.txt" "$work/text.txt"
+for args in "-o $work/z --html $work/z" "--trace $work/z --trace-csv $work/z" "-o $work/text.txt"; do
+    run calibrate -m "$olmoe" -f "$work/text.txt" $args
+    is_code 1 "calibrate -f text.txt $(echo "$args" | sed "s|$work/||g") is refused"
+done
+check "the text is whole" cmp "$work/one.txt" "$work/text.txt"
 check "no output appeared" sh -c "! ls '$work/y.json' '$work/z'"
 done_testing
