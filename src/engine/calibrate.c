@@ -2,9 +2,10 @@
  *
  * Text comes in pieces of any size. It is collected to blocks of 16 KiB, which are cut where a line
  * begins (so that no word is torn) and tokenised; tokens are collected to windows of 2048 (profile.h);
- * a window is evaluated, and counted only when all of it was. So what is counted depends on the
- * text alone, neither on the pieces nor on the tokens computed together, and a run that is stopped
- * anywhere has counted whole windows.
+ * a window is evaluated, and counted only when all of it was. So what is counted does not depend on the
+ * pieces, and a run that is stopped anywhere has counted whole windows. Nor, in fp32, does it depend
+ * on how many tokens are computed together; other products round by the number of rows an expert
+ * gets, and then a token near a tie may be counted with its other expert.
  *
  * SEQUENCES. Tokens see what comes before them in their sequence of n_ctx tokens. With the default
  * of 2048 a window is a sequence; longer ones hold several windows, shorter ones are several to a window. Each
