@@ -307,6 +307,32 @@ static bool apply_environment(const cli_group *groups)
     return true;
 }
 
+/* Habits from llama.cpp that have no counterpart here; what to do instead. */
+static const struct {
+    const char *names[4];
+    const char *advice;
+} foreign[] = {
+    {{"-ngl", "--gpu-layers", "--n-gpu-layers", "-cmoe"}, "there is no GPU path; leave it out"},
+    {{"-fa", "--flash-attn"}, "attention is always of that kind; leave it out"},
+    {{"-cnv", "--conversation", "-i", "--interactive"},
+     "there is no chat; the prompt is continued"},
+    {{"-no-cnv", "--no-conversation"}, "the prompt is continued as it is; leave it out"},
+    {{"-sys", "--system-prompt", "--jinja", "--chat-template"}, "no chat template is applied"},
+    {{"-hf", "-hfr", "--hf-repo", "-mu"}, "nothing is downloaded; give the file with -m"},
+    {{"-e", "--escape"}, "escapes in -p are on unless --no-escape; leave it out"},
+    {{"--no-mmap"}, "weights are always used where the file is mapped; leave it out"},
+    {{"--no-warmup", "--color", "-co"}, "not needed; leave it out"},
+};
+
+static const char *foreign_advice(const char *word)
+{
+    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
+        for (size_t n = 0; n < 4 && foreign[i].names[n]; n++)
+            if (strcmp(word, foreign[i].names[n]) == 0)
+                return foreign[i].advice;
+    return NULL;
+}
+
 static cli_parsed unknown(const cli_help *help, const cli_group *groups, const char *word)
 {
     const char *words[128];
@@ -319,8 +345,11 @@ static cli_parsed unknown(const cli_help *help, const cli_group *groups, const c
     for (size_t i = 0; i < N_ALIASES; i++)
         if (find(groups, aliases[i][1], strlen(aliases[i][1]), &where))
             words[n++] = aliases[i][0];
-    const char *near = cli_nearest(word, words, n);
-    if (near)
+    const char *advice = foreign_advice(word), *near = cli_nearest(word, words, n);
+    if (advice)
+        ui_error("%s: unknown option %s: %s (npumoe help %s lists all)", help->verb, word, advice,
+                 help->verb);
+    else if (near)
         ui_error("%s: unknown option %s; did you mean %s? (npumoe help %s lists all)", help->verb,
                  word, near, help->verb);
     else

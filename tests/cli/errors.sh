@@ -29,6 +29,9 @@ X
 refused "unknown short option" tokenize -Z <<'X'
 npumoe: tokenize: unknown option -Z (npumoe help tokenize lists all)
 X
+refused "an option of llama.cpp" run -ngl 99 <<'X'
+npumoe: run: unknown option -ngl: there is no GPU path; leave it out (npumoe help run lists all)
+X
 refused "value missing" run -p <<'X'
 npumoe: run: option -p needs a value: TEXT
 X
