@@ -8,6 +8,7 @@
 #   make CONFIG=fuzz        build/fuzz        libFuzzer + ASan + UBSan (clang)
 #   make CONFIG=cov         build/cov         gcov
 #   make CC=aarch64-linux-gnu-gcc kcheck      build/aarch64-release
+#   make CC=clang B=build/clang               a folder for another compiler
 # Knobs: CC, CFLAGS, CPPFLAGS, LDFLAGS (added last), WERROR=1, V=1, PREFIX, DESTDIR.
 #
 # Sources are found by wildcard: a new .c file in src/, tests/unit/ or tests/fuzz/ needs no line
@@ -100,6 +101,11 @@ $(B)/%_neonbf16.o: ISA := -march=armv8.2-a+bf16
 # configuration, seconds. Fuzz targets end before any kernel runs.
 ifeq ($(CONFIG),fuzz)
 $(B)/src/kernels/%.o: PART := -fno-sanitize=all
+endif
+# Without any optimisation gcc's intrinsics are macros whose masks -Wconversion complains about, and
+# every register of a kernel lives in memory.
+ifneq ($(filter debug cov,$(CONFIG)),)
+$(B)/src/kernels/x86/%.o: PART := -Og
 endif
 $(B)/src/cli/load.o: PART := -DNPUMOE_DATADIR='"$(DATADIR)"'
 $(B)/src/cli/load.o: $(B)/prefix

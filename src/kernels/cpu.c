@@ -3,7 +3,9 @@
  * On x86 the instruction bit alone proves nothing: registers wider than 128 bits exist only when
  * the system saves them at a context switch, which XCR0 tells (Intel SDM volume 1, 13.3 and 14.3).
  * AMX also needs a permission of the process on Linux (Documentation/arch/x86/xstate.rst): without it
- * the first tile instruction raises SIGILL. A sandbox may refuse it; then AMX does not exist. */
+ * the first tile instruction raises SIGILL. It makes signal frames and the state of threads larger for
+ * good, so it is asked for only when somebody is about to use tiles. A sandbox may refuse it; then the
+ * tier is not usable. */
 #include "kernels/kern.h"
 
 #if defined(__x86_64__)
@@ -33,9 +35,7 @@ static bool bit(uint32_t word, int n)
     return (word >> n) & 1u;
 }
 
-/* The kernel makes room for 8 KiB of tiles per thread when a thread first uses them. Threads share
- * the permission, those that exist too. */
-static bool ask_for_tiles(void)
+bool nm_cpu_permit_tiles(void)
 {
 #if defined(__linux__)
     enum { REQ_XCOMP_PERM = 0x1023, XFEATURE_TILE_DATA = 18 }; /* the kernel's asm/prctl.h */
@@ -74,7 +74,7 @@ nm_cpu nm_cpu_detect(void)
     cpu.avx512vl = zmm && bit(b, 31);
     cpu.avx512_vnni = zmm && bit(c, 11);
     cpu.avx512_fp16 = zmm && bit(d, 23);
-    bool tiles = bit(d, 24) && (xcr0 & XCR0_AMX) == XCR0_AMX && ask_for_tiles();
+    bool tiles = bit(d, 24) && (xcr0 & XCR0_AMX) == XCR0_AMX;
     cpu.amx_bf16 = tiles && bit(d, 22);
     cpu.amx_tile = tiles;
     cpu.amx_int8 = tiles && bit(d, 25);
@@ -136,6 +136,15 @@ nm_cpu nm_cpu_detect(void)
 nm_cpu nm_cpu_detect(void)
 {
     return (nm_cpu){0};
+}
+
+#endif
+
+#if !defined(__x86_64__)
+
+bool nm_cpu_permit_tiles(void)
+{
+    return false;
 }
 
 #endif

@@ -69,7 +69,8 @@ static void fill_avx512(nm_kern *table, const nm_cpu *cpu)
 
 static bool has_amx(const nm_cpu *cpu)
 {
-    return has_avx512(cpu) && cpu->avx512_bf16 && cpu->amx_tile && cpu->amx_bf16;
+    return has_avx512(cpu) && cpu->avx512_bf16 && cpu->amx_tile && cpu->amx_bf16 &&
+           nm_cpu_permit_tiles();
 }
 
 static void fill_amx(nm_kern *table, const nm_cpu *cpu)
@@ -177,22 +178,27 @@ static void usable_names(const nm_cpu *cpu, char *text, size_t text_bytes)
     }
 }
 
+static npumoe_status no_such_tier(const char *isa, const nm_cpu *cpu, npumoe_error *err)
+{
+    char usable[128];
+    usable_names(cpu, usable, sizeof usable);
+    if (!is_known_name(isa))
+        return nm_err_set(err, NPUMOE_EINVAL,
+                          "instruction set: found \"%s\", expected auto or one of: %s "
+                          "(usable here: %s)",
+                          isa, all_names, usable);
+    return nm_err_set(err, NPUMOE_EUNSUPPORTED,
+                      "instruction set %s: this %s lacks it; usable here: %s", isa,
+                      find_tier(isa) == N_TIERS ? "build" : "machine", usable);
+}
+
 npumoe_status nm_kern_init(nm_kern *table, const nm_cpu *cpu, const char *isa, npumoe_error *err)
 {
     size_t last = N_TIERS - 1;
     if (isa && strcmp(isa, "auto") != 0) {
-        char usable[128];
-        usable_names(cpu, usable, sizeof usable);
         last = find_tier(isa);
-        if (last == N_TIERS && !is_known_name(isa))
-            return nm_err_set(err, NPUMOE_EINVAL,
-                              "instruction set: found \"%s\", expected auto or one of: %s "
-                              "(usable here: %s)",
-                              isa, all_names, usable);
         if (last == N_TIERS || !tiers[last].usable(cpu))
-            return nm_err_set(err, NPUMOE_EUNSUPPORTED,
-                              "instruction set %s: this %s lacks it; usable here: %s", isa,
-                              last == N_TIERS ? "build" : "CPU", usable);
+            return no_such_tier(isa, cpu, err);
     }
     memset(table, 0, sizeof *table);
     table->with = "";

@@ -1,6 +1,6 @@
 /* kern.h: the table of kernels, chosen once for a CPU.
  *
- * nm_kern_init() is a pure function of the CPU flags: it fills every slot from ref/, then lets
+ * nm_kern_init() is a function of the CPU flags alone (and of the system's leave to use tiles): it fills every slot from ref/, then lets
  * x86_init or arm_init override it, tier by tier in ascending order. Tests build two tables side
  * by side. The table hangs from the model; there is no global.
  *
@@ -40,15 +40,18 @@ typedef struct nm_cpu {
     bool neon, dotprod, i8mm, bf16, fp16;                    /* arm64 */
 } nm_cpu;
 
-/* On Linux this also asks, for the whole process, for the permission to use AMX tiles (8 KiB of
- * state per thread, made on first use); refused = this CPU has no AMX. */
 nm_cpu nm_cpu_detect(void);
-/* Fills *table with the best tier for cpu that is not above isa (NULL or "auto" = no cap).
- * EINVAL: unknown name; EUNSUPPORTED: this CPU or build lacks it; both list what there is. */
+/* Asks Linux, for the whole process and for good, for the permission to use AMX tiles (8 KiB of state
+ * per thread, made on first use); may be called again. False: refused, or there are none. Whoever makes
+ * a table with the tier amx has asked; loops beside the table (probe.h) ask by their `usable`. */
+bool nm_cpu_permit_tiles(void);
+/* Fills *table with the best tier for cpu that is not above isa (NULL or "auto" = no cap), and asks
+ * for no permission that a lower tier can do without. EINVAL: unknown name; EUNSUPPORTED: this CPU,
+ * build or system lacks it; both list what there is. */
 npumoe_status nm_kern_init(nm_kern *table, const nm_cpu *cpu, const char *isa, npumoe_error *err);
 /* Tier names built into this library, ascending; NULL past the end. */
 const char *nm_kern_tier(size_t index);
-/* True when the CPU can run that tier. */
+/* True when the CPU can run that tier, and the system lets it (amx asks). */
 bool nm_kern_tier_usable(const char *tier, const nm_cpu *cpu);
 
 #endif

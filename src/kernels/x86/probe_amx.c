@@ -88,12 +88,12 @@ static uint64_t i8_tiles(const void *x, const void *w, size_t w_bytes, size_t pa
 
 static bool has_bf16(const nm_cpu *cpu)
 {
-    return cpu->amx_tile && cpu->amx_bf16;
+    return cpu->amx_tile && cpu->amx_bf16 && nm_cpu_permit_tiles();
 }
 
 static bool has_int8(const nm_cpu *cpu)
 {
-    return cpu->amx_tile && cpu->amx_int8;
+    return cpu->amx_tile && cpu->amx_int8 && nm_cpu_permit_tiles();
 }
 
 const nm_probe_product nm_probe_products_amx[] = {
