@@ -83,6 +83,8 @@ static npumoe_status read_options(const npumoe_planner_options *o, nm_planner_op
     p.in_flight = or_default(o->n_in_flight, p.in_flight);
     p.n_past = o->n_past;
     p.all_experts = o->all_experts;
+    p.no_parts = o->no_parts;
+    p.compare = !o->alone;
     p.progress = o->progress;
     p.progress_user = o->progress_user;
     if (lossy && p.max_capacities > 1)

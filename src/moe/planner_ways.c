@@ -669,7 +669,7 @@ static npumoe_status make_all(maker *k, npumoe_error *err)
         NM_TRY(make_group_size(k, g, 0, err));
     uint32_t possible = 0;
     for (int i = 0; i < NM_COST_LINEARS; i++)
-        possible |= p->part_possible[i] ? 1u << i : 0u;
+        possible |= p->part_possible[i] && !p->options.no_parts ? 1u << i : 0u;
     const uint32_t group = best_group_size(k->l);
     for (uint32_t parts = 1; parts <= NM_PARTS_ALL; parts++)
         if ((parts & ~possible) == 0)
