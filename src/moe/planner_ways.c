@@ -111,7 +111,7 @@ static double imbalance(const maker *k, double price)
     const nm_planner *p = k->p;
     double device = k->device0_us, host = k->host0_us;
     for (uint32_t e = 0; e < p->n_expert; e++) {
-        double best = (1.0 - price) * k->l->host[e], d_best = 0.0, h_best = k->l->host[e];
+        double best = host_price(k, price, e), d_best = 0.0, h_best = k->l->host[e];
         for (uint32_t m = 0; m < p->n_grid; m++) {
             double d, h;
             const double v = priced(k, price, m, e, &d, &h);
