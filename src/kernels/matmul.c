@@ -13,7 +13,6 @@
 #include "kernels/products.h"
 
 enum {
-    MOST_TYPES = 8,
     PACK_ROWS = 16,  /* per ticket of the first phase */
     CUT_ROWS = 64,   /* rows of x per ticket when there are too few ranges */
     LEAST_ROWS = 32, /* of a block */
@@ -139,13 +138,12 @@ static void run_block(matmul_job *j)
 void nm_matmul(const nm_compute *c, const nm_linear *list, size_t n, size_t m,
                const float *const *x)
 {
-    uint32_t types[MOST_TYPES];
-    size_t n_types = nm_min_size(n, MOST_TYPES);
-    for (size_t i = 0; i < n_types; i++)
-        types[i] = list[i].w->type;
+    const nm_mat *mats[NM_PRODUCT_MATS];
+    for (size_t i = 0; i < n && i < NM_PRODUCT_MATS; i++)
+        mats[i] = list[i].w;
     if (m == 0 || n == 0)
         return;
-    const nm_product *p = nm_product_pick(c->kern, c->precision, m, types, n_types);
+    const nm_product *p = nm_product_for(c->kern, c->precision, m, mats, n);
     const size_t rows = nm_product_rows(p, (size_t)list[0].w->cols, c->packed_bytes);
     matmul_job j = {.compute = c, .product = p, .list = list, .n = n, .x = x};
     for (; j.i0 < m; j.i0 += rows) {

@@ -213,12 +213,12 @@ static bool same_row(const nm_network_part *a, const nm_network_part *b)
 static size_t add_part(wave *w, const nm_network_item *it, size_t row, size_t *used)
 {
     const nm_compute *c = w->job->compute;
-    const uint32_t types[] = {it->gate.type, it->up.type, it->down.type};
+    const nm_mat *const mats[] = {&it->gate, &it->up, &it->down};
     const size_t n = (size_t)it->gate.cols, n_ff = (size_t)it->gate.rows;
     nm_network_part *p = &w->job->parts[w->n_parts];
     *p = (nm_network_part){.item = it, .row = row, .m = it->m - row};
     /* By the item's rows, not the part's: where a wave ends must not change the arithmetic. */
-    p->product = nm_product_pick(c->kern, c->precision, it->m, types, 3);
+    p->product = nm_product_for(c->kern, c->precision, it->m, mats, 3);
     const nm_product *f = p->product;
     const size_t left = c->packed_bytes - *used;
     const size_t group = f->packed_bytes(f->group, n) + f->packed_bytes(f->group, n_ff);

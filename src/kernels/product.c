@@ -92,6 +92,39 @@ const nm_product *nm_product_pick(const nm_kern *kern, nm_precision precision, s
     }
 }
 
+const nm_product *nm_product_for(const nm_kern *kern, nm_precision precision, size_t m,
+                                 const nm_mat *const *w, size_t n)
+{
+    uint32_t types[NM_PRODUCT_MATS];
+    n = nm_min_size(n, NM_PRODUCT_MATS);
+    for (size_t i = 0; i < n; i++) {
+        if (w[i]->panels_of)
+            return w[i]->panels_of;
+        types[i] = w[i]->type;
+    }
+    return nm_product_pick(kern, precision, m, types, n);
+}
+
+uint64_t nm_product_panels_bytes(const nm_product *p, uint64_t rows, uint64_t cols)
+{
+    /* No panel has more than 4 bytes per weight, once sizes are multiples of these. */
+    uint64_t weights, most;
+    if (p->panels_bytes == NULL || rows > UINT64_MAX - 256 || cols > UINT64_MAX - 256 ||
+        !nm_mul_u64(rows + 256, cols + 256, &weights) || !nm_mul_u64(weights, 4, &most))
+        return 0;
+    return p->panels_bytes(rows, cols);
+}
+
+nm_mat nm_product_to_panels(const nm_product *p, const nm_kern *kern, const nm_mat *w, void *to)
+{
+    nm_mat panels = *w;
+    p->to_panels(kern, w, 0, w->rows, to);
+    panels.panels_of = p;
+    panels.row_bytes = 0;
+    panels.data = to;
+    return panels;
+}
+
 size_t nm_products_scratch_bytes(size_t max_k)
 {
     size_t most = 0;

@@ -28,6 +28,8 @@
 
 typedef struct nm_kern nm_kern;
 
+typedef struct nm_product nm_product;
+
 /* A weight matrix, a view into the mapped file: y = W x. */
 typedef struct nm_mat {
     uint32_t type; /* nm_type */
@@ -35,6 +37,9 @@ typedef struct nm_mat {
     uint64_t rows, cols; /* cols = inputs, rows = outputs */
     uint64_t row_bytes;
     const void *data;
+    /* NULL: data are rows as in the file. Else they were decoded beforehand, to the panels of this product:
+     * see nm_product_to_panels(). Nothing but its gated() and out() can read them; row_bytes is 0. */
+    const nm_product *panels_of;
 } nm_mat;
 
 static inline const void *nm_mat_row_at(const nm_mat *w, uint64_t row)
@@ -80,7 +85,6 @@ typedef struct nm_gated_args {
     void *scratch;
 } nm_gated_args;
 
-typedef struct nm_product nm_product;
 struct nm_product {
     const char *name;
     /* Packed rows come in groups of this many (1, 4, 8 or 16): row i of a pack made for m rows is found
@@ -102,6 +106,10 @@ struct nm_product {
     size_t (*scratch_bytes)(size_t max_k);
     void (*gated)(const nm_gated_args *args);
     void (*out)(const nm_out_args *args);
+    /* Optional, both or neither: see nm_product_to_panels(). A multiple of NM_ALIGN. */
+    uint64_t (*panels_bytes)(uint64_t rows, uint64_t cols);
+    /* Rows [j0, j1) of w, a range as in nm_out_args: writes their part of the panels at `to`. */
+    void (*to_panels)(const nm_kern *kern, const nm_mat *w, uint64_t j0, uint64_t j1, void *to);
 };
 
 /* Slots of nm_kern.products; NULL where CPU or tier has none. */
@@ -139,5 +147,15 @@ enum { NM_PRODUCT_FEW = 4 };
 /* The product for m rows of x that takes all of these weight types; never NULL. */
 const nm_product *nm_product_pick(const nm_kern *kern, nm_precision precision, size_t m,
                                   const uint32_t *types, size_t n_types);
+
+/* Panels: the whole of a matrix decoded as this product decodes a range of it in passing, in that layout and
+ * order, for a caller that multiplies it often and has the memory: 2 bytes per weight and plane of bf16, 2
+ * for both planes of bytes, 4 as fp32. Every result has the same bits as from the rows.
+ *
+ * A multiple of NM_ALIGN; 0: the product has no panels, or they exceed 2^64. */
+uint64_t nm_product_panels_bytes(const nm_product *p, uint64_t rows, uint64_t cols);
+/* Decodes w, rows of a type that p takes, to so many bytes, NM_ALIGN aligned; returns the matrix that they
+ * are. Only for products that have panels. */
+nm_mat nm_product_to_panels(const nm_product *p, const nm_kern *kern, const nm_mat *w, void *to);
 
 #endif

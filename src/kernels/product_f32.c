@@ -14,6 +14,8 @@
  * costs as much as the decoding, and with few rows of x there is nothing to pay it from. Lanes
  * along the inputs need a horizontal sum per result, 1/k of the work.
  *
+ * Panels made beforehand are all rows with that stride.
+ *
  * Bits: an element is one call of gemm_nt's inner sum over its own two rows; kern.def promises the
  * rest. */
 #include "kernels/products.h"
@@ -89,6 +91,22 @@ static const char *row_of(const nm_mat *w, uint64_t row)
     return (const char *)w->data + row * w->row_bytes;
 }
 
+static uint64_t panels_bytes(uint64_t rows, uint64_t cols)
+{
+    const uint64_t bytes = rows * panel_stride(cols) * sizeof(float);
+    return (bytes + NM_ALIGN - 1) / NM_ALIGN * NM_ALIGN;
+}
+
+static void to_panels(const nm_kern *kern, const nm_mat *w, uint64_t j0, uint64_t j1, void *to)
+{
+    const size_t stride = panel_stride(w->cols), k = (size_t)w->cols;
+    for (uint64_t j = j0; j < j1; j++) {
+        float *row = (float *)to + j * stride;
+        kern->decode[w->type](row_of(w, j), row, k);
+        memset(row + k, 0, (stride - k) * sizeof *row);
+    }
+}
+
 /* F32 rows can be used where they lie. */
 static bool is_plain(const nm_mat *w)
 {
@@ -100,6 +118,10 @@ static bool is_plain(const nm_mat *w)
 static const float *decode(const nm_kern *kern, const nm_mat *w, uint64_t j, size_t n, float *panel,
                            size_t *stride)
 {
+    if (w->panels_of) {
+        *stride = panel_stride(w->cols);
+        return (const float *)w->data + j * *stride;
+    }
     if (is_plain(w)) {
         const void *at = row_of(w, j);
         *stride = (size_t)w->row_bytes / sizeof(float);
@@ -189,4 +211,6 @@ const nm_product nm_product_f32 = {
     .scratch_bytes = scratch_bytes,
     .gated = gated,
     .out = out,
+    .panels_bytes = panels_bytes,
+    .to_panels = to_panels,
 };

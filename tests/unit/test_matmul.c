@@ -77,7 +77,7 @@ static void bench_weights(bench *b, nm_type type, uint64_t rows, uint64_t cols)
         t->decode(data + r * row_bytes, b->weights + r * cols, cols);
     }
     free(row);
-    b->w = (nm_mat){type, 0, rows, cols, row_bytes, data};
+    b->w = (nm_mat){type, 0, rows, cols, row_bytes, data, NULL};
 }
 
 /* What a product may lose per unit of sum |x w|: the order of fp32 sums (class DOT), and the rounding

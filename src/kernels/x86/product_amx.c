@@ -107,9 +107,10 @@ typedef struct side {
     const nm_mat *w;
     unit_fn *unit;
     decode_fn *decode;
-    size_t halves;      /* units of a stored block: 2 of a super-block, else 1 */
-    size_t block_bytes; /* of such a block, or of the small blocks of a unit */
-    uint64_t first;     /* its first output, after the panel's */
+    size_t halves;       /* units of a stored block: 2 of a super-block, else 1 */
+    size_t block_bytes;  /* of such a block, or of the small blocks of a unit */
+    size_t output_bytes; /* from an output to the next */
+    uint64_t first;      /* its first output, after the panel's */
 } side;
 
 typedef struct call {
@@ -178,7 +179,7 @@ static size_t distance_ahead(const call *c, const side *s, uint64_t j, size_t un
     then -= c->units;
     if (then >= c->units || j + c->step + SIDE > s->w->rows)
         return 0;
-    return (size_t)(c->step * s->w->row_bytes) + then / s->halves * s->block_bytes -
+    return (size_t)c->step * s->output_bytes + then / s->halves * s->block_bytes -
            unit / s->halves * s->block_bytes;
 }
 
@@ -189,6 +190,41 @@ static void zero_rows(char *to, size_t rows, size_t n, int planes)
             memset(to, 0, rows * 64);
 }
 
+/* Where an output's unit is; of panels: where the tiles of 16 are. */
+static const char *unit_at(const side *s, uint64_t j, size_t unit)
+{
+    return (const char *)s->w->data + j * s->output_bytes + unit / s->halves * s->block_bytes;
+}
+
+/* Panels made beforehand are, for each 16 outputs, what decoding makes of all their units; outputs padded
+ * with zeros to a multiple of NM_PRODUCT_STEP. There is nothing to decode: the next panel is asked for, one
+ * line after the other. */
+static size_t tiles_bytes(size_t n, int planes)
+{
+    return (n + STEP - 1) / STEP * (size_t)planes * TILE;
+}
+
+static void fetch_unit(decode_fn *decode, const char *src, size_t row_bytes, size_t rows,
+                       size_t half, size_t n, char *to)
+{
+    (void)decode;
+    (void)half;
+    (void)n;
+    (void)to;
+    for (size_t i = 0; i < rows * row_bytes; i += 64)
+        _mm_prefetch(src + i, _MM_HINT_T0);
+}
+
+static void start_run_of_panels(feed *f, const side *s, uint64_t j, size_t unit)
+{
+    f->unit = fetch_unit;
+    f->src = unit_at(s, j, unit);
+    f->row_bytes = tiles_bytes(f->n, f->c->planes) / SIDE;
+    f->ahead = distance_ahead(f->c, s, j, unit, f->units);
+    f->ahead_bytes = f->ahead ? f->row_bytes : 0;
+    f->rows = SIDE;
+}
+
 static void start_run(feed *f)
 {
     const call *c = f->c;
@@ -197,17 +233,21 @@ static void start_run(feed *f)
     const uint64_t j = f->at.j + s->first;
     const size_t rows = j < c->j1 ? nm_min_size(SIDE, (size_t)(c->j1 - j)) : 0;
     f->n = nm_min_size(UNIT, c->k - unit * UNIT);
+    f->run++;
+    if (s->w->panels_of) {
+        start_run_of_panels(f, s, j, unit);
+        return;
+    }
     f->half = unit % s->halves;
     f->unit = s->unit;
     f->decode = s->decode;
-    f->row_bytes = (size_t)s->w->row_bytes;
-    f->src = (const char *)s->w->data + j * s->w->row_bytes + unit / s->halves * s->block_bytes;
+    f->row_bytes = s->output_bytes;
+    f->src = unit_at(s, j, unit);
     f->to = f->panel + tile * (PANEL_BYTES / 2) + u * (UNIT / STEP) * (size_t)c->planes * TILE;
     f->ahead = distance_ahead(c, s, j, unit, f->units);
     f->ahead_bytes = f->ahead && f->half == 0 ? s->block_bytes : 0;
     f->rows = rows;
     f->left -= SIDE - rows;
-    f->run++;
     if (rows < SIDE)
         zero_rows(f->to + 64 * rows, SIDE - rows, f->n, c->planes);
 }
@@ -264,10 +304,9 @@ static void feed_rest(feed *f)
 #define SLOTS(wp, xp) ((wp) == 2 ? 6 : 4)
 
 /* Tiles 0, 1: first strip, 2, 3: second; of 4, 5: weights; 6, 7: x. */
-ALWAYS void multiply_step(const char *w, const char *x0, const char *x1, const bool two, feed *f,
-                          size_t shares, const int wp, const int xp)
+ALWAYS void multiply_step(const char *w, const char *w1, const char *x0, const char *x1,
+                          const bool two, feed *f, size_t shares, const int wp, const int xp)
 {
-    const char *w1 = w + PANEL_BYTES / 2;
     LOAD(4, w);
     if (xp == 2) {
         STREAM(6, x0 + TILE);
@@ -313,9 +352,25 @@ ALWAYS void multiply_step(const char *w, const char *x0, const char *x1, const b
     }
 }
 
+/* Tiles of weights: of either 16 outputs. */
+typedef struct halves {
+    const char *w[2];
+} halves;
+
+static halves halves_of(const call *c, place at, const char *panel)
+{
+    halves h;
+    for (size_t t = 0; t < 2; t++) {
+        const side *s = &c->sides[t];
+        h.w[t] = s->w->panels_of ? unit_at(s, at.j + s->first, at.k0 / UNIT)
+                                 : panel + t * (PANEL_BYTES / 2);
+    }
+    return h;
+}
+
 /* One or two strips over a panel. */
-ALWAYS void multiply_strips(const call *c, const char *panel, place at, size_t strip,
-                            const bool two, feed *f, size_t shares, const int wp, const int xp)
+ALWAYS void multiply_strips(const call *c, halves panel, place at, size_t strip, const bool two,
+                            feed *f, size_t shares, const int wp, const int xp)
 {
     char *sums = c->sums + strip * SUM_BYTES;
     const size_t steps = (nm_min_size(c->kc, c->k - at.k0) + STEP - 1) / STEP;
@@ -333,8 +388,11 @@ ALWAYS void multiply_strips(const call *c, const char *panel, place at, size_t s
             LOAD(3, sums + 3 * TILE);
         }
     }
-    for (size_t i = 0; i < steps; i++, x += xp * TILE)
-        multiply_step(panel + i * (size_t)wp * TILE, x, x + c->strip_bytes, two, f, shares, wp, xp);
+    for (size_t i = 0; i < steps; i++, x += xp * TILE) {
+        const size_t at_step = i * (size_t)wp * TILE;
+        multiply_step(panel.w[0] + at_step, panel.w[1] + at_step, x, x + c->strip_bytes, two, f,
+                      shares, wp, xp);
+    }
     STORE(0, sums);
     STORE(1, sums + TILE);
     if (two) {
@@ -360,6 +418,7 @@ ALWAYS void run_round(const call *c, size_t first, size_t strips, expect_fn *exp
         if (more)
             start_feed(&f, c, at, other);
         settle(panel);
+        const halves w = halves_of(c, now, panel);
         const size_t inputs = nm_min_size(c->kc, c->k - now.k0);
         const size_t shares = (strips + 1) / 2 * ((inputs + STEP - 1) / STEP) * SLOTS(wp, xp);
         for (size_t s = 0; s < strips; s += 2) {
@@ -367,9 +426,9 @@ ALWAYS void run_round(const call *c, size_t first, size_t strips, expect_fn *exp
             if (last && expect)
                 expect(args, now.j, first, s);
             if (two)
-                multiply_strips(c, panel, now, s, true, &f, shares, wp, xp);
+                multiply_strips(c, w, now, s, true, &f, shares, wp, xp);
             else
-                multiply_strips(c, panel, now, s, false, &f, shares, wp, xp);
+                multiply_strips(c, w, now, s, false, &f, shares, wp, xp);
             if (!last)
                 continue;
             finish(c, args, now.j, first, s);
@@ -406,12 +465,19 @@ static size_t scratch_bytes(size_t max_k)
 static side make_side(const nm_kern *kern, const nm_mat *w, int planes, uint64_t first)
 {
     const nm_type_traits *t = nm_type_get(w->type);
+    if (w->panels_of)
+        return (side){.w = w,
+                      .halves = 1,
+                      .block_bytes = tiles_bytes(UNIT, planes),
+                      .output_bytes = tiles_bytes((size_t)w->cols, planes) / SIDE,
+                      .first = first};
     return (side){.w = w,
                   .unit = unit_for(w->type, planes),
                   .decode = kern->decode[w->type],
                   .halves = t->block_elems == NM_QK_K ? 2 : 1,
                   .block_bytes = t->block_elems == NM_QK_K ? t->block_bytes
                                                            : UNIT / t->block_elems * t->block_bytes,
+                  .output_bytes = (size_t)w->row_bytes,
                   .first = first};
 }
 
@@ -498,6 +564,31 @@ ALWAYS void gated_planes(const nm_gated_args *a, const int wp, const int xp)
     run(&c, a->m, a->xp, NULL, xp == 1 ? finish_gated_1 : finish_gated_2, a, wp, xp);
 }
 
+/* ---- panels made beforehand ------------------------------------------------------------------ */
+
+static uint64_t panels_bytes(uint64_t rows, uint64_t cols, int planes)
+{
+    const uint64_t padded = (rows + NM_PRODUCT_STEP - 1) / NM_PRODUCT_STEP * NM_PRODUCT_STEP;
+    return padded / SIDE * tiles_bytes((size_t)cols, planes);
+}
+
+static void to_panels(const nm_kern *kern, const nm_mat *w, uint64_t j0, uint64_t j1, char *to,
+                      int planes)
+{
+    const side s = make_side(kern, w, planes, 0);
+    const size_t k = (size_t)w->cols, units = (k + UNIT - 1) / UNIT;
+    const uint64_t end = (j1 + NM_PRODUCT_STEP - 1) / NM_PRODUCT_STEP * NM_PRODUCT_STEP;
+    for (uint64_t j = j0; j < end; j += SIDE) {
+        const size_t rows = j < j1 ? nm_min_size(SIDE, (size_t)(j1 - j)) : 0;
+        char *strip = to + j / SIDE * tiles_bytes(k, planes);
+        for (size_t u = 0; u < units; u++, strip += tiles_bytes(UNIT, planes)) {
+            const size_t n = nm_min_size(UNIT, k - u * UNIT);
+            zero_rows(strip + 64 * rows, SIDE - rows, n, planes);
+            s.unit(s.decode, unit_at(&s, j, u), s.output_bytes, rows, u % s.halves, n, strip);
+        }
+    }
+}
+
 /* ---- the three products -------------------------------------------------------------------- */
 
 static bool takes(uint32_t type)
@@ -510,34 +601,45 @@ static bool takes_bf16(uint32_t type)
     return type == NM_TYPE_BF16;
 }
 
-#define PRODUCT(NAME, wp, xp, takes_types)                                                   \
-    static size_t NAME##_packed_bytes(size_t m, size_t k)                                    \
-    {                                                                                        \
-        return strips_of(m) * strip_bytes(k, xp);                                            \
-    }                                                                                        \
-    static void NAME##_pack(size_t m, size_t k, const float *const *x, size_t i0, size_t i1, \
-                            void *to)                                                        \
-    {                                                                                        \
-        pack_planes(m, k, x, i0, i1, to, xp);                                                \
-    }                                                                                        \
-    static void NAME##_gated(const nm_gated_args *a)                                         \
-    {                                                                                        \
-        gated_planes(a, wp, xp);                                                             \
-    }                                                                                        \
-    static void NAME##_out(const nm_out_args *a)                                             \
-    {                                                                                        \
-        out_planes(a, wp, xp);                                                               \
-    }                                                                                        \
-    const nm_product nm_product_##NAME = {                                                   \
-        .name = #NAME,                                                                       \
-        .group = SIDE,                                                                       \
-        .task = 128,                                                                         \
-        .takes = takes_types,                                                                \
-        .packed_bytes = NAME##_packed_bytes,                                                 \
-        .pack = NAME##_pack,                                                                 \
-        .scratch_bytes = scratch_bytes,                                                      \
-        .gated = NAME##_gated,                                                               \
-        .out = NAME##_out,                                                                   \
+#define PRODUCT(NAME, wp, xp, takes_types)                                                       \
+    static size_t NAME##_packed_bytes(size_t m, size_t k)                                        \
+    {                                                                                            \
+        return strips_of(m) * strip_bytes(k, xp);                                                \
+    }                                                                                            \
+    static void NAME##_pack(size_t m, size_t k, const float *const *x, size_t i0, size_t i1,     \
+                            void *to)                                                            \
+    {                                                                                            \
+        pack_planes(m, k, x, i0, i1, to, xp);                                                    \
+    }                                                                                            \
+    static void NAME##_gated(const nm_gated_args *a)                                             \
+    {                                                                                            \
+        gated_planes(a, wp, xp);                                                                 \
+    }                                                                                            \
+    static void NAME##_out(const nm_out_args *a)                                                 \
+    {                                                                                            \
+        out_planes(a, wp, xp);                                                                   \
+    }                                                                                            \
+    static uint64_t NAME##_panels_bytes(uint64_t rows, uint64_t cols)                            \
+    {                                                                                            \
+        return panels_bytes(rows, cols, wp);                                                     \
+    }                                                                                            \
+    static void NAME##_to_panels(const nm_kern *kern, const nm_mat *w, uint64_t j0, uint64_t j1, \
+                                 void *to)                                                       \
+    {                                                                                            \
+        to_panels(kern, w, j0, j1, to, wp);                                                      \
+    }                                                                                            \
+    const nm_product nm_product_##NAME = {                                                       \
+        .name = #NAME,                                                                           \
+        .group = SIDE,                                                                           \
+        .task = 128,                                                                             \
+        .takes = takes_types,                                                                    \
+        .packed_bytes = NAME##_packed_bytes,                                                     \
+        .pack = NAME##_pack,                                                                     \
+        .scratch_bytes = scratch_bytes,                                                          \
+        .gated = NAME##_gated,                                                                   \
+        .out = NAME##_out,                                                                       \
+        .panels_bytes = NAME##_panels_bytes,                                                     \
+        .to_panels = NAME##_to_panels,                                                           \
     };
 
 PRODUCT(bf16, 1, 1, takes)

@@ -197,7 +197,8 @@ typedef struct side {
     unit_fn *unit;
     decode_fn *decode;
     size_t unit_bytes;
-    uint64_t first; /* its first output, after the panel's */
+    size_t output_bytes; /* from an output to the next */
+    uint64_t first;      /* its first output, after the panel's */
 } side;
 
 typedef struct call {
@@ -228,6 +229,31 @@ static bool next_place(const call *c, place *at)
 
 /* ---- decoding ------------------------------------------------------------------------------ */
 
+/* Panels made beforehand: for each 16 outputs, for each group, a block: 16 scales, then what a panel has of
+ * them, of a short last group as many tiles as it needs. Outputs are padded with zeros to a multiple of
+ * NM_PRODUCT_STEP. */
+enum { HEAD_BYTES = SIDE * (int)sizeof(float) };
+
+static size_t tiles_bytes(size_t n)
+{
+    return (n + STEP - 1) / STEP * PLANES * TILE;
+}
+
+/* Of 16 outputs. */
+static size_t w_strip_bytes(size_t k)
+{
+    const size_t rest = k % GROUP;
+    return k / GROUP * (HEAD_BYTES + HALF_BYTES) + (rest ? HEAD_BYTES + tiles_bytes(rest) : 0);
+}
+
+static void fetch_unit(const span *r, const char *src, size_t rows, char *to, float *scales)
+{
+    (void)to;
+    (void)scales;
+    for (size_t i = 0; i < rows * r->row_bytes; i += 64)
+        _mm_prefetch(src + i, _MM_HINT_T0);
+}
+
 /* A panel being decoded, in pairs of rows, and how far it is. */
 typedef struct feed {
     span spans[2];
@@ -236,6 +262,34 @@ typedef struct feed {
     size_t pair; /* the next one */
     size_t due;  /* see feed_share */
 } feed;
+
+/* Where an output's unit is; of panels: where the block of 16 is. */
+static const char *unit_at(const side *s, uint64_t j, size_t k0)
+{
+    return (const char *)s->w->data + j * s->output_bytes + k0 / GROUP * s->unit_bytes;
+}
+
+/* Up to 16 outputs from j on, a group of each. */
+static span span_at(const side *s, uint64_t j, uint64_t j1, size_t k0)
+{
+    return (span){.unit = s->unit,
+                  .decode = s->decode,
+                  .src = unit_at(s, j, k0),
+                  .row_bytes = s->output_bytes,
+                  .n = nm_min_size(GROUP, (size_t)s->w->cols - k0),
+                  .rows = j < j1 ? nm_min_size(SIDE, (size_t)(j1 - j)) : 0};
+}
+
+/* Nothing to decode: the next panel is asked for, one line after the other. */
+static span span_of_panels(const side *s, uint64_t j, size_t k0)
+{
+    const size_t n = nm_min_size(GROUP, (size_t)s->w->cols - k0);
+    return (span){.unit = fetch_unit,
+                  .src = unit_at(s, j, k0) + HEAD_BYTES,
+                  .row_bytes = tiles_bytes(n) / SIDE,
+                  .n = n,
+                  .rows = SIDE};
+}
 
 /* Distance in bytes from a row's unit to the one that will be decoded AHEAD panels later; 0 = none. */
 static size_t distance_ahead(const call *c, const side *s, place at)
@@ -246,7 +300,7 @@ static size_t distance_ahead(const call *c, const side *s, place at)
             return 0;
     if (at.j + s->first + SIDE > s->w->rows)
         return 0;
-    return (size_t)(at.j - j) * (size_t)s->w->row_bytes + at.k0 / GROUP * s->unit_bytes;
+    return (size_t)(at.j - j) * s->output_bytes + at.k0 / GROUP * s->unit_bytes;
 }
 
 static void start_feed(feed *f, const call *c, place at, char *panel, float *scales)
@@ -255,18 +309,16 @@ static void start_feed(feed *f, const call *c, place at, char *panel, float *sca
     for (size_t t = 0; t < 2; t++) {
         const side *s = &c->sides[t];
         const uint64_t j = at.j + s->first;
-        const size_t before = at.k0 / GROUP * s->unit_bytes;
         const size_t ahead = distance_ahead(c, s, at);
         span *r = &f->spans[t];
-        *r = (span){.unit = s->unit,
-                    .decode = s->decode,
-                    .src = (const char *)s->w->data + j * s->w->row_bytes + before,
-                    .row_bytes = (size_t)s->w->row_bytes,
-                    .n = nm_min_size(GROUP, c->k - at.k0),
-                    .rows = j < c->j1 ? nm_min_size(SIDE, (size_t)(c->j1 - j)) : 0,
-                    .ahead = ahead ? ahead - before : 0,
-                    .ahead_bytes = ahead ? s->unit_bytes : 0};
-        if (r->rows < SIDE) { /* what lies there may be no number */
+        *r = s->w->panels_of ? span_of_panels(s, j, at.k0) : span_at(s, j, c->j1, at.k0);
+        r->ahead = ahead ? ahead - at.k0 / GROUP * s->unit_bytes : 0;
+        r->ahead_bytes = ahead == 0 ? 0 : s->w->panels_of ? r->row_bytes : s->unit_bytes;
+        if (s->w->panels_of) {
+            const char *head = unit_at(s, j, at.k0);
+            _mm_prefetch(head + r->ahead, _MM_HINT_T1);
+            memcpy(scales + t * SIDE, head, HEAD_BYTES);
+        } else if (r->rows < SIDE) { /* what lies there may be no number */
             memset(panel + t * HALF_BYTES, 0, HALF_BYTES);
             memset(scales + t * SIDE, 0, SIDE * sizeof *scales);
         }
@@ -368,11 +420,27 @@ ALWAYS void slot(run_state *run, size_t row, size_t shares)
     feed_share(&run->feed, shares);
 }
 
+/* Tiles of weights: of either 16 outputs, a group. */
+typedef struct halves {
+    const char *w[2];
+} halves;
+
+static halves halves_of(const call *c, place at, const char *panel)
+{
+    halves h;
+    for (size_t t = 0; t < 2; t++) {
+        const side *s = &c->sides[t];
+        h.w[t] = s->w->panels_of ? unit_at(s, at.j + s->first, at.k0) + HEAD_BYTES
+                                 : panel + t * HALF_BYTES;
+    }
+    return h;
+}
+
 /* 64 inputs. Tiles 0, 2: hi hi of either 16 outputs; 1, 3: what meets a lo. A product waits 52 cycles
  * for the one before it on its sum, so these take turns. Meanwhile 8 outputs from row on are flushed. */
-ALWAYS void multiply_step(const char *w, const char *x, run_state *run, size_t row, size_t shares)
+ALWAYS void multiply_step(const char *w, const char *w1, const char *x, run_state *run, size_t row,
+                          size_t shares)
 {
-    const char *w1 = w + HALF_BYTES;
     STREAM(6, x);
     LOAD(4, w);
     MULTIPLY_S(0, 4, 6);
@@ -403,8 +471,8 @@ static void flush_end(run_state *run, size_t row)
 }
 
 /* Strip s over a panel; then what is left of the strip before. */
-static void multiply_strip(run_state *run, const char *panel, const float *w_scales, place at,
-                           size_t s, size_t shares)
+static void multiply_strip(run_state *run, halves panel, const float *w_scales, place at, size_t s,
+                           size_t shares)
 {
     const call *c = run->c;
     const size_t steps = (nm_min_size(GROUP, c->k - at.k0) + STEP - 1) / STEP;
@@ -415,8 +483,10 @@ static void multiply_strip(run_state *run, const char *panel, const float *w_sca
     _tile_loadd(1, head->rest, 0); /* the same row 16 times */
     _tile_zero(2);
     _tile_loadd(3, head->rest, 0);
-    for (size_t i = 0; i < steps; i++)
-        multiply_step(panel + i * PLANES * TILE, x + i * PLANES * TILE, run, 8 * i, shares);
+    for (size_t i = 0; i < steps; i++) {
+        const size_t at_step = i * PLANES * TILE;
+        multiply_step(panel.w[0] + at_step, panel.w[1] + at_step, x + at_step, run, 8 * i, shares);
+    }
     flush_end(run, 8 * steps);
     STORE(0, run->tiles);
     STORE(1, run->tiles + SIDE * SIDE);
@@ -453,10 +523,11 @@ static void run_round(run_state *run)
         if (more)
             start_feed(&run->feed, c, at, other, scales[1]);
         settle(panel);
+        const halves w = halves_of(c, now, panel);
         const size_t inputs = nm_min_size(GROUP, c->k - now.k0);
         const size_t shares = run->strips * ((inputs + STEP - 1) / STEP) * SLOTS;
         for (size_t s = 0; s < run->strips; s++)
-            multiply_strip(run, panel, scales[0], now, s, shares);
+            multiply_strip(run, w, scales[0], now, s, shares);
         char *t = panel;
         panel = other;
         other = t;
@@ -504,10 +575,16 @@ static size_t scratch_bytes(size_t max_k)
 static side make_side(const nm_kern *kern, const nm_mat *w, uint64_t first)
 {
     const nm_type_traits *t = nm_type_get(w->type);
+    if (w->panels_of)
+        return (side){.w = w,
+                      .unit_bytes = HEAD_BYTES + HALF_BYTES,
+                      .output_bytes = w_strip_bytes((size_t)w->cols) / SIDE,
+                      .first = first};
     return (side){.w = w,
                   .unit = unit_for(w->type),
                   .decode = kern->decode[w->type],
                   .unit_bytes = GROUP / t->block_elems * t->block_bytes,
+                  .output_bytes = (size_t)w->row_bytes,
                   .first = first};
 }
 
@@ -619,6 +696,42 @@ static void gated(const nm_gated_args *a)
     run_all(&run, &c, a->m, a->xp);
 }
 
+/* ---- panels made beforehand ----------------------------------------------------------------- */
+
+static uint64_t panels_bytes(uint64_t rows, uint64_t cols)
+{
+    const uint64_t padded = (rows + NM_PRODUCT_STEP - 1) / NM_PRODUCT_STEP * NM_PRODUCT_STEP;
+    return padded / SIDE * w_strip_bytes((size_t)cols);
+}
+
+/* A block. */
+static void decode_block(const span *r, char *to)
+{
+    _Alignas(64) char tiles[HALF_BYTES];
+    _Alignas(64) float scales[SIDE] = {0};
+    if (r->rows < SIDE)
+        memset(tiles, 0, sizeof tiles);
+    for (size_t row = 0; row < r->rows; row += 2)
+        r->unit(r, r->src + row * r->row_bytes, nm_min_size(2, r->rows - row), tiles + 64 * row,
+                scales + row);
+    memcpy(to, scales, HEAD_BYTES);
+    memcpy(to + HEAD_BYTES, tiles, tiles_bytes(r->n));
+}
+
+static void to_panels(const nm_kern *kern, const nm_mat *w, uint64_t j0, uint64_t j1, void *to)
+{
+    const side s = make_side(kern, w, 0);
+    const size_t k = (size_t)w->cols;
+    const uint64_t end = (j1 + NM_PRODUCT_STEP - 1) / NM_PRODUCT_STEP * NM_PRODUCT_STEP;
+    for (uint64_t j = j0; j < end; j += SIDE) {
+        char *block = (char *)to + j / SIDE * w_strip_bytes(k);
+        for (size_t k0 = 0; k0 < k; k0 += GROUP, block += HEAD_BYTES + HALF_BYTES) {
+            const span r = span_at(&s, j, j1, k0);
+            decode_block(&r, block);
+        }
+    }
+}
+
 const nm_product nm_product_i8x3 = {
     .name = "i8x3",
     .group = SIDE,
@@ -630,4 +743,6 @@ const nm_product nm_product_i8x3 = {
     .scratch_bytes = scratch_bytes,
     .gated = gated,
     .out = out,
+    .panels_bytes = panels_bytes,
+    .to_panels = to_panels,
 };
