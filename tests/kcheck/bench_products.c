@@ -2,7 +2,7 @@
  *
  * A matrix of 1024 outputs and 2048 inputs, as many copies as no cache holds, one after the other:
  * an expert's weights come from memory once per chunk, as in use. A call packs its rows and
- * multiplies. GFLOP/s count a multiply-add as two, GB/s the weights. One thread, its CPU time, best
+ * multiplies. "panels" are weights that were decoded beforehand. GFLOP/s count a multiply-add as two, GB/s the weights. One thread, its CPU time, best
  * of several.
  *
  * The share: of the rate at which the unit multiplies registers, and of the rate at which weights can
@@ -19,17 +19,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { INPUTS = 2048, OUTPUTS = 1024, ROWS = 256, POOL_BYTES = 64 << 20, TRIES = 5 };
+enum { INPUTS = 2048, OUTPUTS = 1024, ROWS = 512, POOL_BYTES = 256 << 20, TRIES = 5 };
 
 typedef struct setup {
     const product_run *run;
     nm_mat w;
     size_t copies, next;
+    size_t copy_bytes; /* of a matrix */
     size_t m;
     char *weights;
     const float *x[ROWS];
     float *y[ROWS];
     void *xp, *scratch;
+    double most_ops, most_bytes; /* of the run, a second; 0 = not yet known */
 } setup;
 
 static void *take(size_t bytes)
@@ -44,7 +46,7 @@ static void *take(size_t bytes)
 static void one_call(setup *s)
 {
     const nm_product *p = s->run->product;
-    s->w.data = s->weights + s->next * s->w.rows * s->w.row_bytes;
+    s->w.data = s->weights + s->next * s->copy_bytes;
     s->next = (s->next + 1) % s->copies;
     p->pack(s->m, INPUTS, s->x, 0, s->m, s->xp);
     nm_out_args a = {.kern = &s->run->kern,
@@ -79,17 +81,25 @@ static double seconds_per_call(setup *s)
     return 1e-9 * (double)best / (double)calls;
 }
 
-static void fill_weights(setup *s, uint32_t type)
+static void fill_weights(setup *s, uint32_t type, bool panels)
 {
     static kcheck draws;
     const nm_type_traits *t = nm_type_get(type);
     const size_t row = INPUTS / t->block_elems * t->block_bytes, matrix = row * OUTPUTS;
     s->w = (nm_mat){.type = type, .rows = OUTPUTS, .cols = INPUTS, .row_bytes = row};
-    s->copies = POOL_BYTES / matrix;
+    s->copy_bytes = matrix;
     draws.rng = 1;
     draw_weights(&draws, type, PLAIN, OUTPUTS, INPUTS, s->weights);
+    s->w.data = s->weights;
+    if (panels) {
+        s->copy_bytes = (size_t)nm_product_panels_bytes(s->run->product, OUTPUTS, INPUTS);
+        char *to = s->weights + POOL_BYTES - s->copy_bytes;
+        s->w = nm_product_to_panels(s->run->product, &s->run->kern, &s->w, to);
+        memmove(s->weights, to, s->copy_bytes);
+    }
+    s->copies = POOL_BYTES / s->copy_bytes;
     for (size_t i = 1; i < s->copies; i++)
-        memcpy(s->weights + i * matrix, s->weights, matrix);
+        memcpy(s->weights + i * s->copy_bytes, s->weights, s->copy_bytes);
 }
 
 /* ---- ceilings ------------------------------------------------------------------------------- */
@@ -171,45 +181,56 @@ static double read_ceiling(const setup *s)
     return best;
 }
 
-static void print_line(const setup *s, const char *name, double seconds, double most_ops,
-                       double most_bytes)
+static void print_line(const setup *s, const char *name, double seconds)
 {
     const double ops = 2.0 * (double)s->m * INPUTS * OUTPUTS / seconds;
-    const double bytes = (double)(s->w.rows * s->w.row_bytes) / seconds;
-    const bool reading = bytes / most_bytes > ops / most_ops;
+    const double bytes = (double)s->copy_bytes / seconds;
+    const bool reading = bytes / s->most_bytes > ops / s->most_ops;
     printf("%-32s %9.2f GFLOP/s %8.2f GB/s %6.1f %% of %s\n", name, 1e-9 * ops, 1e-9 * bytes,
-           100 * (reading ? bytes / most_bytes : ops / most_ops), reading ? "reading" : "the unit");
+           100 * (reading ? bytes / s->most_bytes : ops / s->most_ops),
+           reading ? "reading" : "the unit");
     fflush(stdout);
 }
 
 /* ---- runs ----------------------------------------------------------------------------------- */
 
+static void bench_type(setup *s, const char *filter, uint32_t type, bool panels)
+{
+    static const size_t ms[] = {1, 4, 16, 32, 64, 128, 256, 512};
+    const char *what = panels ? " panels" : "";
+    bool filled = false;
+    for (size_t i = 0; i < sizeof ms / sizeof ms[0]; i++) {
+        char name[96];
+        s->m = ms[i];
+        snprintf(name, sizeof name, "%s %s%s m=%zu", s->run->name, nm_type_get(type)->name, what,
+                 s->m);
+        if (filter && !strstr(name, filter))
+            continue;
+        if (!filled)
+            fill_weights(s, type, panels);
+        filled = true;
+        if (s->most_ops == 0) {
+            s->most_ops = product_ceiling(s->run);
+            s->most_bytes = read_ceiling(s);
+            printf("%-32s %9.2f GFLOP/s %8.2f GB/s at most\n", s->run->name, 1e-9 * s->most_ops,
+                   1e-9 * s->most_bytes);
+        }
+        print_line(s, name, seconds_per_call(s));
+    }
+}
+
 static void bench_run(setup *s, const char *filter)
 {
-    static const size_t ms[] = {1, 4, 16, 64, 256};
     const nm_product *p = s->run->product;
-    double most_ops = 0, most_bytes = 0;
+    s->most_ops = 0;
     s->xp = take(p->packed_bytes(ROWS, INPUTS));
     s->scratch = take(p->scratch_bytes(INPUTS));
     for (uint32_t type = 0; type < NM_TYPE_END; type++) {
-        bool filled = false;
-        for (size_t i = 0; i < sizeof ms / sizeof ms[0] && p->takes(type); i++) {
-            char name[96];
-            s->m = ms[i];
-            snprintf(name, sizeof name, "%s %s m=%zu", s->run->name, nm_type_get(type)->name, s->m);
-            if (filter && !strstr(name, filter))
-                continue;
-            if (!filled)
-                fill_weights(s, type);
-            filled = true;
-            if (most_ops == 0) {
-                most_ops = product_ceiling(s->run);
-                most_bytes = read_ceiling(s);
-                printf("%-32s %9.2f GFLOP/s %8.2f GB/s at most\n", s->run->name, 1e-9 * most_ops,
-                       1e-9 * most_bytes);
-            }
-            print_line(s, name, seconds_per_call(s), most_ops, most_bytes);
-        }
+        if (!p->takes(type))
+            continue;
+        bench_type(s, filter, type, false);
+        if (p->to_panels)
+            bench_type(s, filter, type, true);
     }
     nm_free_aligned(nm_allocator_default(), s->xp);
     nm_free_aligned(nm_allocator_default(), s->scratch);

@@ -176,6 +176,35 @@ static double usual_error(nm_product_slot slot)
     return 0x1p-18;
 }
 
+static nm_mat take_panels(const large *l, const nm_mat *w)
+{
+    const nm_product *p = l->run->product;
+    void *to = take((size_t)nm_product_panels_bytes(p, w->rows, w->cols));
+    return nm_product_to_panels(p, &l->run->kern, w, to);
+}
+
+/* All again, from panels. */
+static void compare_panels(const large *l)
+{
+    if (l->run->product->to_panels == NULL)
+        return;
+    const size_t n = (size_t)l->down.rows, bytes = l->m * n * sizeof(float);
+    large p = *l;
+    float *before = take(bytes);
+    memcpy(before, l->y[0], bytes);
+    memset(l->y[0], 0xff, bytes);
+    p.gate = take_panels(l, &l->gate);
+    p.up = take_panels(l, &l->up);
+    p.down = take_panels(l, &l->down);
+    multiply(&p, l->m, l->x, l->y, true);
+    if (memcmp(before, l->y[0], bytes) != 0)
+        fail(l->c, "m %zu, %s: other bits from panels", l->m, nm_type_get(l->gate.type)->name);
+    give_mat(&p.gate);
+    give_mat(&p.up);
+    give_mat(&p.down);
+    give(before);
+}
+
 static void check_rows_of(kcheck *c, const product_run *run, uint32_t type, size_t m)
 {
     const uint32_t inner = run->product->takes(NM_TYPE_Q8_0) ? NM_TYPE_Q8_0 : type;
@@ -185,6 +214,7 @@ static void check_rows_of(kcheck *c, const product_run *run, uint32_t type, size
     l.down = take_mat(c, inner, 96, INNER);
     make_rows(&l, 96);
     compare_rows(&l);
+    compare_panels(&l);
     give_rows(&l);
     give_mat(&l.gate);
     give_mat(&l.up);

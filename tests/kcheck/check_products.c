@@ -4,7 +4,7 @@
  * matrix, which shows what `gated` has packed. problem.c has the tolerances.
  *
  * Against itself, bit for bit: rows packed in parts, ranges of outputs one by one from the last to
- * the first, groups of rows as packs of their own, a row alone. That is the promise of product.h that
+ * the first, groups of rows as packs of their own, a row alone, weights decoded to panels beforehand. That is the promise of product.h that
  * results depend on nothing but their own row of x and of W.
  *
  * Rows that are NaN, infinite or have a block with such a scale must give NaN or an infinity in
@@ -25,6 +25,7 @@
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
 
 enum { SLOT_W, SLOT_UP, SLOT_UNIT, SLOT_X, SLOT_XP, SLOT_HP, SLOT_Y, SLOT_SCRATCH };
+enum { SLOT_PANELS = SLOT_SCRATCH + 1, SLOT_PANELS_UP };
 enum { GAP = 3 };
 
 static const size_t ms[] = {0, 1, 2, 3, 4, 15, 16, 17, 31, 33, 61};
@@ -367,6 +368,41 @@ static void digest_whole(const ask *a, uint64_t *digest)
         }
 }
 
+/* w as panels in exactly the bytes that they need; of large ones a range at a time, from the last on. */
+static nm_mat make_panels(kcheck *c, const ask *a, const nm_mat *w, int slot)
+{
+    const nm_product *pr = a->run->product;
+    const uint64_t bytes = nm_product_panels_bytes(pr, w->rows, w->cols);
+    char *to = slot_take(slot, AT_PAGE_END, bytes / NM_ALIGN, NM_ALIGN);
+    nm_mat panels = nm_product_to_panels(pr, &a->run->kern, w, to);
+    if (bytes == 0 || bytes % NM_ALIGN != 0)
+        fail(c, "%s: panels of %llu bytes", a->name, (unsigned long long)bytes);
+    if (w->rows > 2 * NM_PRODUCT_STEP) {
+        memset(to, 0xff, bytes);
+        for (uint64_t end = w->rows, j; end > 0; end = j) {
+            j = (end - 1) / NM_PRODUCT_STEP * NM_PRODUCT_STEP;
+            pr->to_panels(&a->run->kern, w, j, end, to);
+        }
+    }
+    if (!slot_guards_intact(slot))
+        fail(c, "%s: wrote outside the panels", a->name);
+    return panels;
+}
+
+static void check_panels(kcheck *c, ask *a, const nm_mat *w)
+{
+    if (a->run->product->to_panels == NULL)
+        return;
+    const nm_mat panels = make_panels(c, a, w, SLOT_PANELS);
+    for (int pieces = 0; pieces < 2; pieces++) {
+        a->pieces = pieces;
+        take_y(a);
+        const void *xp = pack_rows(c, a, a->m, a->p->x);
+        call_out(a, &panels, a->m, xp, 0, a->y);
+        compare_with_whole(c, a, pieces ? "from panels, in pieces" : "from panels");
+    }
+}
+
 static void run_out(kcheck *c, ask *a, uint64_t *digest)
 {
     const nm_mat w = make_mat(a->p->type, a->n, a->p->k, a->p->gate.mat.data);
@@ -386,6 +422,7 @@ static void run_out(kcheck *c, ask *a, uint64_t *digest)
     xp = pack_rows(c, a, a->m, a->p->x);
     call_out(a, &w, a->m, xp, 0, a->y);
     compare_with_whole(c, a, "in pieces");
+    check_panels(c, a, &w);
     if (a->m > 0)
         check_alone(c, a, &w, draw_bits(c) % a->m);
 }
@@ -426,8 +463,12 @@ static void run_gated(kcheck *c, ask *a)
         return;
     second.k = a->n;
     second.add = second.bias = second.weight = false;
-    for (int pieces = 0; pieces < 2; pieces++) {
-        a->pieces = pieces;
+    for (int way = 0; way < (pr->to_panels ? 4 : 2); way++) {
+        a->pieces = way % 2;
+        if (way == 2) {
+            gate = make_panels(c, a, &gate, SLOT_PANELS);
+            up = make_panels(c, a, &up, SLOT_PANELS_UP);
+        }
         const void *xp = pack_rows(c, a, a->m, p->x);
         char *hp = slot_take(SLOT_HP, AT_PAGE_END, bytes / NM_ALIGN, NM_ALIGN);
         call_gated(a, &gate, &up, xp, hp);
@@ -435,10 +476,10 @@ static void run_gated(kcheck *c, ask *a)
             fail(c, "%s: gated wrote outside its rows", a->name);
         take_y(&second);
         call_out(&second, &unit, a->m, hp, 0, second.y);
-        for (size_t i = 0; i < a->m && !pieces; i++)
+        for (size_t i = 0; i < a->m && way == 0; i++)
             compare_gated_row(c, a, second.y[i], i);
-        if (pieces)
-            compare_with_whole(c, &second, "gated in pieces");
+        if (way > 0)
+            compare_with_whole(c, &second, way == 1 ? "gated in pieces" : "gated from panels");
         keep(&second);
     }
 }

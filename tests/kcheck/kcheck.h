@@ -41,7 +41,7 @@ void report_run(const kcheck *c, const char *name);
 
 /* ---- buffers ------------------------------------------------------------------------------- */
 
-enum { SLOTS = 8, SLOT_BYTES = 4 << 20, GUARD_BYTES = 64 };
+enum { SLOTS = 10, SLOT_BYTES = 4 << 20, GUARD_BYTES = 64 };
 
 /* Where a buffer stands in its slot. */
 typedef enum placement {
