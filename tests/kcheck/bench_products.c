@@ -13,6 +13,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/sys.h"
 #include "kernels/probe.h"
 
 #include <stdio.h>
@@ -39,6 +40,8 @@ static void *take(size_t bytes)
     void *p = nm_alloc_aligned(nm_allocator_default(), bytes);
     if (!p)
         exit(1);
+    nm_sys_advise_huge(
+        p, bytes); /* as the device's copies are, and the file in the page cache often */
     memset(p, 0, bytes);
     return p;
 }
@@ -98,6 +101,7 @@ static void fill_weights(setup *s, uint32_t type, bool panels)
         memmove(s->weights, to, s->copy_bytes);
     }
     s->copies = POOL_BYTES / s->copy_bytes;
+    s->next = 0;
     for (size_t i = 1; i < s->copies; i++)
         memcpy(s->weights + i * s->copy_bytes, s->weights, s->copy_bytes);
 }
