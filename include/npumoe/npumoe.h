@@ -351,6 +351,7 @@ typedef struct npumoe_plan_options {
     uint32_t trace_events; /* how many npumoe_plan_trace() remembers; 0 = none */
     npumoe_log_fn log;     /* what fell back, and why */
     void *log_user;
+    bool no_replan; /* loads are not counted, and npumoe_plan_adapt() does nothing */
 } npumoe_plan_options;
 
 NPUMOE_API npumoe_plan_options npumoe_plan_options_default(void);
@@ -361,6 +362,14 @@ NPUMOE_API npumoe_plan_options npumoe_plan_options_default(void);
 NPUMOE_API npumoe_status npumoe_model_use_plan(npumoe_model *model,
                                                const npumoe_plan_options *options,
                                                npumoe_error *err);
+
+/* Looks whether the prompts of late load the experts otherwise than the plan expects, makes another plan if
+ * that is worth it, and loads its programs (docs/device.md). For moments when nobody waits, such as after an
+ * answer: planning takes up to seconds, during which other threads may evaluate; loading waits for them.
+ * Sessions stay valid; the next evaluation is the first by the new plan. Without a plan, with
+ * no_replan, and when nothing is to be done, OK. If the new plan cannot be loaded, the old one stays, and
+ * the error says why. EINVAL in a callback of an evaluation; ENOMEM. */
+NPUMOE_API npumoe_status npumoe_plan_adapt(npumoe_model *model, npumoe_error *err);
 
 /* What plans did since they were attached or the counters reset, measured. */
 typedef struct npumoe_plan_stats {
@@ -380,6 +389,14 @@ typedef struct npumoe_plan_stats {
     double device_occupied_seconds; /* with added latency */
     double host_wait_seconds;       /* waiting for the device */
     double gather_seconds, scatter_seconds;
+    /* npumoe_plan_adapt(), since the plan was attached: */
+    uint64_t n_chunks_seen;        /* whose loads were counted */
+    uint64_t n_looks, n_new_plans; /* looks at loads that moved; plans made for them */
+    uint64_t n_replans;            /* of these, put to work */
+    uint64_t n_replan_failures;    /* that could not be loaded */
+    uint64_t n_programs_kept, n_programs_loaded, n_programs_unloaded; /* by them */
+    double drift; /* gain that the last plan made promised: share of what the objective counts */
+    double planning_seconds, replan_load_seconds;
 } npumoe_plan_stats;
 
 NPUMOE_API void npumoe_plan_get_stats(npumoe_model *model, npumoe_plan_stats *stats);

@@ -32,6 +32,7 @@ struct npumoe_model {
     bool has_lock;
     pthread_mutex_t lock;           /* held during an evaluation */
     nm_placement *placement;        /* NULL = no plan; changed under the lock */
+    uint64_t n_placements;          /* so far; under the lock */
     _Atomic uint64_t session_bytes; /* KV and scratch of all living sessions */
 };
 

@@ -139,6 +139,8 @@ static npumoe_status route(pipeline *p, lane *l, npumoe_error *err)
     l->stage = REST;
     if (!l->planned)
         return NPUMOE_OK;
+    if (p->job->drift)
+        nm_drift_add(p->job->drift, number(p, l), l->job.layer, l->run.dispatch);
     return nm_exec_begin(p->job->ex, number(p, l),
                          &(nm_exec_input){.layer = l->job.layer,
                                           .n = l->job.n,
@@ -311,6 +313,8 @@ static void start_chunk(pipeline *p, lane *l)
     l->wanted = j->wanted(j->user, l->pos, l->n);
     l->stored = 0;
     l->stage = NORM;
+    if (j->drift)
+        nm_drift_begin(j->drift, number(p, l), l->n);
     l->job = nm_layer_begin(&l->f, j->tokens + l->pos, l->n, l->pos);
     nm_layer_enter(&l->job, 0);
     p->next += l->n;
@@ -336,6 +340,8 @@ static npumoe_status run_all(pipeline *p, npumoe_error *err)
     for (lane *l = choose(p); l; l = choose(p)) {
         const bool finishes = l->stage == FINISH;
         NM_TRY(step(p, l, err));
+        if (l->stage == IDLE && j->drift)
+            nm_drift_end(j->drift, number(p, l));
         if (l->stage == IDLE && !j->done(j->user, &l->f, l->pos, l->n, l->wanted))
             return NPUMOE_ECANCELED;
         if (finishes && j->keep_going && !j->keep_going(j->user, tokens_so_far(p)))

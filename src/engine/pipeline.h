@@ -23,12 +23,14 @@
 #define NM_ENGINE_PIPELINE_H
 
 #include "engine/layer.h"
+#include "moe/drift.h"
 #include "moe/executor.h"
 
 typedef struct nm_pipeline_job {
     const nm_forward *forward; /* of the session: model, compute, cache */
     nm_executor *ex;
     nm_exec_trace *trace; /* or NULL */
+    nm_drift *drift;      /* counts loads; or NULL */
     nm_buffers *buf[NM_EXEC_MAX_LANES];
     uint32_t n_lanes;
     const npumoe_token *tokens; /* the full prefix */

@@ -20,6 +20,7 @@ void nm_placement_free(const npumoe_allocator *a, nm_placement **placement)
         return;
     nm_executor_free(&p->ex);
     nm_plan_free(&p->plan);
+    nm_drift_free(&p->replan.drift);
     if (p->device)
         nm_device_hold(p->device, false);
     nm_free(a, p->trace.events);
@@ -135,6 +136,11 @@ static npumoe_status set_up(nm_placement *p, npumoe_model *m, const npumoe_plan_
         return nm_err_nomem(err, o->trace_events * sizeof *p->trace.events, "a trace");
     p->trace.capacity = o->trace_events;
     p->start_ns = nm_clock_ns();
+    p->serial = ++m->n_placements;
+    p->log = o->log;
+    p->log_user = o->log_user;
+    if (!o->no_replan && p->plan->policy == NM_POLICY_OURS)
+        NM_TRY(nm_drift_new(m->allocator, p->plan, &p->replan.drift, err));
     const nm_executor_options e = {.plan = p->plan,
                                    .npu = nm_device_npu(p->device),
                                    .config = &m->config,

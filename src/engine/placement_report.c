@@ -8,6 +8,14 @@
 #include <jansson.h>
 #include <string.h>
 
+/* By this plan and those that it has replaced. */
+static nm_exec_counts all_counts(const nm_placement *p)
+{
+    nm_exec_counts sum = nm_executor_total(p->ex);
+    nm_exec_counts_add(&sum, &p->earlier.counts);
+    return sum;
+}
+
 static double seconds(uint64_t ns)
 {
     return (double)ns * 1e-9;
@@ -18,10 +26,11 @@ void npumoe_plan_get_stats(npumoe_model *model, npumoe_plan_stats *stats)
     npumoe_plan_stats all = {.struct_bytes = sizeof all};
     const nm_placement *p = model->placement;
     if (p) {
-        const nm_exec_counts c = nm_executor_total(p->ex);
+        const nm_exec_counts c = all_counts(p);
+        const nm_replan *r = &p->replan;
         all = (npumoe_plan_stats){
             .struct_bytes = sizeof all,
-            .n_tokens = p->n_tokens,
+            .n_tokens = p->earlier.n_tokens + p->n_tokens,
             .n_layer_chunks = c.chunks,
             .n_pairs = c.pairs,
             .n_launches = c.launches,
@@ -35,13 +44,24 @@ void npumoe_plan_get_stats(npumoe_model *model, npumoe_plan_stats *stats)
             .n_skipped = c.skipped,
             .n_failures = c.failures,
             .n_fallbacks = nm_executor_failed(p->ex),
-            .wall_seconds = seconds(p->wall_ns),
-            .host_cpu_seconds = seconds(p->host_cpu_ns),
+            .wall_seconds = seconds(p->earlier.wall_ns + p->wall_ns),
+            .host_cpu_seconds = seconds(p->earlier.host_cpu_ns + p->host_cpu_ns),
             .device_busy_seconds = seconds(c.busy_ns),
             .device_occupied_seconds = seconds(c.occupied_ns),
             .host_wait_seconds = seconds(c.wait_ns),
             .gather_seconds = seconds(c.gather_ns),
             .scatter_seconds = seconds(c.scatter_ns),
+            .n_chunks_seen = r->drift ? nm_drift_seen(r->drift) : 0,
+            .n_looks = r->looks,
+            .n_new_plans = r->plans,
+            .n_replans = r->changes,
+            .n_replan_failures = r->failures,
+            .n_programs_kept = r->programs.kept,
+            .n_programs_loaded = r->programs.loaded,
+            .n_programs_unloaded = r->programs.unloaded,
+            .drift = nm_replan_gain(r),
+            .planning_seconds = r->planning_seconds,
+            .replan_load_seconds = r->loading_seconds,
         };
     }
     nm_abi_write(stats, &all, sizeof all);
@@ -53,6 +73,7 @@ void npumoe_plan_reset_stats(npumoe_model *model)
     if (p == NULL)
         return;
     nm_executor_reset_counts(p->ex);
+    memset(&p->earlier, 0, sizeof p->earlier);
     p->n_tokens = p->wall_ns = p->host_cpu_ns = 0;
     p->trace.n = 0;
 }

@@ -370,6 +370,7 @@ static npumoe_status eval_planned(npumoe_session *s, size_t end, npumoe_error *e
         .forward = &s->forward,
         .ex = p->ex,
         .trace = p->trace.capacity ? &p->trace : NULL,
+        .drift = p->replan.drift,
         .buf = {&s->buf, &s->second},
         /* Who watches routing sees chunks in order. */
         .n_lanes = s->forward.hooks.route ? 1 : p->n_lanes,
@@ -382,6 +383,8 @@ static npumoe_status eval_planned(npumoe_session *s, size_t end, npumoe_error *e
         .done = planned_done,
         .keep_going = s->progress ? planned_progress : NULL,
     };
+    if (job.drift)
+        nm_drift_request(job.drift);
     const uint64_t start = nm_clock_ns(), cpu = nm_placement_cpu_ns(p);
     npumoe_status st = nm_pipeline_run(&job, err);
     p->host_cpu_ns += nm_placement_cpu_ns(p) - cpu;

@@ -79,7 +79,7 @@ static nm_program_network network_of(const nm_expert_weights *w, uint32_t e)
 }
 
 /* The largest capacity first: where weights are shared, it owns them, and it is the one that matters
- * if the others find no slot. */
+ * if the others find no slot. Programs that were kept from another plan are there. */
 static npumoe_status bring_group(nm_executor *ex, uint32_t layer, exec_group *g, npumoe_error *err)
 {
     nm_program_network nets[NM_PLAN_MAX_GROUP];
@@ -95,7 +95,8 @@ static npumoe_status bring_group(nm_executor *ex, uint32_t layer, exec_group *g,
     const bool share = ex->o.npu->caps.shares_weights;
     for (uint32_t i = p->n_capacities; i-- > 0;) {
         d.capacity = p->capacities[i];
-        NM_TRY(bring(ex, &d, &g->programs[i], err));
+        if (g->programs[i] == NULL)
+            NM_TRY(bring(ex, &d, &g->programs[i], err));
         if (g->programs[i] == NULL && d.twin == NULL) {
             g->failed = true;
             return NPUMOE_OK;
@@ -135,23 +136,18 @@ static npumoe_status bring_part(nm_executor *ex, uint32_t layer, nm_cost_part pa
             return NPUMOE_OK;
         break;
     }
-    return bring(ex, &d, &ex->layers[layer].part[part], err);
+    nm_program **program = &ex->layers[layer].part[part];
+    return *program ? NPUMOE_OK : bring(ex, &d, program, err);
 }
 
-static npumoe_status bring_all(nm_executor *ex, npumoe_error *err)
+npumoe_status nm_exec_bring(nm_executor *ex, npumoe_error *err)
 {
     const nm_plan *plan = ex->o.plan;
-    exec_group *next = ex->groups;
     for (uint32_t i = 0; i < plan->n_layers; i++) {
         const nm_plan_layer *pl = &plan->layers[i];
-        exec_layer *l = &ex->layers[pl->layer];
-        l->plan = pl;
-        l->groups = next;
-        next += pl->n_groups;
-        for (uint32_t g = 0; g < pl->n_groups; g++) {
-            l->groups[g].plan = &pl->groups[g];
+        const exec_layer *l = &ex->layers[pl->layer];
+        for (uint32_t g = 0; g < pl->n_groups; g++)
             NM_TRY(bring_group(ex, pl->layer, &l->groups[g], err));
-        }
         for (int part = 0; part < NM_COST_LINEARS; part++)
             if (pl->on_device[part])
                 NM_TRY(bring_part(ex, pl->layer, (nm_cost_part)part, err));
@@ -266,29 +262,40 @@ static npumoe_status make_scratch(nm_executor *ex, npumoe_error *err)
     return NPUMOE_OK;
 }
 
-static npumoe_status set_up(nm_executor *ex, npumoe_error *err)
+npumoe_status nm_exec_complete(nm_executor *ex, npumoe_error *err)
 {
-    size_t n_groups = 0;
-    for (uint32_t i = 0; i < ex->o.plan->n_layers; i++)
-        n_groups += ex->o.plan->layers[i].n_groups;
-    ex->layers = nm_alloc_array(ex->allocator, ex->n_layer, sizeof *ex->layers);
-    ex->groups = nm_alloc_array(ex->allocator, n_groups, sizeof *ex->groups);
-    if (ex->layers == NULL || ex->groups == NULL)
-        return nm_err_nomem(err, n_groups * sizeof *ex->groups, "the executor");
-    NM_TRY(bring_all(ex, err));
     NM_TRY(make_slots(ex, err));
     for (uint32_t i = 0; i < ex->o.n_lanes; i++)
         NM_TRY(make_lane(ex, &ex->lanes[i], err));
     return make_scratch(ex, err);
 }
 
-npumoe_status nm_executor_new(const npumoe_allocator *a, const nm_executor_options *o,
-                              nm_executor **out, npumoe_error *err)
+/* Which group of which layer is where. */
+static npumoe_status lay_out(nm_executor *ex, npumoe_error *err)
 {
-    if (o->n_lanes < 1 || o->n_lanes > NM_EXEC_MAX_LANES)
-        return nm_err_set(err, NPUMOE_EINVAL,
-                          "chunks in flight: found %" PRIu32 ", expected 1 to %d", o->n_lanes,
-                          NM_EXEC_MAX_LANES);
+    const nm_plan *plan = ex->o.plan;
+    size_t n_groups = 0;
+    for (uint32_t i = 0; i < plan->n_layers; i++)
+        n_groups += plan->layers[i].n_groups;
+    ex->layers = nm_alloc_array(ex->allocator, ex->n_layer, sizeof *ex->layers);
+    ex->groups = nm_alloc_array(ex->allocator, n_groups, sizeof *ex->groups);
+    if (ex->layers == NULL || ex->groups == NULL)
+        return nm_err_nomem(err, n_groups * sizeof *ex->groups, "the executor");
+    exec_group *next = ex->groups;
+    for (uint32_t i = 0; i < plan->n_layers; i++) {
+        const nm_plan_layer *pl = &plan->layers[i];
+        exec_layer *l = &ex->layers[pl->layer];
+        l->plan = pl;
+        l->groups = next;
+        for (uint32_t g = 0; g < pl->n_groups; g++)
+            (next++)->plan = &pl->groups[g];
+    }
+    return NPUMOE_OK;
+}
+
+npumoe_status nm_exec_create(const npumoe_allocator *a, const nm_executor_options *o,
+                             nm_executor **out, npumoe_error *err)
+{
     nm_executor *ex = nm_zalloc(a, sizeof *ex);
     if (ex == NULL)
         return nm_err_nomem(err, sizeof *ex, "the executor");
@@ -298,7 +305,25 @@ npumoe_status nm_executor_new(const npumoe_allocator *a, const nm_executor_optio
     ex->n_embd = o->config->n_embd;
     ex->n_expert = o->config->n_expert;
     ex->n_used = o->config->n_expert_used;
-    npumoe_status st = set_up(ex, err);
+    npumoe_status st = lay_out(ex, err);
+    if (st != NPUMOE_OK)
+        nm_executor_free(&ex);
+    *out = ex;
+    return st;
+}
+
+npumoe_status nm_executor_new(const npumoe_allocator *a, const nm_executor_options *o,
+                              nm_executor **out, npumoe_error *err)
+{
+    nm_executor *ex;
+    if (o->n_lanes < 1 || o->n_lanes > NM_EXEC_MAX_LANES)
+        return nm_err_set(err, NPUMOE_EINVAL,
+                          "chunks in flight: found %" PRIu32 ", expected 1 to %d", o->n_lanes,
+                          NM_EXEC_MAX_LANES);
+    NM_TRY(nm_exec_create(a, o, &ex, err));
+    npumoe_status st = nm_exec_bring(ex, err);
+    if (st == NPUMOE_OK)
+        st = nm_exec_complete(ex, err);
     if (st != NPUMOE_OK) {
         nm_executor_free(&ex);
         return st;
@@ -385,15 +410,19 @@ nm_exec_counts nm_executor_counts(const nm_executor *ex, uint32_t layer)
     return ex->layers[layer].counts;
 }
 
+void nm_exec_counts_add(nm_exec_counts *sum, const nm_exec_counts *c)
+{
+    const uint64_t *from = (const void *)c;
+    uint64_t *to = (void *)sum; /* all its members are of this type */
+    for (size_t j = 0; j < sizeof *sum / sizeof *to; j++)
+        to[j] += from[j];
+}
+
 nm_exec_counts nm_executor_total(const nm_executor *ex)
 {
     nm_exec_counts sum = {0};
-    for (uint32_t i = 0; i < ex->n_layer; i++) {
-        const uint64_t *from = (const void *)&ex->layers[i].counts;
-        uint64_t *to = (void *)&sum; /* all its members are of this type */
-        for (size_t j = 0; j < sizeof sum / sizeof *to; j++)
-            to[j] += from[j];
-    }
+    for (uint32_t i = 0; i < ex->n_layer; i++)
+        nm_exec_counts_add(&sum, &ex->layers[i].counts);
     return sum;
 }
 

@@ -78,6 +78,22 @@ npumoe_status nm_executor_new(const npumoe_allocator *a, const nm_executor_optio
                               nm_executor **out, npumoe_error *err);
 void nm_executor_free(nm_executor **ex);
 
+/* ---- another plan (exec_replace.c) ------------------------------------------------------------- */
+
+typedef struct nm_exec_change {
+    uint32_t kept, loaded, unloaded;       /* programs */
+    uint64_t loaded_bytes, unloaded_bytes; /* as the plans' cost table has them */
+} nm_exec_change;
+
+/* What nm_executor_replace would do: programs of the same experts and capacity are kept. */
+nm_exec_change nm_executor_compare(const nm_executor *ex, const nm_plan *next);
+/* *ex runs `next` from now on, a plan of the same model, device and chunk, that must outlive it; nothing may
+ * be in flight. What leaves is unloaded first, since both may not fit. Slices of a group that is kept
+ * keep their order: the plan's is changed to it. On failure (EDEVICE, ETOOBIG, ENOMEM; `require` or not)
+ * everything is as it was; what then does not load again is logged, counted and the host's. */
+npumoe_status nm_executor_replace(nm_executor **ex, nm_plan *next, nm_exec_change *change,
+                                  npumoe_error *err);
+
 /* Whether a chunk of n tokens should go by plan. */
 bool nm_executor_takes(const nm_executor *ex, uint32_t n);
 /* Whether the plan has anything on the device in this layer that still works. */
@@ -132,6 +148,7 @@ uint32_t nm_exec_linear_rows(const nm_executor *ex);
 
 nm_exec_counts nm_executor_counts(const nm_executor *ex, uint32_t layer);
 nm_exec_counts nm_executor_total(const nm_executor *ex);
+void nm_exec_counts_add(nm_exec_counts *sum, const nm_exec_counts *c);
 void nm_executor_reset_counts(nm_executor *ex);
 const nm_plan *nm_executor_plan(const nm_executor *ex);
 /* Groups and parts that the plan wanted on the device and that are not, or no longer. */

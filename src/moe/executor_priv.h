@@ -1,5 +1,6 @@
 /* executor_priv.h: what the files of the executor share. executor.c: programs and memory;
- * exec_assign.c: which rows go where; exec_policy.c: prune and reroute; exec_run.c: launches. */
+ * exec_assign.c: which rows go where; exec_policy.c: prune and reroute; exec_run.c: launches;
+ * exec_replace.c: another plan. */
 #ifndef NM_MOE_EXECUTOR_PRIV_H
 #define NM_MOE_EXECUTOR_PRIV_H
 
@@ -9,6 +10,7 @@ typedef struct exec_group {
     const nm_plan_group *plan;
     nm_program *programs[NM_PLAN_MAX_CAPACITIES]; /* NULL: not on the device */
     bool failed;
+    struct exec_group *kept_from; /* the same group of the plan before, while that is replaced */
 } exec_group;
 
 typedef struct exec_layer {
@@ -89,6 +91,13 @@ void nm_exec_assign(nm_executor *ex, exec_lane *lane);
  * this chunk, UINT32_MAX = e is the host's. */
 void nm_exec_prune(nm_executor *ex, exec_lane *lane, const uint32_t *capacity);
 void nm_exec_reroute(nm_executor *ex, exec_lane *lane, const uint32_t *capacity);
+
+/* executor.c: an executor in steps: memory and which group is where; programs that are not there yet; and
+ * the rest. Every one may be followed by nm_executor_free. */
+npumoe_status nm_exec_create(const npumoe_allocator *a, const nm_executor_options *o,
+                             nm_executor **out, npumoe_error *err);
+npumoe_status nm_exec_bring(nm_executor *ex, npumoe_error *err);
+npumoe_status nm_exec_complete(nm_executor *ex, npumoe_error *err);
 
 /* executor.c: a launch of it failed; logged once, from now on the host's. */
 void nm_exec_group_failed(nm_executor *ex, uint32_t layer, exec_group *g, const npumoe_error *why);

@@ -94,6 +94,13 @@ npumoe_status nm_planner_make(const npumoe_allocator *a, const nm_plan_model *mo
                               const nm_loads *loads, const nm_cost *cost,
                               const nm_planner_options *options, nm_plan **out, npumoe_error *err);
 
+/* The options that a plan was made with, as far as it says. */
+nm_planner_options nm_planner_options_of(const nm_plan *plan);
+
+/* What a plan, as it is, takes for these loads, and what the host alone would: sums over layers. */
+npumoe_status nm_planner_judge(const nm_plan *plan, const nm_loads *loads, nm_prediction *with,
+                               nm_prediction *without, npumoe_error *err);
+
 /* Fills all figures of the plan's groups, layers and totals (not the bounds) from these loads: for a plan
  * edited by hand, or to see what a plan does with loads that it was not made for. */
 npumoe_status nm_planner_predict(nm_plan *plan, const nm_loads *loads, npumoe_error *err);

@@ -57,7 +57,7 @@ static nm_way *way_of(const nm_planner *p, const nm_plan_layer *l)
     return w;
 }
 
-static nm_planner_options options_of(const nm_plan *plan)
+nm_planner_options nm_planner_options_of(const nm_plan *plan)
 {
     nm_planner_options o = nm_planner_options_default();
     o.policy = plan->policy;
@@ -76,7 +76,7 @@ static nm_planner_options options_of(const nm_plan *plan)
 static npumoe_status predict(const nm_plan *plan, const nm_loads *loads, nm_plan *plan_out,
                              nm_prediction *with, nm_prediction *without, npumoe_error *err)
 {
-    const nm_planner_options o = options_of(plan);
+    const nm_planner_options o = nm_planner_options_of(plan);
     nm_planner p;
     nm_layer_work l = {0};
     npumoe_status st =
@@ -113,13 +113,26 @@ static npumoe_status predict(const nm_plan *plan, const nm_loads *loads, nm_plan
     return st;
 }
 
-npumoe_status nm_planner_predict(nm_plan *plan, const nm_loads *loads, npumoe_error *err)
+static npumoe_status check_loads(const nm_plan *plan, const nm_loads *loads, npumoe_error *err)
 {
     NM_TRY(nm_loads_check(loads, err));
     if (loads->n_layers != plan->n_layers || loads->n_expert != plan->model.geometry.n_expert)
         return nm_err_set(
             err, NPUMOE_EINVAL, "plan: loads of %u layers with %u experts, expected %u with %u",
             loads->n_layers, loads->n_expert, plan->n_layers, plan->model.geometry.n_expert);
+    return NPUMOE_OK;
+}
+
+npumoe_status nm_planner_judge(const nm_plan *plan, const nm_loads *loads, nm_prediction *with,
+                               nm_prediction *without, npumoe_error *err)
+{
+    NM_TRY(check_loads(plan, loads, err));
+    return predict(plan, loads, NULL, with, without, err);
+}
+
+npumoe_status nm_planner_predict(nm_plan *plan, const nm_loads *loads, npumoe_error *err)
+{
+    NM_TRY(check_loads(plan, loads, err));
     NM_TRY(predict(plan, loads, plan, &plan->predicted, &plan->cpu_only, err));
     plan->gap = plan->bound_us > 0.0 ? plan->predicted.us / plan->bound_us - 1.0 : 0.0;
     return NPUMOE_OK;
