@@ -224,6 +224,7 @@ typedef struct npumoe_session_options {
     npumoe_kv_type type_k, type_v;
     npumoe_progress_fn progress; /* tokens of one eval; false cancels, finished chunks stay */
     void *progress_user;
+    bool ignore_plan; /* evaluate on the CPU although the model has a plan */
 } npumoe_session_options;
 
 NPUMOE_API npumoe_session_options npumoe_session_options_default(void);

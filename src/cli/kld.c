@@ -140,34 +140,47 @@ bool kld_close(kld_file *k, bool keep)
 
 /* ---- statistics --------------------------------------------------------------------------- */
 
-void kld_add(kld_sums *s, const float *logits, double log_sum, const float *base_log_p,
-             int32_t n_vocab, int32_t token)
+double kld_log_sum_exp(const float *logits, int32_t n, float *max)
+{
+    float m = logits[0];
+    for (int32_t i = 1; i < n; i++)
+        m = logits[i] > m ? logits[i] : m;
+    double sum = 0.0;
+    for (int32_t i = 0; i < n; i++)
+        sum += (double)expf(logits[i] - m);
+    *max = m;
+    return (double)m + log(sum);
+}
+
+double kld_add(kld_sums *s, const float *logits, double log_sum, const float *base,
+               double base_log_sum, double cut, int32_t n_vocab, int32_t token)
 {
     int32_t top = 0, base_top = 0;
     double kl = 0.0;
     for (int32_t i = 0; i < n_vocab; i++) {
+        const double lb = (double)base[i] - base_log_sum;
         top = logits[i] > logits[top] ? i : top;
-        base_top = base_log_p[i] > base_log_p[base_top] ? i : base_top;
-        if (base_log_p[i] > -16.0f) { /* the rest was cut off when the file was written */
-            double lb = (double)base_log_p[i];
+        base_top = base[i] > base[base_top] ? i : base_top;
+        if (lb > cut)
             kl += exp(lb) * (lb - ((double)logits[i] - log_sum));
-        }
     }
-    double nll = log_sum - (double)logits[token], base = -(double)base_log_p[token];
-    double dp = exp(-nll) - exp(-base), dp2 = dp * dp;
+    const double nll = log_sum - (double)logits[token];
+    const double nll_base = base_log_sum - (double)base[token];
+    const double dp = exp(-nll) - exp(-nll_base), dp2 = dp * dp;
     s->n++;
     s->same_top += top == base_top;
     s->nll += nll;
     s->nll2 += nll * nll;
-    s->base += base;
-    s->base2 += base * base;
-    s->nll_base += nll * base;
+    s->base += nll_base;
+    s->base2 += nll_base * nll_base;
+    s->nll_base += nll * nll_base;
     s->kl += kl;
     s->kl2 += kl * kl;
     s->dp += dp;
     s->dp2 += dp2;
     s->dp4 += dp2 * dp2;
     s->dp_max = fabs(dp) > s->dp_max ? fabs(dp) : s->dp_max;
+    return kl;
 }
 
 /* Mean and its standard error. */

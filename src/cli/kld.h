@@ -49,9 +49,16 @@ typedef struct kld_sums {
     double dp, dp2, dp4, dp_max;             /* p(token) - p_base(token) */
 } kld_sums;
 
-/* Adds one position: logits of this model, log probabilities of the base. */
-void kld_add(kld_sums *s, const float *logits, double log_sum, const float *base_log_p,
-             int32_t n_vocab, int32_t token);
+#define KLD_CUT (-16.0) /* log p below which a file knows nothing */
+
+/* Adds one position: logits of this model and of the base, each with the log of the sum of its exp(logits)
+ * (0 for log probabilities). Tokens whose base log p is not above `cut` are left out of KL; -INFINITY: none.
+ * Returns this position's KL. */
+double kld_add(kld_sums *s, const float *logits, double log_sum, const float *base,
+               double base_log_sum, double cut, int32_t n_vocab, int32_t token);
 void kld_print(const kld_sums *s);
+
+/* ln of the sum of exp(logits), and the largest. NaN anywhere makes the sum NaN. */
+double kld_log_sum_exp(const float *logits, int32_t n, float *max);
 
 #endif

@@ -26,6 +26,7 @@ static const verb verbs[] = {
     {"bench", cmd_bench, "measure tokens per second (llama-bench's table)"},
     {"plan", cmd_plan, "place a profile's experts on a device"},
     {"explain", cmd_explain, "what runs where by a plan, and why"},
+    {"verify", cmd_verify, "compare a plan, or a precision, with the CPU path or the reference"},
     {"probe", cmd_probe, "measure this machine: a cost table for bench and planning"},
     {"doctor", cmd_doctor, "what this machine offers and what npumoe uses of it"},
 };

@@ -91,24 +91,11 @@ typedef struct score {
     bool broken; /* NaN, or the file could not be used */
 } score;
 
-/* ln of the sum of exp(logits), and the largest. NaN anywhere makes the sum NaN. */
-static double log_sum_exp(const float *logits, int32_t n, float *max)
-{
-    float m = logits[0];
-    for (int32_t i = 1; i < n; i++)
-        m = logits[i] > m ? logits[i] : m;
-    double sum = 0.0;
-    for (int32_t i = 0; i < n; i++)
-        sum += (double)expf(logits[i] - m);
-    *max = m;
-    return (double)m + log(sum);
-}
-
 static bool on_logits(void *user, size_t position, const float *logits)
 {
     score *s = user;
     float max;
-    double log_sum = log_sum_exp(logits, s->n_vocab, &max);
+    double log_sum = kld_log_sum_exp(logits, s->n_vocab, &max);
     npumoe_token target = s->window[position + 1];
     double nll = log_sum - (double)logits[target];
     if (!isfinite(nll)) {
@@ -124,7 +111,7 @@ static bool on_logits(void *user, size_t position, const float *logits)
     else if (s->kld) {
         s->broken = !kld_read_row(s->kld, s->base);
         if (!s->broken)
-            kld_add(s->sums, logits, log_sum, s->base, s->n_vocab, target);
+            kld_add(s->sums, logits, log_sum, s->base, 0.0, KLD_CUT, s->n_vocab, target);
     }
     return !s->broken;
 }

@@ -77,12 +77,13 @@ static npumoe_status make_plan(npumoe_model *m, const npumoe_session_options *o,
                                npumoe_error *err)
 {
     const nm_config *c = &m->config;
+    const nm_placement *placement = o->ignore_plan ? NULL : m->placement;
     nm_buffers b;
     p->n_ctx = c->n_ctx_train < NM_DEFAULT_CTX ? c->n_ctx_train : NM_DEFAULT_CTX;
     p->n_ctx = o->n_ctx ? o->n_ctx : p->n_ctx;
     p->n_chunk = o->n_chunk ? o->n_chunk : NM_DEFAULT_CHUNK;
-    if (m->placement && (o->n_chunk == 0 || p->n_chunk > m->placement->plan->chunk))
-        p->n_chunk = m->placement->plan->chunk;
+    if (placement && (o->n_chunk == 0 || p->n_chunk > placement->plan->chunk))
+        p->n_chunk = placement->plan->chunk;
     p->n_chunk = p->n_chunk < p->n_ctx ? p->n_chunk : p->n_ctx;
     if (p->n_ctx > INT32_MAX)
         return nm_err_set(err, NPUMOE_EINVAL, "n_ctx: found %" PRIu32 ", expected 1..%d", p->n_ctx,
@@ -94,7 +95,7 @@ static npumoe_status make_plan(npumoe_model *m, const npumoe_session_options *o,
     NM_TRY(nm_kv_type(o->type_v, &p->type_v, err));
     NM_TRY(nm_kv_bytes(c, p->n_ctx, p->type_k, p->type_v, &p->kv_bytes, err));
     p->scratch_bytes = nm_buffers_plan(&b, c, p->n_chunk, nm_pool_size(m->pool), NULL);
-    if (m->placement && m->placement->n_lanes > 1)
+    if (placement && placement->n_lanes > 1)
         p->scratch_bytes += nm_buffers_plan_lane(&b, &b, c, NULL);
     p->scratch_bytes += (uint64_t)p->n_ctx * sizeof(npumoe_token) + c->n_vocab * sizeof(float);
     return nm_model_check_memory(m, p->kv_bytes, p->scratch_bytes, err);
@@ -161,7 +162,8 @@ npumoe_status npumoe_session_new(npumoe_model *model, const npumoe_session_optio
         return nm_err_nomem(err, sizeof *s, "a session");
     s->model = model;
     s->allocator = model->allocator;
-    hold_placement(s, true);
+    if (!o->ignore_plan)
+        hold_placement(s, true);
     s->progress = o->progress;
     s->progress_user = o->progress_user;
     s->scratch_bytes = p.scratch_bytes;

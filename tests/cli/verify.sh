@@ -1,0 +1,75 @@
+#!/bin/sh
+# verify: a plan on a device against the CPU path: exact policies lose nothing, lossy ones say what they lost,
+# gates fail with the numbers, and what checks nothing is refused.
+. "$(dirname "$0")/common/tap.sh"
+json() { perl -MJSON::PP -e 'local $/; my $t = decode_json(<STDIN>); '"$1" <"$2"; }
+model=$(tiny olmoe)
+perl -e 'srand 7; print join(" ", map { chr(97 + rand 26) x (1 + rand 3) } 1 .. 900), "\n"' >"$work/text"
+
+"$NPUMOE" calibrate -m "$model" -f "$work/text" -o "$work/profile" -t 1 >/dev/null 2>"$work/err" ||
+    { echo "Bail out! calibrate: $(cat "$work/err")"; exit 255; }
+plan() { # NAME OPTIONS...
+    name=$1
+    shift
+    run plan "$work/profile" --chunk 64 -t 1 --isa scalar --npu-isa scalar --all-experts -q -o "$work/$name" "$@"
+    is_code 0 "plan $name"
+}
+verify() { run verify -m "$model" -f "$work/text" -t 1 --isa scalar --npu-isa scalar -c 256 --chunks 2 "$@"; }
+# A device of scalar kernels is not worth a launch, and a busy machine measures anything: so what a plan is
+# made with is a device that is said to be a thousand times faster.
+plan measured --save-cost "$work/slow"
+perl -MJSON::PP -0ne 'my $t = decode_json($_); $_->[1] *= 1e-3 for @{$t->{device_expert}};
+    $t->{launch_us} = $t->{launch_host_us} = 0.01; print encode_json($t)' "$work/slow" >"$work/cost"
+plan spill --cost "$work/cost"
+plan repass --cost "$work/cost" --overflow repass
+plan prune --cost "$work/cost" --policy paper --overflow prune
+
+for name in spill repass; do
+    verify --plan "$work/$name" --max-kl 1e-4 --min-agreement 99 --greedy 20 --prompts 3 --prompt-tokens 64 --json
+    is_code 0 "$name passes"
+    check "... 510 positions" json 'exit !($t->{compared}{positions} == 510 && $t->{passed})' "$work/out"
+    check "... by plan" json 'exit !($t->{plan}{tokens} >= 512 && $t->{plan}{device_rows} > 0)' "$work/out"
+    check "... nothing dropped" json 'exit !($t->{plan}{dropped} == 0 && $t->{plan}{rerouted} == 0)' "$work/out"
+    check "... every answer is accounted for" json 'my $g = $t->{greedy}; exit !($g->{equal} + @{$g->{differences}} == 3)' "$work/out"
+done
+verify --plan "$work/spill"
+is_code 0 "as text"
+check "... the base" grep -q '^base  *CPU, scalar, precision auto, 1 thread$' "$work/out"
+check "... what is checked" grep -q '^checked .* tile by plan: policy ours, overflow spill' "$work/out"
+check "... what was dropped" grep -q ' 0 pairs dropped (0.000 %), 0 moved' "$work/out"
+
+# ---- gates ----
+verify --plan "$work/prune"
+is_code 1 "a lossy plan is refused"
+check "... unless allowed" grep -q -e '--lossy' "$work/err"
+verify --plan "$work/prune" --lossy --json
+is_code 0 "... with --lossy"
+check "... its overflow is counted" json 'exit !($t->{plan}{overflow_policy} eq "prune" && $t->{plan}{overflow} > 0 && $t->{plan}{dropped} > 0)' "$work/out"
+verify --plan "$work/prune" --lossy --max-kl 1e-9
+is_code 1 "--max-kl"
+check "... with numbers" grep -q '^npumoe: verify: mean KL divergence .* over 510 positions is above --max-kl 1e-09 (largest' "$work/err"
+
+# ---- without a plan ----
+run verify -m "$model" -f "$work/text" -t 1 --isa scalar --precision fp32 --chunks 1 --max-kl 0 --json
+is_code 0 "the reference against itself: KL is 0"
+check "... and so is the difference of logits" json 'exit !($t->{compared}{logit_difference}{max} == 0 && $t->{compared}{top1}{same_share} == 1)' "$work/out"
+run verify -m "$model" -f "$work/text" -t 1 --chunks 1 --json
+is_code 0 "the best kernels against the reference"
+check "... the same perplexity within 1 %" json 'exit !(abs($t->{compared}{perplexity}{other} / $t->{compared}{perplexity}{base} - 1) < 0.01)' "$work/out"
+
+# ---- refusals ----
+run verify -m "$model" -f "$work/text" --against cpu
+is_code 1 "--against cpu without a plan"
+echo 'npumoe: verify: --against cpu needs --plan: else both ways are the same' | err_is "... says why"
+run verify -m "$model" -p "a" --plan "$work/spill"
+is_code 1 "a text of one token"
+sed 's/"crossover": [0-9]*/"crossover": null/' "$work/spill" >"$work/never"
+verify --plan "$work/never"
+is_code 1 "a plan that runs nothing verifies nothing"
+check "... and says so" grep -q 'not one token went by the plan' "$work/err"
+verify --plan "$work/spill" --require-npu --npu-debug fail-launch=3
+is_code 1 "--require-npu and a launch that fails"
+verify --plan "$work/spill" --npu-debug fail-launch=3 --max-kl 1e-4 --json
+is_code 0 "a launch that fails: the CPU does its work"
+check "... and it is counted" json 'exit !($t->{plan}{failures} == 1 && $t->{plan}{fallbacks} == 1)' "$work/out"
+done_testing
