@@ -98,6 +98,7 @@ typedef struct nm_npu_caps {
     uint64_t added_launch_ns; /* latency that was added to each launch to resemble another device;
                                  to be shown wherever its times are */
     const char *arithmetic;   /* how it multiplies, for people: "bf16x3" */
+    const char *weights;      /* how it keeps them: "file", as the file does, or "packed" */
 } nm_npu_caps;
 
 typedef struct nm_npu_cost {

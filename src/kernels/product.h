@@ -148,6 +148,14 @@ enum { NM_PRODUCT_FEW = 4 };
 const nm_product *nm_product_pick(const nm_kern *kern, nm_precision precision, size_t m,
                                   const uint32_t *types, size_t n_types);
 
+/* Matrices that decide together, at most. */
+enum { NM_PRODUCT_MATS = 8 };
+
+/* The product for m rows of x that takes all of these matrices: the one that their panels are of (all must
+ * have the same), or nm_product_pick()'s. */
+const nm_product *nm_product_for(const nm_kern *kern, nm_precision precision, size_t m,
+                                 const nm_mat *const *w, size_t n);
+
 /* Panels: the whole of a matrix decoded as this product decodes a range of it in passing, in that layout and
  * order, for a caller that multiplies it often and has the memory: 2 bytes per weight and plane of bf16, 2
  * for both planes of bytes, 4 as fp32. Every result has the same bits as from the rows.

@@ -22,14 +22,6 @@ extern const nm_product nm_product_i8x2_dot, nm_product_i8x2_mmla, nm_product_bf
     nm_product_bf16x2_neon, nm_product_bf16x3_neon;
 #endif
 
-/* Matrices that decide together, at most. */
-enum { NM_PRODUCT_MATS = 8 };
-
-/* The product for m rows of x that takes all of these matrices: the one that their panels are of (all must
- * have the same), or nm_product_pick()'s. */
-const nm_product *nm_product_for(const nm_kern *kern, nm_precision precision, size_t m,
-                                 const nm_mat *const *w, size_t n);
-
 /* The most that any product of this build needs for rows of up to max_k inputs. */
 size_t nm_products_scratch_bytes(size_t max_k);
 /* Rows of k inputs that fit into room_bytes, a multiple of the group; at least one group. */

@@ -97,7 +97,7 @@ static void cpu_experts(const nm_compute *c, int type)
     nm_network_run(&(nm_network_job){.compute = c, .items = items, .n_items = G, .parts = parts});
 }
 
-static nm_compute compute_of(nm_kern *kern)
+static nm_compute compute_of(nm_kern *kern, const char *isa)
 {
     const npumoe_allocator *a = nm_allocator_default();
     const nm_cpu cpu = nm_cpu_detect();
@@ -106,7 +106,7 @@ static nm_compute compute_of(nm_kern *kern)
     c.scratch = nm_alloc_aligned(a, c.scratch_bytes);
     c.packed_bytes = nm_compute_packed_min(N_IN + N_FF);
     c.packed = nm_alloc_aligned(a, c.packed_bytes);
-    if (nm_kern_init(kern, &cpu, NULL, NULL) != NPUMOE_OK ||
+    if (nm_kern_init(kern, &cpu, isa, NULL) != NPUMOE_OK ||
         nm_pool_new(a, 1, &c.pool, NULL) != NPUMOE_OK)
         bail("no pool");
     return c;
@@ -117,6 +117,15 @@ static void compute_fini(nm_compute *c)
     nm_pool_free(&c->pool);
     nm_free_aligned(nm_allocator_default(), c->scratch);
     nm_free_aligned(nm_allocator_default(), c->packed);
+}
+
+static nm_tile_weights form; /* of what is tested */
+
+static nm_tile_options options(void)
+{
+    nm_tile_options o = nm_tile_options_default();
+    o.weights = form;
+    return o;
 }
 
 /* ---- a device with a program ------------------------------------------------------------------ */
@@ -176,11 +185,11 @@ static bool equal(const float *a, const float *b, size_t n)
 static void test_experts(void)
 {
     nm_kern kern;
-    nm_compute c = compute_of(&kern);
+    nm_compute c = compute_of(&kern, NULL);
     for (int type = 0; type < 2; type++) {
         cpu_experts(&c, type);
         for (uint32_t threads = 1; threads <= 3; threads++) {
-            nm_tile_options o = nm_tile_options_default();
+            nm_tile_options o = options();
             o.n_threads = threads;
             const nm_program_desc d = experts(type, G);
             rig r = rig_new(&o, &d);
@@ -200,7 +209,7 @@ static void test_experts(void)
 static void test_linear(void)
 {
     nm_kern kern;
-    nm_compute c = compute_of(&kern);
+    nm_compute c = compute_of(&kern, NULL);
     float want[2][C][N_FF];
     const float *rows[C];
     float *y[2][C];
@@ -213,7 +222,7 @@ static void test_linear(void)
         list[m] = (nm_linear){&mats[m].w, mats[m].bias, y[m]};
     }
     nm_matmul(&c, list, 2, C, rows);
-    nm_tile_options o = nm_tile_options_default();
+    nm_tile_options o = options();
     const nm_program_desc d = linear();
     rig r = rig_new(&o, &d);
     ok(launch(&r, NULL, NULL) == NPUMOE_OK, "linear: launched");
@@ -228,10 +237,84 @@ static void test_linear(void)
     compute_fini(&c);
 }
 
+/* Every tier in this form: the bits of its product, or a refusal where that has no panels. */
+static void test_tiers(void)
+{
+    const nm_cpu cpu = nm_cpu_detect();
+    const uint32_t types[] = {NM_TYPE_Q4_0, NM_TYPE_Q4_0, NM_TYPE_Q4_0};
+    for (size_t i = 0; nm_kern_tier(i); i++) {
+        npumoe_error err = {0};
+        nm_kern kern;
+        nm_program *p = NULL;
+        nm_tile_options o = options();
+        o.isa = nm_kern_tier(i);
+        if (nm_kern_init(&kern, &cpu, o.isa, NULL) != NPUMOE_OK)
+            continue;
+        nm_compute c = compute_of(&kern, o.isa);
+        const nm_product *product = nm_product_pick(&kern, c.precision, C, types, 3);
+        const nm_program_desc d = experts(1, G);
+        if (form == NM_TILE_WEIGHTS_PACKED && product->to_panels == NULL) {
+            nm_npu *npu;
+            if (nm_tile_new(NULL, &o, &npu, NULL) != NPUMOE_OK)
+                bail("no device");
+            is_int(nm_npu_compile(npu, &d, &p, &err), NPUMOE_EUNSUPPORTED, "%s", err.message);
+            nm_npu_free(&npu);
+        } else {
+            cpu_experts(&c, 1);
+            rig r = rig_new(&o, &d);
+            launch(&r, NULL, NULL);
+            ok(equal(r.out.data, expected[0], ROWS * N_IN), "%s, %s: its bits", o.isa,
+               product->name);
+            rig_free(&r);
+        }
+        compute_fini(&c);
+    }
+}
+
+/* A loaded program has all that it needs: it does not look at the caller's weights. */
+static void test_own_weights(void)
+{
+    nm_tile_options o = options();
+    const nm_program_desc d = experts(1, 1);
+    rig r = rig_new(&o, &d);
+    const nm_mat *w[] = {&nets[1][0].gate, &nets[1][0].up, &nets[1][0].down};
+    char *kept[3];
+    launch(&r, NULL, NULL);
+    float first[C * N_IN];
+    memcpy(first, r.out.data, sizeof first);
+    uint64_t panels = 0;
+    for (int i = 0; i < 3; i++) {
+        const size_t bytes = (size_t)(w[i]->rows * w[i]->row_bytes);
+        nm_kern kern;
+        const nm_cpu cpu = nm_cpu_detect();
+        if ((kept[i] = malloc(bytes)) == NULL || nm_kern_init(&kern, &cpu, NULL, NULL) != NPUMOE_OK)
+            bail("no memory");
+        panels += nm_product_panels_bytes(nm_product_pick(&kern, o.precision, C, &w[i]->type, 1),
+                                          w[i]->rows, w[i]->cols);
+        memcpy(kept[i], w[i]->data, bytes);
+        memset((void *)(uintptr_t)w[i]->data, 0xff, bytes);
+    }
+    launch(&r, NULL, NULL);
+    ok(equal(r.out.data, first, C * N_IN), "weights are the device's own");
+    if (form == NM_TILE_WEIGHTS_PACKED)
+        is_int((int64_t)r.program->bytes, (int64_t)panels, "bytes are those of the panels");
+    is_int(strcmp(r.npu->caps.weights, form == NM_TILE_WEIGHTS_PACKED ? "packed" : "file"), 0,
+           "caps say how they are kept");
+    for (int i = 0; i < 3; i++) {
+        memcpy((void *)(uintptr_t)w[i]->data, kept[i], (size_t)(w[i]->rows * w[i]->row_bytes));
+        free(kept[i]);
+    }
+    nm_npu_unload(r.npu, r.program);
+    ok(nm_npu_load(r.npu, r.program, NULL) == NPUMOE_OK, "loaded again");
+    launch(&r, NULL, NULL);
+    ok(equal(r.out.data, first, C * N_IN), "the same again");
+    rig_free(&r);
+}
+
 /* What padding holds is nobody's business: rows before it do not change. */
 static void test_padding(void)
 {
-    nm_tile_options o = nm_tile_options_default();
+    nm_tile_options o = options();
     const nm_program_desc d = experts(1, 1);
     rig r = rig_new(&o, &d);
     float first[7 * N_IN];
@@ -248,7 +331,7 @@ static void test_padding(void)
 static void test_twin(void)
 {
     npumoe_error err;
-    nm_tile_options o = nm_tile_options_default();
+    nm_tile_options o = options();
     nm_program_desc d = experts(1, G);
     rig r = rig_new(&o, &d), small = {.npu = r.npu};
     const uint64_t bytes = nm_npu_get_stats(r.npu).bytes_loaded;
@@ -277,7 +360,7 @@ static void test_twin(void)
 static void test_limits(void)
 {
     npumoe_error err;
-    nm_tile_options o = nm_tile_options_default();
+    nm_tile_options o = options();
     const nm_program_desc d = experts(1, 1);
     nm_npu *npu;
     nm_program *p[3] = {0};
@@ -310,20 +393,20 @@ static void test_limits(void)
 static void test_refusals(void)
 {
     npumoe_error err;
-    nm_tile_options o = nm_tile_options_default();
+    nm_tile_options o = options();
     nm_program_desc d = experts(1, G);
     nm_npu *npu;
     nm_program *p = NULL;
     o.n_threads = 0;
     is_int(nm_tile_new(NULL, &o, &npu, &err), NPUMOE_EINVAL, "no thread: %s", err.message);
-    o = nm_tile_options_default();
+    o = options();
     o.cpus = &(uint32_t){1023};
     o.n_cpus = 1;
     is_int(nm_tile_new(NULL, &o, &npu, &err), NPUMOE_EINVAL, "no such CPU: %s", err.message);
-    o = nm_tile_options_default();
+    o = options();
     o.isa = "abacus";
     is_int(nm_tile_new(NULL, &o, &npu, &err), NPUMOE_EINVAL, "no such tier");
-    o = nm_tile_options_default();
+    o = options();
     if (nm_tile_new(NULL, &o, &npu, &err) != NPUMOE_OK)
         bail("no device");
     d.capacity = 17;
@@ -355,7 +438,7 @@ static void test_refusals(void)
 
 static void test_queue(void)
 {
-    nm_tile_options o = nm_tile_options_default();
+    nm_tile_options o = options();
     o.queue_depth = 3;
     const nm_program_desc d = experts(1, G);
     rig r = rig_new(&o, &d);
@@ -387,7 +470,7 @@ static void test_queue(void)
 
 static void test_latency(void)
 {
-    nm_tile_options o = nm_tile_options_default();
+    nm_tile_options o = options();
     o.launch_ns = 3000000;
     const nm_program_desc d = experts(1, 1);
     rig r = rig_new(&o, &d);
@@ -404,7 +487,7 @@ static void test_latency(void)
 static void test_faults(void)
 {
     npumoe_error err;
-    nm_tile_options o = nm_tile_options_default();
+    nm_tile_options o = options();
     nm_npu *inner;
     rig r = {0};
     nm_program *p;
@@ -462,7 +545,7 @@ static void *submitter(void *arg)
 
 static void test_many(void)
 {
-    nm_tile_options o = nm_tile_options_default();
+    nm_tile_options o = options();
     o.queue_depth = 3; /* fewer than threads: they meet refusals */
     o.n_threads = 2;
     const nm_program_desc d = experts(0, G);
@@ -486,7 +569,7 @@ static void test_many(void)
 /* Freeing finishes what is in flight. */
 static void test_abandoned(void)
 {
-    nm_tile_options o = nm_tile_options_default();
+    nm_tile_options o = options();
     const nm_program_desc d = experts(0, G);
     rig r = rig_new(&o, &d);
     uint64_t ticket;
@@ -509,12 +592,29 @@ static void free_weights(void)
         free((void *)(uintptr_t)mats[m].w.data);
 }
 
-int main(void)
+/* False: the best product of this machine has no panels. */
+static bool is_possible(void)
 {
-    printf("# seed %llu\n", (unsigned long long)seed);
-    make_weights();
+    const uint32_t types[] = {NM_TYPE_Q4_0};
+    const nm_cpu cpu = nm_cpu_detect();
+    nm_kern kern;
+    if (nm_kern_init(&kern, &cpu, NULL, NULL) != NPUMOE_OK)
+        bail("no kernels");
+    return form == NM_TILE_WEIGHTS_FILE ||
+           nm_product_pick(&kern, NM_PRECISION_FULL, C, types, 1)->to_panels != NULL;
+}
+
+static void test_form(void)
+{
+    printf("# weights %s\n", form == NM_TILE_WEIGHTS_PACKED ? "packed" : "as in the file");
+    test_tiers();
+    if (!is_possible()) {
+        skip(1, "no panels on this machine");
+        return;
+    }
     test_experts();
     test_linear();
+    test_own_weights();
     test_padding();
     test_twin();
     test_limits();
@@ -524,6 +624,15 @@ int main(void)
     test_faults();
     test_many();
     test_abandoned();
+}
+
+int main(void)
+{
+    printf("# seed %llu\n", (unsigned long long)seed);
+    make_weights();
+    test_form();
+    form = NM_TILE_WEIGHTS_PACKED;
+    test_form();
     free_weights();
     return done_testing();
 }

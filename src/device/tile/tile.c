@@ -1,9 +1,5 @@
 /* tile.c: life, programs and memory of device `tile`.
  *
- * A loaded program owns a copy of its weights in the encoding that the file has: what the device's
- * product decodes between its matrix instructions anyway, at a quarter of the bytes that a decoded
- * copy would stream through the caches. Loading costs that copy.
- *
  * Working memory (packed rows, scratch, row pointers) is the largest that any compiled program
  * needs: there is one launch at a time. */
 #include "device/tile/tile_priv.h"
@@ -36,106 +32,6 @@ nm_tile_options nm_tile_options_default(void)
 }
 
 /* ---- programs ------------------------------------------------------------------------------- */
-
-static size_t aligned(uint64_t bytes)
-{
-    return ((size_t)bytes + NM_ALIGN - 1) & ~(size_t)(NM_ALIGN - 1);
-}
-
-static uint64_t mat_bytes(const nm_mat *w)
-{
-    return aligned(w->rows * w->row_bytes);
-}
-
-static uint64_t vector_bytes(const float *v, uint64_t n)
-{
-    return v ? aligned(n * sizeof *v) : 0;
-}
-
-static uint64_t program_bytes(const nm_npu *npu, const nm_program_desc *d)
-{
-    uint64_t sum = 0;
-    (void)npu;
-    for (uint32_t i = 0; d->kind == NM_PROGRAM_EXPERTS && i < d->n; i++) {
-        const nm_program_network *w = &d->networks[i];
-        sum += mat_bytes(&w->gate) + mat_bytes(&w->up) + mat_bytes(&w->down) +
-               vector_bytes(w->b_gate, w->gate.rows) + vector_bytes(w->b_up, w->up.rows) +
-               vector_bytes(w->b_down, w->down.rows);
-    }
-    for (uint32_t i = 0; d->kind == NM_PROGRAM_LINEAR && i < d->n; i++)
-        sum +=
-            mat_bytes(&d->matrices[i].w) + vector_bytes(d->matrices[i].bias, d->matrices[i].w.rows);
-    return sum;
-}
-
-/* Copies to *at and moves on. */
-static nm_mat copy_mat(const nm_mat *w, char **at)
-{
-    nm_mat copy = *w;
-    memcpy(*at, w->data, (size_t)(w->rows * w->row_bytes));
-    copy.data = *at;
-    *at += mat_bytes(w);
-    return copy;
-}
-
-static const float *copy_vector(const float *v, uint64_t n, char **at)
-{
-    if (v == NULL)
-        return NULL;
-    float *copy = (void *)*at;
-    memcpy(copy, v, (size_t)n * sizeof *v);
-    *at += vector_bytes(v, n);
-    return copy;
-}
-
-static void load_network(const nm_program_network *w, nm_network_item *it, char **at)
-{
-    it->gate = copy_mat(&w->gate, at);
-    it->up = copy_mat(&w->up, at);
-    it->down = copy_mat(&w->down, at);
-    it->b_gate = copy_vector(w->b_gate, w->gate.rows, at);
-    it->b_up = copy_vector(w->b_up, w->up.rows, at);
-    it->b_down = copy_vector(w->b_down, w->down.rows, at);
-}
-
-static npumoe_status load(nm_npu *npu, nm_program *head, npumoe_error *err)
-{
-    tile *t = (tile *)npu;
-    tile_program *p = (tile_program *)head;
-    if (head->twin) {
-        const tile_program *twin = (const tile_program *)head->twin;
-        for (uint32_t i = 0; i < head->n; i++)
-            if (head->kind == NM_PROGRAM_EXPERTS)
-                p->items[i] = twin->items[i];
-            else
-                p->linears[i] = twin->linears[i];
-        return NPUMOE_OK;
-    }
-    p->weights = nm_alloc_aligned(t->allocator, (size_t)head->bytes);
-    if (p->weights == NULL)
-        return nm_err_nomem(err, head->bytes, "a program of device tile");
-    nm_sys_advise_huge(p->weights, (size_t)head->bytes);
-    char *at = p->weights;
-    for (uint32_t i = 0; i < head->n; i++) {
-        if (head->kind == NM_PROGRAM_EXPERTS) {
-            load_network(&p->networks[i], &p->items[i], &at);
-            continue;
-        }
-        /* linears[i].w keeps pointing to matrices[i].w of the second half: the copies. */
-        nm_program_matrix *copy = &p->matrices[head->n + i];
-        copy->w = copy_mat(&p->matrices[i].w, &at);
-        copy->bias = copy_vector(p->matrices[i].bias, p->matrices[i].w.rows, &at);
-        p->linears[i] = (nm_linear){.w = &copy->w, .bias = copy->bias};
-    }
-    return NPUMOE_OK;
-}
-
-static void unload(nm_npu *npu, nm_program *head)
-{
-    tile_program *p = (tile_program *)head;
-    nm_free_aligned(((tile *)npu)->allocator, p->weights);
-    p->weights = NULL;
-}
 
 static void program_free(nm_npu *npu, nm_program *head)
 {
@@ -224,6 +120,7 @@ static npumoe_status check_type(const tile *t, const nm_mat *w, npumoe_error *er
 
 static npumoe_status check_types(const tile *t, const nm_program_desc *d, npumoe_error *err)
 {
+    NM_TRY(nm_tile_check_form(t, d, err));
     for (uint32_t i = 0; i < d->n; i++) {
         if (d->kind == NM_PROGRAM_LINEAR) {
             NM_TRY(check_type(t, &d->matrices[i].w, err));
@@ -311,10 +208,10 @@ static void tile_free(nm_npu *npu)
 
 static const nm_npu_ops ops = {
     .free = tile_free,
-    .program_bytes = program_bytes,
+    .program_bytes = nm_tile_program_bytes,
     .compile = compile,
-    .load = load,
-    .unload = unload,
+    .load = nm_tile_load,
+    .unload = nm_tile_unload,
     .program_free = program_free,
     .buffer_init = buffer_init,
     .buffer_fini = buffer_fini,
@@ -365,6 +262,7 @@ static npumoe_status set_up(tile *t, const nm_tile_options *o, npumoe_error *err
     NM_TRY(nm_pool_new(t->allocator, (int)o->n_threads, &t->compute.pool, err));
     t->compute.kern = &t->kern;
     t->compute.precision = o->precision;
+    t->weights = o->weights;
     t->head.caps.arithmetic = arithmetic(t);
     return nm_tile_start(t, err);
 }
@@ -393,6 +291,7 @@ npumoe_status nm_tile_new(const npumoe_allocator *a, const nm_tile_options *o, n
         .queue_depth = o->queue_depth,
         .n_threads = o->n_threads,
         .added_launch_ns = o->launch_ns,
+        .weights = o->weights == NM_TILE_WEIGHTS_PACKED ? "packed" : "file",
     };
     npumoe_status st = set_up(t, o, err);
     if (st != NPUMOE_OK) {

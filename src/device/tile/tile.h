@@ -13,9 +13,15 @@
 
 #include "device/npu.h"
 
+typedef enum nm_tile_weights {
+    NM_TILE_WEIGHTS_FILE,  /* as the file has them: decoded in passing, by every launch */
+    NM_TILE_WEIGHTS_PACKED /* decoded by load to the product's panels (kernels/product.h) */
+} nm_tile_weights;
+
 typedef struct nm_tile_options {
     const char *isa; /* tier of its kernels, as in nm_kern_init(); NULL = the best */
     nm_precision precision;
+    nm_tile_weights weights;
     uint32_t n_threads;   /* at least 1 */
     const uint32_t *cpus; /* [n_cpus]: thread i stays on cpus[i % n_cpus]; NULL = anywhere */
     size_t n_cpus;

@@ -1,5 +1,5 @@
-/* tile_priv.h: what the files of device `tile` share. tile.c owns programs and memory, queue.c
- * launches and the worker. */
+/* tile_priv.h: what the files of device `tile` share. tile.c owns programs and memory, weights.c
+ * what programs keep of their weights, queue.c launches and the worker. */
 #ifndef NM_DEVICE_TILE_PRIV_H
 #define NM_DEVICE_TILE_PRIV_H
 
@@ -36,6 +36,7 @@ typedef struct tile {
     uint32_t depth;
     nm_kern kern;
     nm_compute compute;
+    nm_tile_weights weights;
     /* Of the largest program so far: */
     const float **x; /* [rows] */
     float **y;       /* [rows], or of a LINEAR program [matrices][C] */
@@ -55,6 +56,12 @@ typedef struct tile {
     atomic_uint_fast64_t submitted; /* last ticket: what an idle worker looks at */
     nm_npu_stats counts;            /* under the lock */
 } tile;
+
+/* EUNSUPPORTED: it is to be packed and its product has no panels, or is not made for all of its matrices. */
+npumoe_status nm_tile_check_form(const tile *t, const nm_program_desc *d, npumoe_error *err);
+uint64_t nm_tile_program_bytes(const nm_npu *npu, const nm_program_desc *d);
+npumoe_status nm_tile_load(nm_npu *npu, nm_program *head, npumoe_error *err);
+void nm_tile_unload(nm_npu *npu, nm_program *head);
 
 npumoe_status nm_tile_start(tile *t, npumoe_error *err);
 void nm_tile_stop(tile *t);
