@@ -318,6 +318,9 @@ typedef struct npumoe_device_options {
     const char *debug_flags;    /* NULL, or for tests: "fail-load=2 fail-launch=3-5 fail-submit=7
                                    late=1": these loads, launches and submissions fail, counted
                                    from 1; waiting takes longer at random, with that seed */
+    const char
+        *weights; /* how it keeps them: "file", as the file has them, or "packed", decoded when
+                            they are loaded: more bytes, nothing to decode in a launch; NULL = "file" */
 } npumoe_device_options;
 
 NPUMOE_API npumoe_device_options npumoe_device_options_default(void);
@@ -337,6 +340,7 @@ typedef struct npumoe_device_info {
     uint32_t programs_loaded;
     uint64_t bytes_loaded;
     double load_seconds; /* so far */
+    const char *weights; /* "file", "packed" */
 } npumoe_device_info;
 
 NPUMOE_API void npumoe_device_get_info(const npumoe_device *device, npumoe_device_info *info);
@@ -611,6 +615,8 @@ typedef struct npumoe_planner_options {
     size_t cost_bytes;
     npumoe_progress_fn progress;
     void *progress_user;
+    const char
+        *npu_weights; /* how the device keeps them, as in npumoe_device_options; NULL = "file" */
 } npumoe_planner_options;
 
 NPUMOE_API npumoe_planner_options npumoe_planner_options_default(void);

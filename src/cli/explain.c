@@ -73,11 +73,12 @@ static void print_head(const json_t *r)
     if (json_is_integer(mem))
         snprintf(mem_text, sizeof mem_text, "%s",
                  human_bytes((uint64_t)json_integer_value(mem), a, sizeof a));
-    snprintf(text, sizeof text, "%s%s, %d thread%s; %s, %s; %.0f us per launch",
+    snprintf(text, sizeof text, "%s%s, %d thread%s, weights %s; %s, %s; %.0f us per launch",
              report_text(r, "device.name"),
              json_is_true(report_at(r, "device.simulated")) ? " (SIMULATED)" : "",
-             (int)at(r, "device.threads"), at(r, "device.threads") == 1.0 ? "" : "s", slots_text,
-             mem_text, at(r, "device.launch_us"));
+             (int)at(r, "device.threads"), at(r, "device.threads") == 1.0 ? "" : "s",
+             strcmp(report_text(r, "device.weights"), "packed") == 0 ? "packed" : "as in the file",
+             slots_text, mem_text, at(r, "device.launch_us"));
     line("device", text);
     if (at(r, "device.added_launch_us") > 0.0) {
         snprintf(text, sizeof text, "%.0f us of that were ADDED to resemble another device",

@@ -36,6 +36,8 @@ static const cli_opt device_opts[] = {
      "its kernels: scalar, avx2, avx512, amx, neon;\ndefault: the best", false},
     {NULL, "--npu-precision", "NAME", cli_set_string, AT(npu_precision), 0, 0,
      "of its products: auto, fast, full, fp32 (full)", false},
+    {NULL, "--npu-weights", "KIND", cli_set_string, AT(o.npu_weights), 0, 0,
+     "file: decoded in every launch; packed: when loaded, for\nmore bytes (file)", false},
     {0},
 };
 

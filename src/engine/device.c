@@ -100,6 +100,7 @@ static npumoe_status make_tile(const npumoe_device_options *o, nm_npu **out, npu
 {
     nm_tile_options t = nm_tile_options_default();
     NM_TRY(read_precision(o->precision, &t.precision, err));
+    NM_TRY(nm_tile_weights_parse(o->weights, &t.weights, err));
     t.isa = o->isa;
     t.n_threads = o->n_threads;
     t.cpus = o->cpus;
@@ -182,6 +183,7 @@ void npumoe_device_get_info(const npumoe_device *device, npumoe_device_info *inf
         .programs_loaded = s.programs_loaded,
         .bytes_loaded = s.bytes_loaded,
         .load_seconds = (double)s.load_ns * 1e-9,
+        .weights = c->weights,
     };
     nm_abi_write(info, &all, sizeof all);
 }

@@ -98,6 +98,7 @@ static nm_cost_device device_of(const nm_npu_caps *c)
                         .threads = c->n_threads,
                         .added_launch_us = (double)c->added_launch_ns * 1e-3};
     strncpy(d.name, c->name, sizeof d.name - 1);
+    strncpy(d.weights, c->weights ? c->weights : "", sizeof d.weights - 1);
     return d;
 }
 

@@ -121,15 +121,16 @@ npumoe_status npumoe_plan_report(npumoe_model *model, char **json, npumoe_error 
     const nm_npu_caps *caps = &nm_device_npu(p->device)->caps;
     const nm_exec_counts total = nm_executor_total(p->ex);
     json_t *root = json_pack(
-        "{s:s, s:i, s:{s:s, s:s, s:b, s:i, s:f}, s:s, s:s, s:i, s:i, s:I, s:f, s:f, s:i, s:o, s:o}",
+        "{s:s, s:i, s:{s:s, s:s, s:s, s:b, s:i, s:f}, s:s, s:s, s:i, s:i, s:I, s:f, s:f, s:i, s:o, "
+        "s:o}",
         "schema", "npumoe-plan-report", "version", 1, "device", "name", caps->name, "arithmetic",
-        caps->arithmetic, "simulated", caps->simulated, "threads", (int)caps->n_threads,
-        "added_launch_us", (double)caps->added_launch_ns * 1e-3, "policy",
-        nm_plan_policy_name(p->plan->policy), "overflow", nm_overflow_name(p->plan->overflow),
-        "chunk", (int)p->plan->chunk, "in_flight", (int)p->n_lanes, "tokens",
-        (json_int_t)p->n_tokens, "wall_us", (double)p->wall_ns * 1e-3, "host_cpu_us",
-        (double)p->host_cpu_ns * 1e-3, "fallbacks", (int)nm_executor_failed(p->ex), "measured",
-        measured(&total), "predicted_per_chunk", predicted(&p->plan->predicted));
+        caps->arithmetic, "weights", caps->weights ? caps->weights : "", "simulated",
+        caps->simulated, "threads", (int)caps->n_threads, "added_launch_us",
+        (double)caps->added_launch_ns * 1e-3, "policy", nm_plan_policy_name(p->plan->policy),
+        "overflow", nm_overflow_name(p->plan->overflow), "chunk", (int)p->plan->chunk, "in_flight",
+        (int)p->n_lanes, "tokens", (json_int_t)p->n_tokens, "wall_us", (double)p->wall_ns * 1e-3,
+        "host_cpu_us", (double)p->host_cpu_ns * 1e-3, "fallbacks", (int)nm_executor_failed(p->ex),
+        "measured", measured(&total), "predicted_per_chunk", predicted(&p->plan->predicted));
     json_t *layers = json_array();
     for (uint32_t i = 0; root && i < p->plan->n_layers; i++) {
         const nm_plan_layer *l = &p->plan->layers[i];

@@ -154,6 +154,7 @@ static npumoe_status new_device(const npumoe_planner_options *o, nm_npu **out, n
     nm_tile_options t = nm_tile_options_default();
     t.isa = o->npu_isa;
     t.precision = precision_of(o->npu_precision);
+    NM_TRY(nm_tile_weights_parse(o->npu_weights, &t.weights, err));
     t.n_threads = or_default(o->npu_threads, 1);
     t.launch_ns = (uint64_t)o->launch_us * 1000;
     return nm_tile_new(nm_allocator_default(), &t, out, err);
@@ -221,7 +222,15 @@ static npumoe_status get_cost(const nm_profile *profile, const npumoe_planner_op
             nm_err_prefix(err, st, "cost table");
         json_decref(root);
     }
-    return st == NPUMOE_OK ? nm_cost_fits(out, g, chunk, o->device ? o->device : "tile", err) : st;
+    if (st == NPUMOE_OK)
+        st = nm_cost_fits(out, g, chunk, o->device ? o->device : "tile", err);
+    if (st == NPUMOE_OK && o->npu_weights && strcmp(out->device.weights, o->npu_weights) != 0)
+        st = nm_err_set(
+            err, NPUMOE_EMODEL,
+            "cost table: it was measured with weights kept as '%s', expected '%s'; measure "
+            "again (leave out --cost)",
+            out->device.weights, o->npu_weights);
+    return st;
 }
 
 /* Budgets and added latency are the user's, whatever the table was measured with. */

@@ -153,6 +153,7 @@ static json_t *device_json(const nm_cost *c)
     const nm_cost_device *d = &c->device;
     json_t *o = json_object();
     nm_describe_put(o, "name", json_string(d->name));
+    nm_describe_put(o, "weights", json_string(d->weights));
     nm_describe_put(o, "simulated", json_boolean(d->simulated));
     nm_describe_put(o, "threads", json_integer(d->threads));
     nm_describe_put(o, "slots", d->slots == UINT32_MAX ? json_null() : json_integer(d->slots));

@@ -129,6 +129,8 @@ static json_t *device_json(const nm_cost_device *d)
 {
     json_t *o = json_object();
     json_object_set_new(o, "name", json_string(d->name));
+    if (d->weights[0])
+        json_object_set_new(o, "weights", json_string(d->weights));
     for (size_t i = 0; i < COUNT(flag_fields); i++) {
         bool v;
         memcpy(&v, (const char *)d + flag_fields[i].offset, sizeof v);
@@ -229,6 +231,9 @@ static npumoe_status read_geometry(const nm_fields *f, nm_cost_geometry *g)
 static npumoe_status read_device(const nm_fields *f, nm_cost_device *d)
 {
     NM_TRY(nm_fields_text(f, "name", d->name, sizeof d->name));
+    memcpy(d->weights, "file", sizeof "file"); /* of tables from before there was another way */
+    if (json_object_get(f->json, "weights"))
+        NM_TRY(nm_fields_text(f, "weights", d->weights, sizeof d->weights));
     for (size_t i = 0; i < COUNT(flag_fields); i++) {
         bool v;
         NM_TRY(nm_fields_bool(f, flag_fields[i].key, &v));

@@ -292,6 +292,12 @@ static npumoe_status device_fits(const nm_plan *plan, const nm_cost_device *have
         return nm_err_set(err, NPUMOE_EUNSUPPORTED,
                           "plan: it is for device %s, but the device is %s", want->name,
                           have->name);
+    if (want->weights[0] && have->weights[0] && strcmp(want->weights, have->weights) != 0)
+        return nm_err_set(
+            err, NPUMOE_EUNSUPPORTED,
+            "plan: times and bytes are those of a device that keeps weights as '%s', but "
+            "the device keeps them as '%s'; use --npu-weights %s or plan again",
+            want->weights, have->weights, want->weights);
     if (plan->programs > have->slots)
         return nm_err_set(err, NPUMOE_EUNSUPPORTED,
                           "plan: it has %u programs, but the device has %u slots; plan again with "

@@ -34,7 +34,10 @@ typedef struct nm_tile_options {
 
 #define NM_TILE_MAX_QUEUE 1024u
 
-/* One thread, any CPU, near fp32, no limits, 64 launches in flight, no added latency. */
+/* "file", "packed"; NULL = "file". EINVAL for others. */
+npumoe_status nm_tile_weights_parse(const char *name, nm_tile_weights *out, npumoe_error *err);
+
+/* One thread, any CPU, near fp32, weights as in the file, no limits, 64 launches in flight, no added latency. */
 nm_tile_options nm_tile_options_default(void);
 /* EINVAL for numbers out of range or a CPU that cannot be had; EUNSUPPORTED for the isa. */
 npumoe_status nm_tile_new(const npumoe_allocator *a, const nm_tile_options *options, nm_npu **out,

@@ -21,6 +21,16 @@
 
 #include <string.h>
 
+npumoe_status nm_tile_weights_parse(const char *name, nm_tile_weights *out, npumoe_error *err)
+{
+    const bool packed = name && strcmp(name, "packed") == 0;
+    *out = packed ? NM_TILE_WEIGHTS_PACKED : NM_TILE_WEIGHTS_FILE;
+    if (name == NULL || packed || strcmp(name, "file") == 0)
+        return NPUMOE_OK;
+    return nm_err_set(err, NPUMOE_EINVAL,
+                      "weights of device tile: found '%s', expected file or packed", name);
+}
+
 /* ---- forms ---------------------------------------------------------------------------------- */
 
 /* The product whose panels the matrices become, which are multiplied together; NULL = they stay as they
