@@ -36,6 +36,24 @@ check "... is marked in the summary" grep -q '150 us added to each launch' "$wor
 run explain "$work/late.json"
 check "... and by explain" grep -q '150 us of that were ADDED' "$work/out"
 
+# ---- the form of weights ----
+# scalar kernels keep panels of fp32: 3 matrices of 64 x 64 or more, four bytes a weight
+run plan $profile --chunk 64 -t 1 --isa scalar --npu-isa scalar --npu-weights packed --save-cost "$work/packed.json" -o "$work/packed.plan.json"
+is_code 0 "plan --npu-weights packed"
+check "... the table says so" json 'exit !($t->{device}{weights} eq "packed")' "$work/packed.json"
+size() { json 'print $t->{device}{expert_bytes}' "$1"; }
+check "... and has other bytes" test "$(size "$work/packed.json")" -gt "$(size "$work/cost.json")"
+run explain "$work/packed.plan.json"
+check "... explain too" grep -q 'weights packed' "$work/out"
+run explain "$work/plan.json"
+check "... and of the other" grep -q 'weights as in the file' "$work/out"
+run plan $profile --cost "$work/cost.json" --chunk 64 --npu-weights packed
+is_code 1 "a cost table for the other form"
+check "... names both" grep -q "kept as 'file', expected 'packed'" "$work/err"
+run plan $profile --chunk 64 --npu-weights folded
+is_code 1 "an unknown form"
+check "... says which there are" grep -q 'expected file or packed' "$work/err"
+
 # ---- explain ----
 run explain "$work/plan.json" --all
 is_code 0 "explain"
