@@ -303,7 +303,7 @@ typedef struct npumoe_device npumoe_device;
 typedef struct npumoe_device_options {
     size_t struct_bytes;
     const npumoe_allocator *allocator; /* must outlive the device; NULL = malloc */
-    const char *name;                  /* "tile"; NULL = "tile" */
+    const char *name;                  /* "tile", or "cpu": no programs at all; NULL = "tile" */
     const char *isa;            /* kernel tier of its cores, as for a model; NULL = the best */
     npumoe_precision precision; /* FULL; AUTO rounds as a model's AUTO does */
     uint32_t n_threads;         /* 1 */
@@ -349,7 +349,8 @@ typedef struct npumoe_plan_options {
     size_t struct_bytes;
     const char *plan; /* JSON, as `npumoe plan` writes it */
     size_t plan_bytes;
-    npumoe_device *device; /* must outlive its use by the model */
+    npumoe_device *device; /* must outlive its use by the model; NULL: the plan must have nothing on
+                              a device */
     bool require_npu;      /* what the plan puts on the device and cannot run there is an error */
     bool allow_lossy;      /* accept the policies prune and reroute, which change results */
     uint32_t n_in_flight;  /* chunks at a time, 1 or 2; 0 = as the plan says */
@@ -357,13 +358,19 @@ typedef struct npumoe_plan_options {
     npumoe_log_fn log;     /* what fell back, and why */
     void *log_user;
     bool no_replan; /* loads are not counted, and npumoe_plan_adapt() does nothing */
+    uint32_t
+        from_tokens;  /* chunks of at least so many tokens go by the plan, whatever it predicts: to
+                             compare plans. 2 to the plan's chunk; 0 = the plan's own crossover */
+    const char *name; /* of the plan in messages, such as its file; copied; NULL = "plan" */
 } npumoe_plan_options;
 
 NPUMOE_API npumoe_plan_options npumoe_plan_options_default(void);
 /* Loads a plan's programs; sessions made from then on evaluate prompts by it, in chunks of the plan's
  * length. NULL takes the plan away. EINVAL while a session that uses the model's plan is alive; EMODEL for
  * the plan of another model, EUNSUPPORTED for another device or a lossy policy, EFORMAT; ETOOBIG and
- * EDEVICE with require_npu, else what cannot be loaded stays on the CPU, and the log says so. */
+ * EDEVICE with require_npu, else what cannot be loaded stays on the CPU, and the log says so. A prompt of
+ * which no chunk goes by the plan is evaluated on the CPU, and the log says why, once; with require_npu the
+ * evaluation fails with EDEVICE. */
 NPUMOE_API npumoe_status npumoe_model_use_plan(npumoe_model *model,
                                                const npumoe_plan_options *options,
                                                npumoe_error *err);

@@ -21,6 +21,7 @@ typedef struct bench_args {
     cli_strings models, isas;
     cli_numbers n_prompt, n_gen, n_pg, n_depth, threads, batch, ubatch, type_k, type_v;
     cli_numbers precisions;
+    npu_args npu;
     int32_t reps, delay;
     bench_format format;
     bool no_warmup, progress, no_probe;
@@ -180,9 +181,12 @@ static const cli_help help = {
     "[-m FILE] [options]\n       npumoe bench --compare OLD.json NEW.json",
     "Measures prompt processing (pp) and generation (tg) in tokens per second, and compares\n"
     "them with what the machine allows. LIST is 1,2,4 or a range: 512-2048+512, 8-64*2. All\n"
-    "combinations are run. The second form measures nothing.",
+    "combinations are run. The second form measures nothing. --plan takes several plans, with\n"
+    "commas or given again, and none for the host alone: each test is run by all of them in\n"
+    "turns, with a row for each.",
     "npumoe bench -m olmoe.gguf\n"
     "npumoe bench -m olmoe.gguf -p 512,2048 -n 0 -d 0,4096 -t 1-16*2\n"
+    "npumoe bench -m olmoe.gguf --plan none,olmoe.plan.json -p 1024 -n 0\n"
     "npumoe bench -m olmoe.gguf -o json >bench.json\n"
     "npumoe bench -m olmoe.gguf --cost machine.json --compare bench.json",
 };
@@ -192,8 +196,9 @@ static const cli_help help = {
 typedef struct bench {
     const bench_args *a;
     ui_log *log;
-    bench_model m;
-    npumoe_precision precision; /* of m */
+    bench_model m[BENCH_MAX_PLANS]; /* one for each plan; without plans one */
+    size_t n_models;
+    npumoe_precision precision; /* of them */
     char cpu[128];
     json_t *table, *then; /* limits and an earlier run, or NULL */
     bench_printer printer;
@@ -218,17 +223,35 @@ static void publish(bench *b, json_t *result)
     b->last = result;
 }
 
+static json_t *result_of(const bench *b, const bench_model *m, const bench_test *t)
+{
+    json_t *result = bench_result(m, b->cpu, b->table, t);
+    if (b->a->npu.plans.n)
+        bench_put_plan(result, m, t);
+    return result;
+}
+
 static int one(bench *b, bench_test t, int64_t n_prompt, int64_t n_gen)
 {
+    bench_test tests[BENCH_MAX_PLANS];
     if (n_prompt + n_gen == 0)
         return 0;
     t.n_prompt = (int32_t)n_prompt;
     t.n_gen = (int32_t)n_gen;
+    for (size_t i = 0; i < b->n_models; i++) {
+        const uint32_t chunk = b->m[i].npu.chunk;
+        tests[i] = t;
+        tests[i].n_threads = b->m[i].info.n_threads;
+        if (chunk && (uint32_t)t.ubatch > chunk)
+            tests[i].ubatch = (int32_t)chunk;
+    }
     nap(b->a->delay);
-    int code = bench_run(&b->m, &t);
-    if (code == 0)
-        publish(b, bench_result(&b->m, b->cpu, b->table, &t));
-    free(t.seconds);
+    int code = bench_run(b->m, tests, b->n_models);
+    for (size_t i = 0; i < b->n_models; i++) {
+        if (code == 0)
+            publish(b, result_of(b, &b->m[i], &tests[i]));
+        free(tests[i].seconds);
+    }
     return code ? code : ferror(stdout) ? 1 : 0;
 }
 
@@ -261,8 +284,7 @@ static int with_model(bench *b)
     int code = 0;
     for (size_t i = 0; i < all && code == 0; i++) {
         size_t number = i;
-        bench_test t = {.n_threads = b->m.info.n_threads,
-                        .precision = b->precision,
+        bench_test t = {.precision = b->precision,
                         .reps = a->reps,
                         .warm_up = !a->no_warmup,
                         .progress = a->progress};
@@ -323,7 +345,8 @@ static void set_columns(bench *b, bool from_file)
     if (from_file)
         return;
     b->printer.batch = unusual(&a->batch, 2048);
-    b->printer.ubatch = unusual(&a->ubatch, 2048);
+    b->printer.plan = a->npu.plans.n > 0;
+    b->printer.ubatch = b->printer.plan || unusual(&a->ubatch, 2048);
     b->printer.type_k = unusual(&a->type_k, NPUMOE_KV_F16);
     b->printer.type_v = unusual(&a->type_v, NPUMOE_KV_F16);
     b->printer.precision = unusual(&a->precisions, NPUMOE_PRECISION_AUTO);
@@ -356,11 +379,44 @@ static void describe_model(bench_model *m)
     npumoe_text_free(&json);
 }
 
+/* With plan number i, if there are any: "none" is one without. */
+static int open_model(bench *b, const model_args *ma, size_t i)
+{
+    const bench_args *a = b->a;
+    bench_model *m = &b->m[i];
+    model_args own = *ma;
+    const char *plan = i < a->npu.plans.n ? a->npu.plans.v[i] : NULL;
+    if (plan && strcmp(plan, "none") == 0)
+        plan = NULL;
+    *m = (bench_model){.path = ma->path};
+    b->n_models = i + 1;
+    if (!npu_read_one(plan, &own, &m->npu))
+        return 1;
+    int code = model_open(&own, false, b->log, &m->model, NULL);
+    if (code == 0)
+        code = npu_open(&a->npu, m->model, b->log, &m->npu);
+    if (code)
+        return code;
+    m->info = (npumoe_model_info){.struct_bytes = sizeof m->info};
+    npumoe_model_get_info(m->model, &m->info);
+    describe_model(m);
+    return 0;
+}
+
+static void close_models(bench *b)
+{
+    for (size_t i = 0; i < b->n_models; i++) {
+        npumoe_model_free(&b->m[i].model);
+        npu_close(&b->m[i].npu);
+    }
+    b->n_models = 0;
+}
+
 static int with_path(bench *b, const char *path)
 {
     const bench_args *a = b->a;
+    const size_t n_plans = a->npu.plans.n ? a->npu.plans.n : 1;
     int code = 0;
-    b->m.path = path;
     size_t all = a->threads.n * a->precisions.n * a->isas.n;
     for (size_t i = 0; i < all && code == 0; i++) {
         size_t number = i;
@@ -369,18 +425,13 @@ static int with_path(bench *b, const char *path)
         ma.threads = (int32_t)pick(&a->threads, &number);
         ma.precision = b->precision = (npumoe_precision)pick(&a->precisions, &number);
         ma.isa = a->isas.v[number];
-        code = model_open(&ma, false, b->log, &b->m.model, NULL);
-        if (code == 0) {
-            b->m.info = (npumoe_model_info){.struct_bytes = sizeof b->m.info};
-            npumoe_model_get_info(b->m.model, &b->m.info);
-            if (i == 0)
-                describe_model(&b->m);
-            if (!b->ready)
-                code = get_ready(b, path);
-            if (code == 0)
-                code = with_model(b);
-        }
-        npumoe_model_free(&b->m.model);
+        for (size_t p = 0; p < n_plans && code == 0; p++)
+            code = open_model(b, &ma, p);
+        if (code == 0 && !b->ready)
+            code = get_ready(b, path);
+        if (code == 0)
+            code = with_model(b);
+        close_models(b);
     }
     return code;
 }
@@ -427,6 +478,7 @@ static int show_file(bench *b, const char *path)
     b->printer.precision = varies(results, "precision");
     json_array_foreach(results, i, one_result)
     {
+        b->printer.plan |= json_is_string(json_object_get(one_result, "plan"));
         b->printer.ceilings |= json_is_number(json_object_get(one_result, "ceiling_ts"));
     }
     json_array_foreach(results, i, one_result)
@@ -473,9 +525,27 @@ static int32_t cpus_allowed(void)
     return n ? (int32_t)n : 1;
 }
 
-/* False when there is no memory for a list of one number. */
+/* Of the host by the first plan, for all of them; without one those of the machine. 0 after a message. */
+static int32_t default_threads(const bench_args *a)
+{
+    model_args model = {0};
+    for (size_t i = 0; i < a->npu.plans.n && model.threads == 0; i++) {
+        npu n = {0};
+        const bool ok =
+            strcmp(a->npu.plans.v[i], "none") == 0 || npu_read_one(a->npu.plans.v[i], &model, &n);
+        npu_close(&n);
+        if (!ok)
+            return 0;
+    }
+    return model.threads > 0 ? model.threads : cpus_allowed();
+}
+
+/* False, after a message, when there is no plan to take one from, or no memory. */
 static bool defaults(bench_args *a)
 {
+    const int32_t threads = a->threads.n ? 0 : default_threads(a);
+    if (a->threads.n == 0 && threads == 0)
+        return false;
     const struct {
         cli_numbers *list;
         int64_t value;
@@ -485,14 +555,16 @@ static bool defaults(bench_args *a)
         {&a->n_depth, 0},
         {&a->batch, 2048},
         {&a->ubatch, 2048},
-        {&a->threads, cpus_allowed()},
+        {&a->threads, threads},
         {&a->type_k, NPUMOE_KV_F16},
         {&a->type_v, NPUMOE_KV_F16},
         {&a->precisions, NPUMOE_PRECISION_AUTO},
     };
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
-        if (lists[i].list->n == 0 && !append(lists[i].list, lists[i].value))
+        if (lists[i].list->n == 0 && !append(lists[i].list, lists[i].value)) {
+            ui_error("out of memory");
             return false;
+        }
     return true;
 }
 
@@ -567,7 +639,7 @@ static int bench_logged(const bench_args *a, const char *results)
 
 static int prepared(bench_args *a, const char *results)
 {
-    char name[64], *model_room = NULL, *isa_room = NULL, why[64];
+    char name[64], *model_room = NULL, *isa_room = NULL, *plan_room = NULL, why[64];
     const char *model = cli_env_option("--model", name, sizeof name);
     const char *isa = cli_env_option("--isa", name, sizeof name);
     bool ok = true;
@@ -582,28 +654,29 @@ static int prepared(bench_args *a, const char *results)
     if (a->isas.n == 0)
         ok = ok && cli_add_string(NULL, &a->isas, isa ? isa : "auto", why, sizeof why);
     ok = ok && split_words(&a->models, true, &model_room) &&
-         split_words(&a->isas, false, &isa_room) && (results || defaults(a));
+         split_words(&a->isas, false, &isa_room) && split_words(&a->npu.plans, true, &plan_room);
     int code = 1;
-    if (ok)
-        code = bench_logged(a, results);
-    else
+    if (!ok)
         ui_error("out of memory");
+    else if (a->npu.plans.n > BENCH_MAX_PLANS)
+        ui_error("--plan: found %zu, expected at most %d", a->npu.plans.n, BENCH_MAX_PLANS);
+    else if (npu_has_plan(&a->npu) && (results || defaults(a)))
+        code = bench_logged(a, results);
     free(model_room);
     free(isa_room);
+    free(plan_room);
     return code;
 }
 
 int cmd_bench(int argc, char **argv)
 {
-    bench_args a = {.reps = 5};
+    bench_args a = {.npu = NPU_ARGS_DEFAULT, .reps = 5};
     const char *results = NULL;
     size_t n_results = 0;
     const cli_group groups[] = {
-        {"Tests", bench_opts, &a},
-        {"Model", bench_model_opts, &a},
-        {"Memory", bench_memory_opts, &a.model},
-        {"Other", log_opts, &a.common},
-        {0},
+        {"Tests", bench_opts, &a},      {"Model", bench_model_opts, &a},
+        {"Device", npu_opts, &a.npu},   {"Memory", bench_memory_opts, &a.model},
+        {"Other", log_opts, &a.common}, {0},
     };
     cli_parsed parsed = cli_parse(&help, groups, argc, argv, &results, 1, &n_results);
     int code = cli_exit_code(parsed);
@@ -619,5 +692,6 @@ int cmd_bench(int argc, char **argv)
         cli_numbers_free(lists[i]);
     cli_strings_free(&a.models);
     cli_strings_free(&a.isas);
+    npu_args_free(&a.npu);
     return code;
 }

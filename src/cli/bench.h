@@ -2,6 +2,7 @@
  *
  *   bench.c          options, and the loops over all their values
  *   bench_test.c     one test: repetitions, and what the process used meanwhile
+ *   bench_plan.c     what a plan did in a test
  *   bench_out.c      a result as a JSON object; objects as a table, JSON, JSON lines, CSV
  *   bench_compare.c  results of an earlier run beside those of this one
  *
@@ -11,7 +12,7 @@
 #define NPUMOE_CLI_BENCH_H
 
 #include "cost.h"
-#include "load.h"
+#include "npu.h"
 
 #include <jansson.h>
 #include <time.h>
@@ -31,20 +32,31 @@ typedef struct bench_test {
     uint64_t kv_bytes, scratch_bytes;
     int64_t peak_rss_bytes, peak_beyond_bytes; /* -1 = this system does not tell */
     npumoe_model_work prompt_work, gen_work;
+    npumoe_plan_stats plan; /* of all timed repetitions together */
 } bench_test;
 
+/* A model that is open, with a plan or without; several of one file for one test, to be compared. */
 typedef struct bench_model {
     npumoe_model *model;
     npumoe_model_info info;
     const char *path;
     char description[96];
+    npu npu;
 } bench_model;
 
-/* Runs it; an exit code, 0 = the results are filled in. */
-int bench_run(const bench_model *m, bench_test *t);
+enum { BENCH_MAX_PLANS = 16 };
+
+/* Runs the same test on n models in turns, one repetition of each after the other, so that what the
+ * machine does meanwhile meets all of them; t[i] is of m[i]. An exit code, 0 = the results are filled
+ * in. */
+int bench_run(const bench_model *m, bench_test *t, size_t n);
+/* After each timed repetition: adds up what the plan did since npumoe_plan_reset_stats(). */
+void bench_add_plan(npumoe_model *model, bench_test *t);
 
 /* ---- results ------------------------------------------------------------------------------- */
 
+/* Keys of a run with --plan: what the plan did in a repetition, on average. */
+void bench_put_plan(json_t *result, const bench_model *m, const bench_test *t);
 /* The object that -o json shows. table: a cost table or NULL. */
 json_t *bench_result(const bench_model *m, const char *cpu, const json_t *table,
                      const bench_test *t);
@@ -53,7 +65,7 @@ typedef struct bench_printer {
     bench_format format;
     /* columns that are shown because a list has several values, or an unusual one */
     bool batch, ubatch, type_k, type_v, precision;
-    bool ceilings, compare;
+    bool ceilings, compare, plan;
     size_t n; /* results printed */
 } bench_printer;
 

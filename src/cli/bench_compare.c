@@ -118,14 +118,23 @@ static bool same_model(const json_t *a, const json_t *b)
 /* What makes results differ, the heaviest first; the model, heavier than all, stands by its size where
  * its type says nothing. */
 static const char *const conditions[] = {"model_type", "model_size", "n_threads", "isa",
-                                         "precision",  "cpu_info",   "type_k",    "type_v",
-                                         "n_ubatch",   "n_batch"};
+                                         "precision",  "plan",       "cpu_info",  "type_k",
+                                         "type_v",     "n_ubatch",   "n_batch"};
 enum { N_CONDITIONS = sizeof conditions / sizeof conditions[0], MODEL_CONDITIONS = 2 };
+
+/* Results of runs without --plan do not say so. */
+static const char *plan_of(const json_t *result)
+{
+    const char *plan = report_text(result, "plan");
+    return plan[0] ? plan : "none";
+}
 
 static bool meets(const json_t *a, const json_t *b, int condition)
 {
     if (condition < MODEL_CONDITIONS && same_model(a, b))
         return true;
+    if (strcmp(conditions[condition], "plan") == 0)
+        return strcmp(plan_of(a), plan_of(b)) == 0;
     return same(a, b, conditions[condition]);
 }
 
@@ -152,7 +161,7 @@ static const char *shown(const json_t *v, char *buf, size_t cap)
     if (json_is_integer(v))
         snprintf(buf, cap, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
     else
-        snprintf(buf, cap, "%s", json_is_string(v) ? json_string_value(v) : "?");
+        snprintf(buf, cap, "%s", json_is_string(v) ? json_string_value(v) : v ? "?" : "none");
     return report_trim(buf);
 }
 

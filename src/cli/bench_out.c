@@ -219,6 +219,42 @@ FIGURE_COLUMN(print_ratio, "compare_ratio", "%.2f")
 FIGURE_COLUMN(print_cpu_ratio, "compare_cpu_ratio", "%.2f")
 TEXT_COLUMN(print_differs, "compare_differs")
 
+FIGURE_COLUMN(print_host_cpu, "host_cpu_seconds", "%.3f")
+FIGURE_COLUMN(print_busy, "device_busy_seconds", "%.3f")
+FIGURE_COLUMN(print_launches, "launches", "%.0f")
+FIGURE_COLUMN(print_dropped, "dropped_pairs", "%.0f")
+
+static void print_share(const json_t *r, const char *key, char *buf, size_t cap)
+{
+    if (figure(r, "launches") > 0)
+        snprintf(buf, cap, "%.1f %%", 100.0 * figure(r, key));
+}
+
+static void print_padding(const json_t *r, char *buf, size_t cap)
+{
+    print_share(r, "padding_share", buf, cap);
+}
+
+static void print_overflow(const json_t *r, char *buf, size_t cap)
+{
+    print_share(r, "overflow_share", buf, cap);
+}
+
+static void print_latency(const json_t *r, char *buf, size_t cap)
+{
+    snprintf(buf, cap, "%.2f", figure(r, "avg_ns") * 1e-6);
+}
+
+/* Added latency makes a figure one of another device: said in its row. */
+static void print_plan(const json_t *r, char *buf, size_t cap)
+{
+    const char *path = report_text(r, "plan"), *slash = strrchr(path, '/');
+    const double added = figure(r, "added_launch_us");
+    snprintf(buf, cap, "%s", slash ? slash + 1 : path);
+    if (added > 0)
+        snprintf(buf, cap, "%s (+%.0f us a launch)", slash ? slash + 1 : path, added);
+}
+
 static void print_params(const json_t *r, char *buf, size_t cap)
 {
     human_count(report_u64(r, "model_n_params"), buf, cap);
@@ -250,7 +286,18 @@ static size_t add(column *list, size_t n, bool wanted, column c)
     return n;
 }
 
-enum { MAX_COLUMNS = 24 };
+enum { MAX_COLUMNS = 32 };
+
+static size_t add_plan(column *list, size_t n, bool wanted)
+{
+    n = add(list, n, wanted, (column){"ms", 9, false, print_latency});
+    n = add(list, n, wanted, (column){"host CPU s", 10, false, print_host_cpu});
+    n = add(list, n, wanted, (column){"busy s", 8, false, print_busy});
+    n = add(list, n, wanted, (column){"launches", 8, false, print_launches});
+    n = add(list, n, wanted, (column){"padding", 7, false, print_padding});
+    n = add(list, n, wanted, (column){"overflow", 8, false, print_overflow});
+    return add(list, n, wanted, (column){"dropped", 7, false, print_dropped});
+}
 
 /* Columns that never change are left out, as llama-bench does. */
 static size_t columns(const bench_printer *p, column list[MAX_COLUMNS])
@@ -266,8 +313,10 @@ static size_t columns(const bench_printer *p, column list[MAX_COLUMNS])
     n = add(list, n, p->type_k, (column){"type_k", 6, false, print_type_k});
     n = add(list, n, p->type_v, (column){"type_v", 6, false, print_type_v});
     n = add(list, n, p->precision, (column){"precision", 9, true, print_precision});
+    n = add(list, n, p->plan, (column){"plan", 18, true, print_plan});
     n = add(list, n, true, (column){"test", 15, false, print_test});
     n = add(list, n, true, (column){"t/s", 20, false, print_speed});
+    n = add_plan(list, n, p->plan);
     n = add(list, n, true, (column){"CPU s", 10, false, print_cpu});
     n = add(list, n, true, (column){"CPU s/1k", 8, false, print_cpu_per_1k});
     n = add(list, n, p->ceilings, (column){"ceiling", 10, false, print_ceiling});

@@ -1,5 +1,5 @@
 /* bench_test.c: one test of bench: a prompt of N random tokens in chunks, then N tokens one by one,
- * either of which may be missing, after a prompt that is not timed.
+ * either of which may be missing, after a prompt that is not timed. Models that are compared take turns.
  *
  * It is run once to warm up and then several times. A repetition begins with another token than the
  * one before, so that nothing of a prompt is reused except the depth that is meant to be. */
@@ -35,9 +35,9 @@ static npumoe_status timed_part(npumoe_session *s, const bench_test *t, const np
 
 /* One repetition; *seconds and *cpu of the timed part. What follows the depth differs from one
  * repetition to the next in its first token, so the session finds exactly the depth to reuse. */
-static npumoe_status repetition(npumoe_session *s, const bench_test *t, npumoe_token *tokens,
-                                int32_t n_vocab, int32_t index, double *seconds, double *cpu,
-                                npumoe_error *err)
+static npumoe_status repetition(npumoe_session *s, npumoe_model *model, const bench_test *t,
+                                npumoe_token *tokens, int32_t n_vocab, int32_t index,
+                                double *seconds, double *cpu, npumoe_error *err)
 {
     size_t depth = (size_t)t->n_depth, n = (size_t)(t->n_prompt + t->n_gen);
     fill_tokens(tokens, depth, n_vocab, 1);
@@ -48,6 +48,7 @@ static npumoe_status repetition(npumoe_session *s, const bench_test *t, npumoe_t
         if (st != NPUMOE_OK)
             return st;
     }
+    npumoe_plan_reset_stats(model);
     double cpu_start = ui_cpu_seconds(), start = ui_now();
     npumoe_status st = timed_part(s, t, tokens, err);
     *seconds = ui_now() - start;
@@ -71,25 +72,31 @@ static void note_memory(const npumoe_session *session, bench_test *t)
     }
 }
 
-static npumoe_status repetitions(npumoe_session *s, bench_test *t, npumoe_token *tokens,
-                                 int32_t n_vocab, npumoe_error *err)
+/* A model in a test, and what it needs there. */
+typedef struct side {
+    const bench_model *m;
+    bench_test *t;
+    npumoe_session *session;
+    double cpu_sum;
+} side;
+
+static npumoe_status turn(side *s, npumoe_token *tokens, int32_t index, npumoe_error *err)
 {
-    npumoe_status st = NPUMOE_OK;
-    double cpu_sum = 0.0;
-    note_memory(s, t);
-    for (int32_t i = t->warm_up ? -1 : 0; i < t->reps && st == NPUMOE_OK; i++) {
-        double seconds, cpu;
-        if (t->progress)
-            ui_note("%s %d of %d", i < 0 ? "warm-up, then" : "repetition", i < 0 ? t->reps : i + 1,
-                    t->reps);
-        st = repetition(s, t, tokens, n_vocab, i, &seconds, &cpu, err);
-        note_memory(s, t);
-        if (i >= 0 && st == NPUMOE_OK) {
-            t->seconds[i] = seconds;
-            cpu_sum += cpu;
-        }
+    bench_test *t = s->t;
+    double seconds, cpu;
+    if (t->progress)
+        ui_note("%s %d of %d%s%s", index < 0 ? "warm-up, then" : "repetition",
+                index < 0 ? t->reps : index + 1, t->reps, s->m->npu.path ? ", " : "",
+                s->m->npu.path ? s->m->npu.path : "");
+    npumoe_status st = repetition(s->session, s->m->model, t, tokens, s->m->info.n_vocab, index,
+                                  &seconds, &cpu, err);
+    note_memory(s->session, t);
+    if (index >= 0 && st == NPUMOE_OK) {
+        t->seconds[index] = seconds;
+        s->cpu_sum += cpu;
+        t->cpu_seconds = s->cpu_sum / (double)t->reps;
+        bench_add_plan(s->m->model, t);
     }
-    t->cpu_seconds = cpu_sum / (double)t->reps;
     return st;
 }
 
@@ -108,31 +115,58 @@ static void note_work(const bench_model *m, bench_test *t)
                           &t->gen_work);
 }
 
-int bench_run(const bench_model *m, bench_test *t)
+static npumoe_status begin(side *s, size_t n_tokens, npumoe_error *err)
 {
-    size_t n = (size_t)t->n_depth + (size_t)t->n_prompt + (size_t)t->n_gen;
-    npumoe_token *tokens = malloc(n * sizeof *tokens);
-    t->seconds = calloc((size_t)t->reps, sizeof *t->seconds);
-    if (!tokens || !t->seconds) {
-        ui_error("out of memory");
-        free(tokens);
-        return 1;
-    }
+    bench_test *t = s->t;
     session_args sa = {
         .batch = t->batch, .ubatch = t->ubatch, .type_k = t->type_k, .type_v = t->type_v};
-    npumoe_session_options opt = session_options(&sa, (uint32_t)n);
+    npumoe_session_options opt = session_options(&sa, (uint32_t)n_tokens);
     opt.progress = go_on;
-    npumoe_session *session = NULL;
-    npumoe_error err = {0};
-    usage_reset_peak();
-    npumoe_status st = npumoe_session_new(m->model, &opt, &session, &err);
+    npumoe_status st = npumoe_session_new(s->m->model, &opt, &s->session, err);
     t->when = time(NULL);
     t->peak_beyond_bytes = -1;
     if (st == NPUMOE_OK) {
-        st = repetitions(session, t, tokens, m->info.n_vocab, &err);
-        note_work(m, t);
+        note_memory(s->session, t);
+        note_work(s->m, t);
     }
-    npumoe_session_free(&session);
+    return st;
+}
+
+static npumoe_status turns(side *sides, size_t n, npumoe_token *tokens, size_t n_tokens,
+                           npumoe_error *err)
+{
+    const bench_test *first = sides[0].t;
+    npumoe_status st = NPUMOE_OK;
+    for (size_t i = 0; i < n && st == NPUMOE_OK; i++)
+        st = begin(&sides[i], n_tokens, err);
+    for (int32_t rep = first->warm_up ? -1 : 0; rep < first->reps; rep++)
+        for (size_t i = 0; i < n && st == NPUMOE_OK; i++)
+            st = turn(&sides[i], tokens, rep, err);
+    return st;
+}
+
+int bench_run(const bench_model *m, bench_test *t, size_t n)
+{
+    side sides[BENCH_MAX_PLANS] = {{0}};
+    npumoe_error err = {0};
+    size_t n_tokens = (size_t)t->n_depth + (size_t)t->n_prompt + (size_t)t->n_gen;
+    npumoe_token *tokens = malloc(n_tokens * sizeof *tokens);
+    bool ok = tokens != NULL;
+    for (size_t i = 0; i < n; i++) {
+        sides[i] = (side){.m = &m[i], .t = &t[i]};
+        t[i].seconds = calloc((size_t)t->reps, sizeof *t[i].seconds);
+        ok = ok && t[i].seconds;
+    }
+    int code = 1;
+    if (ok) {
+        usage_reset_peak();
+        npumoe_status st = turns(sides, n, tokens, n_tokens, &err);
+        code = st == NPUMOE_OK ? 0 : ui_fail(st, &err);
+    } else {
+        ui_error("out of memory");
+    }
+    for (size_t i = 0; i < n; i++)
+        npumoe_session_free(&sides[i].session);
     free(tokens);
-    return st == NPUMOE_OK ? 0 : ui_fail(st, &err);
+    return code;
 }

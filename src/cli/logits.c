@@ -4,7 +4,7 @@
  * Row i of --all is what the model predicts after tokens[0..i]; without --all there is one row, after
  * the last token. Nothing is normalised. Rows are written as they are computed, so memory does not
  * grow with the text. */
-#include "load.h"
+#include "npu.h"
 #include "out.h"
 #include "safe.h"
 #include "verbs.h"
@@ -20,6 +20,7 @@ typedef struct logits_args {
     session_args session;
     text_args text;
     common_args common;
+    npu_args npu;
     const char *tokens, *output;
     int32_t top;
     bool all, no_bos, no_parse_special;
@@ -268,26 +269,56 @@ static int logits(const logits_args *a, npumoe_model *model)
     return code;
 }
 
+static int with_model(logits_args *a, ui_log *log)
+{
+    npumoe_model *model = NULL;
+    npu n = {0};
+    int code =
+        npu_read(&a->npu, &a->model, &n) ? model_open(&a->model, false, log, &model, NULL) : 1;
+    if (code == 0)
+        code = npu_open(&a->npu, model, log, &n);
+    if (code == 0)
+        code = logits(a, model);
+    if (code == 0)
+        code = npu_report(&a->npu, model, &n);
+    npumoe_model_free(&model);
+    npu_close(&n);
+    return code;
+}
+
+static bool spares_inputs(const logits_args *a)
+{
+    bool ok = spares_model(&a->model, "-o", a->output) &&
+              npu_spares_inputs(&a->npu, &a->model, a->common.log_file, a->text.file) &&
+              out_apart("-o", a->output, "-f", a->text.file) &&
+              out_apart("-o", a->output, "--trace-out", a->npu.trace_out) &&
+              out_apart("-o", a->output, "--log-file", a->common.log_file);
+    for (size_t i = 0; i < a->npu.plans.n && ok; i++)
+        ok = out_apart("-o", a->output, "--plan", a->npu.plans.v[i]);
+    return ok;
+}
+
 int cmd_logits(int argc, char **argv)
 {
-    logits_args a = {.session = SESSION_ARGS_DEFAULT, .top = 5};
+    logits_args a = {.session = SESSION_ARGS_DEFAULT, .npu = NPU_ARGS_DEFAULT, .top = 5};
     const cli_group groups[] = {
-        {"Text", text_opts, &a.text},    {"Logits", logits_opts, &a},
-        {"Model", model_opts, &a.model}, {"Context", session_opts, &a.session},
-        {"Other", log_opts, &a.common},  {0},
+        {"Text", text_opts, &a.text},
+        {"Logits", logits_opts, &a},
+        {"Model", model_opts, &a.model},
+        {"Context", session_opts, &a.session},
+        {"Device", npu_opts, &a.npu},
+        {"Other", log_opts, &a.common},
+        {0},
     };
     cli_parsed parsed = cli_parse(&help, groups, argc, argv, NULL, 0, NULL);
-    if (parsed != CLI_GO)
-        return cli_exit_code(parsed);
-    ui_log log;
-    if (!spares_model(&a.model, "-o", a.output) || !log_open(&log, &a.common, &a.model))
-        return 1;
-    ui_catch_interrupts();
-    npumoe_model *model = NULL;
-    int code = model_open(&a.model, false, &log, &model, NULL);
-    if (code == 0)
-        code = logits(&a, model);
-    npumoe_model_free(&model);
+    int code = cli_exit_code(parsed);
+    ui_log log = {0};
+    if (parsed == CLI_GO) {
+        ui_catch_interrupts();
+        code = spares_inputs(&a) && log_open(&log, &a.common, &a.model) ? with_model(&a, &log) : 1;
+        code = ui_exit_code(code);
+    }
     ui_log_close(&log);
-    return ui_exit_code(code);
+    npu_args_free(&a.npu);
+    return code;
 }

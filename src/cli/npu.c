@@ -2,6 +2,7 @@
 #include "npu.h"
 
 #include "out.h"
+#include "report.h"
 #include "safe.h"
 
 #include <stdlib.h>
@@ -12,49 +13,144 @@
 enum { TRACE_EVENTS = 1 << 18 };
 
 const cli_opt npu_opts[] = {
-    {NULL, "--plan", "FILE", cli_set_string, AT(plan), 0, 0,
+    {NULL, "--plan", "FILE", cli_add_string, AT(plans), 0, 0,
      "evaluate prompts by this plan (npumoe plan)", true},
-    {NULL, "--device", "NAME", cli_set_string, AT(device), 0, 0, "tile (tile)", false},
-    {NULL, "--npu-threads", "N", cli_set_i32, AT(threads), 1, 512, "threads of device tile (1)",
-     false},
-    {NULL, "--npu-cpu", "LIST", cli_add_numbers, AT(cpus), 0, 4095,
-     "CPUs that they stay on; default: anywhere", false},
-    {NULL, "--npu-isa", "TIER", cli_set_string, AT(isa), 0, 0,
-     "its kernels: scalar, avx2, avx512, amx, neon; default: the best", false},
-    {NULL, "--npu-precision", "KIND", cli_set_precision, AT(precision), 0, 0,
-     "of its products: auto, fast, full, fp32 (full)", false},
-    {NULL, "--slots", "N", cli_set_i32, AT(slots), 1, 1000000,
-     "programs that it may have loaded; default: any number", false},
-    {NULL, "--npu-mem", "BYTES", cli_set_bytes, AT(memory), 0, 0,
-     "bytes of all programs, such as 3.5G; default: no limit", false},
-    {NULL, "--npu-program-mem", "BYTES", cli_set_bytes, AT(program_memory), 0, 0,
-     "bytes of one program, such as 2G; default: no limit", false},
-    {NULL, "--npu-queue", "N", cli_set_i32, AT(queue), 1, 1024, "launches in flight (64)", false},
-    {NULL, "--npu-launch-us", "N", cli_set_i32, AT(launch_us), 0, 1000000,
-     "microseconds added to each launch, to resemble another device (0)", false},
+    {NULL, "--npu-from", "N", cli_set_i32, AT(from), 2, 65536,
+     "chunks of at least N tokens go by the plan, whatever it predicts;\n"
+     "default: those that it predicts to be faster",
+     true},
     {NULL, "--in-flight", "N", cli_set_i32, AT(in_flight), 1, 2,
-     "chunks at a time; default: as the plan says", false},
+     "chunks at a time; default: as the plan says", true},
     {NULL, "--require-npu", NULL, cli_set_flag, AT(require), 0, 0,
-     "fail where a part of the plan cannot run on the device", false},
+     "fail where the plan, or a part of it, cannot run on the device", true},
     {NULL, "--lossy", NULL, cli_set_flag, AT(lossy), 0, 0,
-     "accept plans that change results (prune, reroute)", false},
+     "accept plans that change results (prune, reroute)", true},
     {NULL, "--stats", NULL, cli_set_flag, AT(stats), 0, 0,
-     "say at the end what host and device did", false},
+     "say at the end what host and device did", true},
     {NULL, "--trace-out", "FILE", cli_set_string, AT(trace_out), 0, 0,
      "write what happened when, for Perfetto or chrome://tracing", true},
+    {NULL, "--device", "NAME", cli_set_string, AT(device), 0, 0,
+     "tile, or cpu: none; default: the one that the plan is for", true},
+    {NULL, "--npu-threads", "N", cli_set_i32, AT(threads), 1, 512, "threads of device tile (1)",
+     true},
+    {NULL, "--npu-cpu", "LIST", cli_add_numbers, AT(cpus), 0, 4095,
+     "CPUs that they stay on; default: anywhere", true},
+    {NULL, "--npu-isa", "TIER", cli_set_string, AT(isa), 0, 0,
+     "its kernels: scalar, avx2, avx512, amx, neon; default: the best", true},
+    {NULL, "--npu-precision", "KIND", cli_set_precision, AT(precision), 0, 0,
+     "of its products: auto, fast, full, fp32 (full)", true},
+    {NULL, "--slots", "N", cli_set_i32, AT(slots), 1, 1000000,
+     "programs that it may have loaded; default: any number", true},
+    {NULL, "--npu-mem", "BYTES", cli_set_bytes, AT(memory), 0, 0,
+     "bytes of all programs, such as 3.5G; default: no limit", true},
+    {NULL, "--npu-program-mem", "BYTES", cli_set_bytes, AT(program_memory), 0, 0,
+     "bytes of one program, such as 2G; default: no limit", true},
+    {NULL, "--npu-queue", "N", cli_set_i32, AT(queue), 1, 1024, "launches in flight (64)", true},
+    {NULL, "--npu-launch-us", "N", cli_set_i32, AT(launch_us), 0, 1000000,
+     "microseconds added to each launch, to resemble another device (0)", true},
     {NULL, "--npu-debug", "FLAGS", cli_set_string, AT(debug), 0, 0,
      "failures for tests, like 'fail-load=2 fail-launch=3-5'", true},
     {0},
 };
 
-static npumoe_status make_device(const npu_args *a, npumoe_device **out, npumoe_error *err)
+/* ---- before the model ------------------------------------------------------------------------- */
+
+/* An option that was given and means nothing without a plan, or NULL. */
+static const char *needs_plan(const npu_args *a)
+{
+    const struct {
+        const char *option;
+        bool given;
+    } all[] = {
+        {"--require-npu", a->require},
+        {"--npu-from", a->from != 0},
+        {"--in-flight", a->in_flight != 0},
+        {"--lossy", a->lossy},
+        {"--stats", a->stats},
+        {"--trace-out", a->trace_out != NULL},
+        {"--device", a->device != NULL},
+        {"--npu-threads", a->threads != 0},
+        {"--npu-cpu", a->cpus.n != 0},
+        {"--npu-isa", a->isa != NULL},
+        {"--npu-precision", a->precision != NPUMOE_PRECISION_FULL},
+        {"--slots", a->slots != 0},
+        {"--npu-mem", a->memory != 0},
+        {"--npu-program-mem", a->program_memory != 0},
+        {"--npu-queue", a->queue != 0},
+        {"--npu-launch-us", a->launch_us != 0},
+        {"--npu-debug", a->debug != NULL},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (all[i].given)
+            return all[i].option;
+    return NULL;
+}
+
+bool npu_spares_inputs(const npu_args *a, const model_args *model, const char *log_file,
+                       const char *text_file)
+{
+    const char *trace = a->trace_out;
+    bool ok = (!trace || spares_model(model, "--trace-out", trace)) &&
+              out_apart("--trace-out", trace, "-f", text_file) &&
+              out_apart("--log-file", log_file, "-f", text_file) &&
+              out_apart("--log-file", log_file, "--trace-out", trace);
+    for (size_t i = 0; i < a->plans.n && ok; i++)
+        ok = out_apart("--trace-out", trace, "--plan", a->plans.v[i]) &&
+             out_apart("--log-file", log_file, "--plan", a->plans.v[i]);
+    return ok;
+}
+
+/* What of the plan concerns the command line. */
+static bool look_at_plan(npu *n, model_args *model)
+{
+    npumoe_error err = {0};
+    char *json = NULL;
+    if (npumoe_plan_describe(n->plan, n->plan_bytes, &json, &err) != NPUMOE_OK) {
+        ui_error("%s: %s", n->path, err.message);
+        return false;
+    }
+    json_t *o = json_loads(json, 0, NULL);
+    snprintf(n->device_name, sizeof n->device_name, "%s", report_text(o, "device.name"));
+    n->chunk = (uint32_t)report_u64(o, "chunk");
+    if (model->threads <= 0 && model->threads_batch <= 0)
+        model->threads = (int32_t)report_u64(o, "host.threads");
+    json_decref(o);
+    npumoe_text_free(&json);
+    return true;
+}
+
+bool npu_read_one(const char *path, model_args *model, npu *n)
+{
+    n->path = path;
+    return path == NULL || (in_read_all(path, &n->plan, &n->plan_bytes) && look_at_plan(n, model));
+}
+
+bool npu_has_plan(const npu_args *a)
+{
+    const char *lonely = a->plans.n == 0 ? needs_plan(a) : NULL;
+    if (lonely)
+        ui_error("%s needs --plan", lonely);
+    return lonely == NULL;
+}
+
+bool npu_read(const npu_args *a, model_args *model, npu *n)
+{
+    if (a->plans.n > 1)
+        ui_error("--plan: found %zu plans, expected one; npumoe bench compares them", a->plans.n);
+    return npu_has_plan(a) && a->plans.n <= 1 &&
+           npu_read_one(a->plans.n ? a->plans.v[0] : NULL, model, n);
+}
+
+/* ---- with the model --------------------------------------------------------------------------- */
+
+static npumoe_status make_device(const npu_args *a, npu *n, npumoe_error *err)
 {
     npumoe_device_options o = npumoe_device_options_default();
     uint32_t cpus[64];
-    o.name = a->device;
+    o.name = a->device ? a->device : n->device_name;
     o.isa = a->isa;
     o.precision = a->precision;
-    o.n_threads = (uint32_t)a->threads;
+    o.n_threads = a->threads ? (uint32_t)a->threads : o.n_threads;
     for (; o.n_cpus < a->cpus.n && o.n_cpus < 64; o.n_cpus++)
         cpus[o.n_cpus] = (uint32_t)a->cpus.v[o.n_cpus];
     o.cpus = cpus;
@@ -64,21 +160,24 @@ static npumoe_status make_device(const npu_args *a, npumoe_device **out, npumoe_
     o.queue_depth = (uint32_t)a->queue;
     o.launch_us = (uint32_t)a->launch_us;
     o.debug_flags = a->debug;
-    return npumoe_device_new(&o, out, err);
+    return npumoe_device_new(&o, &n->device, err);
 }
 
-static int attach(const npu_args *a, npumoe_model *model, ui_log *log, npu *n, const char *text,
-                  size_t bytes)
+int npu_open(const npu_args *a, npumoe_model *model, ui_log *log, npu *n)
 {
     npumoe_plan_options o = npumoe_plan_options_default();
     npumoe_error err = {0};
-    npumoe_status st = make_device(a, &n->device, &err);
-    o.plan = text;
-    o.plan_bytes = bytes;
+    if (n->path == NULL)
+        return 0;
+    npumoe_status st = make_device(a, n, &err);
+    o.plan = n->plan;
+    o.plan_bytes = n->plan_bytes;
+    o.name = n->path;
     o.device = n->device;
     o.require_npu = a->require;
     o.allow_lossy = a->lossy;
     o.n_in_flight = (uint32_t)a->in_flight;
+    o.from_tokens = (uint32_t)a->from;
     o.trace_events = a->trace_out ? TRACE_EVENTS : 0;
     o.log = ui_log_line;
     o.log_user = log;
@@ -87,21 +186,7 @@ static int attach(const npu_args *a, npumoe_model *model, ui_log *log, npu *n, c
     return st == NPUMOE_OK ? 0 : ui_fail(st, &err);
 }
 
-int npu_open(const npu_args *a, npumoe_model *model, ui_log *log, npu *n)
-{
-    char *text = NULL;
-    size_t bytes = 0;
-    if (a->plan == NULL) {
-        if (a->require)
-            ui_error("--require-npu needs --plan");
-        return a->require;
-    }
-    if (!text_read(&(text_args){.file = a->plan, .no_escape = true}, true, &text, &bytes))
-        return 1;
-    const int code = attach(a, model, log, n, text, bytes);
-    free(text);
-    return code;
-}
+/* ---- what happened ---------------------------------------------------------------------------- */
 
 static double share(double part, double whole)
 {
@@ -112,11 +197,12 @@ static void print_stats(npumoe_model *model, const npu *n)
 {
     npumoe_plan_stats s = {.struct_bytes = sizeof s};
     npumoe_device_info d = {.struct_bytes = sizeof d};
+    char size[32];
     npumoe_plan_get_stats(model, &s);
     npumoe_device_get_info(n->device, &d);
-    fprintf(stderr, "device %s (%s, %u threads): %u programs, %.2f GiB, loaded in %.2f s", d.name,
-            d.arithmetic, d.n_threads, d.programs_loaded, (double)d.bytes_loaded / 1073741824.0,
-            d.load_seconds);
+    fprintf(stderr, "device %s (%s, %u threads): %u programs, %s, loaded in %.2f s", d.name,
+            d.arithmetic, d.n_threads, d.programs_loaded,
+            human_bytes(d.bytes_loaded, size, sizeof size), d.load_seconds);
     if (d.added_launch_ns)
         fprintf(stderr, ", %.0f us added to each launch", (double)d.added_launch_ns * 1e-3);
     fprintf(stderr,
@@ -161,8 +247,15 @@ int npu_report(const npu_args *a, npumoe_model *model, const npu *n)
     return good ? 0 : 1;
 }
 
-void npu_close(npu *n, npu_args *args)
+void npu_close(npu *n)
 {
     npumoe_device_free(&n->device);
+    free(n->plan);
+    *n = (npu){0};
+}
+
+void npu_args_free(npu_args *args)
+{
+    cli_strings_free(&args->plans);
     cli_numbers_free(&args->cpus);
 }

@@ -18,7 +18,7 @@
  * Memory is constant in the length of the text apart from its tokens: the session hands over one row
  * of logits after the other. */
 #include "kld.h"
-#include "load.h"
+#include "npu.h"
 #include "out.h"
 #include "verbs.h"
 
@@ -32,6 +32,7 @@ typedef struct perplexity_args {
     session_args session;
     text_args text;
     common_args common;
+    npu_args npu;
     int32_t chunks, stride;
     bool score_all, kl_divergence;
     const char *kl_base;
@@ -322,33 +323,57 @@ static int measure(const perplexity_args *a, npumoe_model *model)
     return code;
 }
 
-int cmd_perplexity(int argc, char **argv)
+static bool check(const perplexity_args *a)
 {
-    perplexity_args a = {.session = SESSION_ARGS_DEFAULT, .chunks = -1};
-    const cli_group groups[] = {
-        {"Text", text_opts, &a.text},      {"Perplexity", perplexity_opts, &a},
-        {"Model", model_opts, &a.model},   {"Context", session_opts, &a.session},
-        {"Other", common_opts, &a.common}, {0},
-    };
-    cli_parsed parsed = cli_parse(&help, groups, argc, argv, NULL, 0, NULL);
-    if (parsed != CLI_GO)
-        return cli_exit_code(parsed);
-    if (a.kl_base && (a.score_all || a.stride)) {
+    if (a->kl_base && (a->score_all || a->stride)) {
         ui_error("--kl-divergence-base goes with the default windows, not with --score all or "
                  "--ppl-stride");
-        return 1;
+        return false;
     }
-    if (!a.kl_divergence && !spares_model(&a.model, "--kl-divergence-base", a.kl_base))
-        return 1;
-    ui_log log;
-    if (!log_open(&log, &a.common, &a.model))
-        return 1;
-    ui_catch_interrupts();
+    return (a->kl_divergence || spares_model(&a->model, "--kl-divergence-base", a->kl_base)) &&
+           npu_spares_inputs(&a->npu, &a->model, a->common.log_file, a->text.file) &&
+           out_apart("--kl-divergence-base", a->kl_base, "--trace-out", a->npu.trace_out);
+}
+
+static int perplexity(perplexity_args *a, ui_log *log)
+{
     npumoe_model *model = NULL;
-    int code = model_open(&a.model, false, &log, &model, &a.load_seconds);
+    npu n = {0};
+    int code = npu_read(&a->npu, &a->model, &n)
+                   ? model_open(&a->model, false, log, &model, &a->load_seconds)
+                   : 1;
     if (code == 0)
-        code = a.kl_divergence ? compare(&a, model) : measure(&a, model);
+        code = npu_open(&a->npu, model, log, &n);
+    if (code == 0)
+        code = a->kl_divergence ? compare(a, model) : measure(a, model);
+    if (code == 0)
+        code = npu_report(&a->npu, model, &n);
     npumoe_model_free(&model);
+    npu_close(&n);
+    return code;
+}
+
+int cmd_perplexity(int argc, char **argv)
+{
+    perplexity_args a = {.session = SESSION_ARGS_DEFAULT, .npu = NPU_ARGS_DEFAULT, .chunks = -1};
+    const cli_group groups[] = {
+        {"Text", text_opts, &a.text},
+        {"Perplexity", perplexity_opts, &a},
+        {"Model", model_opts, &a.model},
+        {"Context", session_opts, &a.session},
+        {"Device", npu_opts, &a.npu},
+        {"Other", common_opts, &a.common},
+        {0},
+    };
+    cli_parsed parsed = cli_parse(&help, groups, argc, argv, NULL, 0, NULL);
+    int code = cli_exit_code(parsed);
+    ui_log log = {0};
+    if (parsed == CLI_GO) {
+        ui_catch_interrupts();
+        code = check(&a) && log_open(&log, &a.common, &a.model) ? perplexity(&a, &log) : 1;
+        code = ui_exit_code(code);
+    }
     ui_log_close(&log);
-    return ui_exit_code(code);
+    npu_args_free(&a.npu);
+    return code;
 }

@@ -247,24 +247,14 @@ static int make_prompt(const run_args *a, opened *o, const char *text, size_t by
     return st == NPUMOE_OK ? 0 : ui_fail(st, &err);
 }
 
-/* What --trace-out and --log-file must not replace. */
-static bool spares_inputs(const run_args *a)
-{
-    const char *trace = a->npu.trace_out;
-    return (!trace || spares_model(&a->model, "--trace-out", trace)) &&
-           out_apart("--trace-out", trace, "--plan", a->npu.plan) &&
-           out_apart("--trace-out", trace, "-f", a->text.file) &&
-           out_apart("--log-file", a->common.log_file, "--plan", a->npu.plan) &&
-           out_apart("--log-file", a->common.log_file, "--trace-out", trace) &&
-           out_apart("--log-file", a->common.log_file, "-f", a->text.file);
-}
-
 static int run(run_args *a, ui_log *log, char *text, size_t bytes)
 {
     opened o = {0};
     double load_seconds = 0;
     npu n = {0};
-    int code = model_open(&a->model, false, log, &o.model, &load_seconds);
+    int code = npu_read(&a->npu, &a->model, &n)
+                   ? model_open(&a->model, false, log, &o.model, &load_seconds)
+                   : 1;
     if (code == 0)
         code = npu_open(&a->npu, o.model, log, &n);
     if (code == 0)
@@ -287,7 +277,7 @@ static int run(run_args *a, ui_log *log, char *text, size_t bytes)
     npumoe_sampler_free(&o.sampler);
     npumoe_session_free(&o.session);
     npumoe_model_free(&o.model);
-    npu_close(&n, &a->npu);
+    npu_close(&n);
     free(o.tokens);
     return code;
 }
@@ -325,7 +315,8 @@ int cmd_run(int argc, char **argv)
         size_t bytes = 0;
         code = 1;
         ui_catch_interrupts();
-        if (stops && (a.text.no_escape || unescape_stops(&a, stops)) && spares_inputs(&a) &&
+        if (stops && (a.text.no_escape || unescape_stops(&a, stops)) &&
+            npu_spares_inputs(&a.npu, &a.model, a.common.log_file, a.text.file) &&
             log_open(&log, &a.common, &a.model) && text_read(&a.text, true, &text, &bytes))
             code = run(&a, &log, text, bytes);
         code = ui_exit_code(code);
@@ -336,6 +327,7 @@ int cmd_run(int argc, char **argv)
     free(text);
     ui_log_close(&log);
     cli_strings_free(&a.stop);
+    npu_args_free(&a.npu);
     sampling_free(&a.sampling);
     return code;
 }

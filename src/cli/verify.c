@@ -438,10 +438,12 @@ static int verify(verify_args *a, ui_log *log, const char *text, size_t bytes)
 {
     opened o = {0};
     work w = {.args = a};
-    int code = model_open(&a->model, false, log, &o.model, NULL);
+    int code = npu_read(&a->npu, &a->model, &o.npu)
+                   ? model_open(&a->model, false, log, &o.model, NULL)
+                   : 1;
     if (code == 0)
         code = npu_open(&a->npu, o.model, log, &o.npu);
-    if (code == 0 && a->npu.plan)
+    if (code == 0 && o.npu.path)
         code = (o.plan = plan_report(o.model)) ? 0 : 1;
     if (code == 0)
         code = open_base(a, log, &o);
@@ -455,7 +457,7 @@ static int verify(verify_args *a, ui_log *log, const char *text, size_t bytes)
     npumoe_session_free(&w.other.session);
     npumoe_model_free(&o.base);
     npumoe_model_free(&o.model);
-    npu_close(&o.npu, &a->npu);
+    npu_close(&o.npu);
     json_decref(o.plan);
     verify_sums_free(&w.sums);
     free(w.tokens);
@@ -468,8 +470,8 @@ static int verify(verify_args *a, ui_log *log, const char *text, size_t bytes)
 static bool check(verify_args *a)
 {
     if (a->against == AGAINST_DEFAULT)
-        a->against = a->npu.plan ? AGAINST_CPU : AGAINST_REFERENCE;
-    if (!a->npu.plan && a->against == AGAINST_CPU) {
+        a->against = a->npu.plans.n ? AGAINST_CPU : AGAINST_REFERENCE;
+    if (a->npu.plans.n == 0 && a->against == AGAINST_CPU) {
         ui_error("verify: --against cpu needs --plan: else both ways are the same");
         return false;
     }
@@ -478,13 +480,7 @@ static bool check(verify_args *a)
                  "model is used for");
         return false;
     }
-    const char *trace = a->npu.trace_out;
-    return (!trace || spares_model(&a->model, "--trace-out", trace)) &&
-           out_apart("--trace-out", trace, "--plan", a->npu.plan) &&
-           out_apart("--trace-out", trace, "-f", a->text.file) &&
-           out_apart("--log-file", a->common.log_file, "--plan", a->npu.plan) &&
-           out_apart("--log-file", a->common.log_file, "--trace-out", trace) &&
-           out_apart("--log-file", a->common.log_file, "-f", a->text.file);
+    return npu_spares_inputs(&a->npu, &a->model, a->common.log_file, a->text.file);
 }
 
 int cmd_verify(int argc, char **argv)
@@ -518,5 +514,6 @@ int cmd_verify(int argc, char **argv)
         code = verify(&a, &log, text, bytes);
     free(text);
     ui_log_close(&log);
+    npu_args_free(&a.npu);
     return ui_exit_code(code);
 }

@@ -4,6 +4,7 @@
 #include "base/abi.h"
 #include "base/alloc.h"
 #include "device/fault.h"
+#include "device/none.h"
 #include "device/tile/tile.h"
 
 #include <inttypes.h>
@@ -119,8 +120,11 @@ static npumoe_status make_npu(const npumoe_device_options *o, nm_npu **out, npum
     const char *name = o->name ? o->name : "tile";
     nm_fault_options fault = {0};
     nm_npu *npu;
+    if (strcmp(name, "cpu") == 0)
+        return nm_none_new(o->allocator, out, err);
     if (strcmp(name, "tile") != 0)
-        return nm_err_set(err, NPUMOE_EUNSUPPORTED, "device: found '%s', expected tile", name);
+        return nm_err_set(err, NPUMOE_EUNSUPPORTED, "device: found '%s', expected tile or cpu",
+                          name);
     if (o->debug_flags)
         NM_TRY(read_debug_flags(o->debug_flags, &fault, err));
     NM_TRY(make_tile(o, &npu, err));

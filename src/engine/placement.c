@@ -6,6 +6,8 @@
 #include "engine/model.h"
 #include "moe/profile.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 npumoe_plan_options npumoe_plan_options_default(void)
@@ -23,6 +25,8 @@ void nm_placement_free(const npumoe_allocator *a, nm_placement **placement)
     nm_drift_free(&p->replan.drift);
     if (p->device)
         nm_device_hold(p->device, false);
+    npumoe_device_free(&p->own_device);
+    nm_free(a, p->name);
     nm_free(a, p->trace.events);
     nm_free(a, p->thread_ns);
     nm_free(a, p);
@@ -106,16 +110,107 @@ static npumoe_status check_plan(const npumoe_model *m, const nm_plan *plan,
                                 const npumoe_plan_options *o, npumoe_error *err)
 {
     nm_plan_model model;
-    const nm_cost_device device = device_of(&nm_device_npu(o->device)->caps);
+    const bool alone = plan->programs == 0; /* nothing on a device: any will do */
     const bool lossy = plan->overflow == NM_OVERFLOW_PRUNE || plan->overflow == NM_OVERFLOW_REROUTE;
     NM_TRY(describe(m, &model, err));
-    NM_TRY(nm_plan_fits(plan, &model, plan->policy == NM_POLICY_CPU ? NULL : &device, 0, err));
+    if (!alone && o->device == NULL)
+        return nm_err_set(err, NPUMOE_EINVAL, "the plan needs a device: %s",
+                          plan->cost.device.name);
+    nm_cost_device device = {0};
+    if (!alone)
+        device = device_of(&nm_device_npu(o->device)->caps);
+    NM_TRY(nm_plan_fits(plan, &model, alone ? NULL : &device, 0, err));
+    if (alone && o->require_npu)
+        return nm_err_set(err, NPUMOE_EDEVICE,
+                          "the plan puts nothing on a device (policy %s, device %s)",
+                          nm_plan_policy_name(plan->policy), plan->cost.device.name);
+    if (o->from_tokens && (o->from_tokens < 2 || o->from_tokens > plan->chunk))
+        return nm_err_set(err, NPUMOE_EINVAL,
+                          "tokens of a chunk by plan (from_tokens, --npu-from): found %" PRIu32
+                          ", expected 2 to %" PRIu32 ", the plan's chunk",
+                          o->from_tokens, plan->chunk);
     if (lossy && !o->allow_lossy)
         return nm_err_set(err, NPUMOE_EUNSUPPORTED,
                           "the plan's overflow policy '%s' changes results; allow it (--lossy) or "
                           "plan with spill or repass",
                           nm_overflow_name(plan->overflow));
     return NPUMOE_OK;
+}
+
+/* ---- what it does not run --------------------------------------------------------------------- */
+
+static void say(const nm_placement *p, npumoe_log_level level, const char *what)
+{
+    char line[768];
+    if (p->log == NULL)
+        return;
+    snprintf(line, sizeof line, "%s: %s", p->name, what);
+    p->log(p->log_user, level, line);
+}
+
+static void explain_refusal(const nm_placement *p, uint32_t n, char *buf, size_t bytes)
+{
+    const nm_plan *plan = p->plan;
+    const uint32_t from = nm_executor_from(p->ex);
+    if (plan->programs == 0)
+        snprintf(buf, bytes, "it puts nothing on a device (policy %s)",
+                 nm_plan_policy_name(plan->policy));
+    else if (nm_executor_loaded(p->ex) == 0)
+        snprintf(buf, bytes, "none of its %" PRIu32 " programs is on the device", plan->programs);
+    else if (from == UINT32_MAX)
+        snprintf(buf, bytes,
+                 "it predicts that the host alone is faster for any prompt (%.1f ms for %" PRIu32
+                 " tokens, by plan %.1f ms); --npu-from N runs it all the same",
+                 plan->cpu_only.us * 1e-3, plan->chunk, plan->predicted.us * 1e-3);
+    else
+        snprintf(buf, bytes,
+                 "%s at least %" PRIu32 " tokens, and the longest here has %" PRIu32
+                 "; --npu-from %" PRIu32 " runs it all the same",
+                 plan->crossover == from ? "it is predicted to pay for chunks of"
+                                         : "--npu-from asks for chunks of",
+                 from, n, n);
+}
+
+npumoe_status nm_placement_refuse(nm_placement *p, uint32_t n, npumoe_error *err)
+{
+    char why[512], line[640];
+    explain_refusal(p, n, why, sizeof why);
+    if (p->require)
+        return nm_err_set(err, NPUMOE_EDEVICE, "%s: no part of the prompt runs by plan: %s",
+                          p->name, why);
+    const bool meant = p->plan->programs == 0 && (p->plan->policy == NM_POLICY_CPU ||
+                                                  strcmp(p->plan->cost.device.name, "cpu") == 0);
+    if (p->told || meant)
+        return NPUMOE_OK;
+    p->told = true;
+    snprintf(line, sizeof line, "the prompt does not run by plan: %s", why);
+    say(p, NPUMOE_LOG_WARN, line);
+    return NPUMOE_OK;
+}
+
+/* Predictions hold for what they were measured with. */
+static void compare_devices(const nm_placement *p)
+{
+    const nm_npu_caps *have = &nm_device_npu(p->device)->caps;
+    const nm_cost *cost = &p->plan->cost;
+    const double added = (double)have->added_launch_ns * 1e-3;
+    char line[256];
+    if (p->plan->programs == 0)
+        return;
+    if (added != cost->device.added_launch_us) {
+        snprintf(line, sizeof line,
+                 "it was made for %.0f us added to each launch, the device adds %.0f",
+                 cost->device.added_launch_us, added);
+        say(p, NPUMOE_LOG_WARN, line);
+    }
+    if (have->n_threads != cost->device.threads ||
+        (uint32_t)nm_pool_size(p->pool) != cost->host_threads) {
+        snprintf(line, sizeof line,
+                 "it was made for %" PRIu32 " threads of the host and %" PRIu32
+                 " of the device, here are %d and %" PRIu32,
+                 cost->host_threads, cost->device.threads, nm_pool_size(p->pool), have->n_threads);
+        say(p, NPUMOE_LOG_WARN, line);
+    }
 }
 
 /* ---- attaching --------------------------------------------------------------------------------- */
@@ -125,9 +220,16 @@ static npumoe_status set_up(nm_placement *p, npumoe_model *m, const npumoe_plan_
 {
     NM_TRY(nm_plan_parse(m->allocator, o->plan, o->plan_bytes, &p->plan, err));
     NM_TRY(check_plan(m, p->plan, o, err));
-    p->device = o->device;
+    if (o->device == NULL) {
+        npumoe_device_options cpu = npumoe_device_options_default();
+        cpu.allocator = m->allocator;
+        cpu.name = "cpu";
+        NM_TRY(npumoe_device_new(&cpu, &p->own_device, err));
+    }
+    p->device = o->device ? o->device : p->own_device;
     nm_device_hold(p->device, true);
     p->pool = m->pool;
+    compare_devices(p);
     p->n_lanes = o->n_in_flight ? o->n_in_flight : p->plan->in_flight;
     p->thread_ns =
         nm_alloc_array(m->allocator, (size_t)nm_pool_size(m->pool), sizeof *p->thread_ns);
@@ -138,8 +240,6 @@ static npumoe_status set_up(nm_placement *p, npumoe_model *m, const npumoe_plan_
     p->trace.capacity = o->trace_events;
     p->start_ns = nm_clock_ns();
     p->serial = ++m->n_placements;
-    p->log = o->log;
-    p->log_user = o->log_user;
     if (!o->no_replan && p->plan->policy == NM_POLICY_OURS)
         NM_TRY(nm_drift_new(m->allocator, p->plan, &p->replan.drift, err));
     const nm_executor_options e = {.plan = p->plan,
@@ -151,6 +251,8 @@ static npumoe_status set_up(nm_placement *p, npumoe_model *m, const npumoe_plan_
                                    .n_tokens = p->plan->chunk,
                                    .n_lanes = p->n_lanes,
                                    .require = o->require_npu,
+                                   .from = o->from_tokens,
+                                   .label = p->name,
                                    .log = o->log,
                                    .log_user = o->log_user,
                                    .trace = o->trace_events ? &p->trace : NULL};
@@ -168,6 +270,15 @@ static npumoe_status replace(npumoe_model *m, nm_placement *fresh, npumoe_error 
     return NPUMOE_OK;
 }
 
+static char *copy_name(const npumoe_allocator *a, const char *name)
+{
+    const size_t bytes = strlen(name) + 1;
+    char *copy = nm_alloc(a, bytes);
+    if (copy)
+        memcpy(copy, name, bytes);
+    return copy;
+}
+
 /* The old plan goes first: both may not fit the device. */
 static npumoe_status attach(npumoe_model *m, const npumoe_plan_options *o, npumoe_error *err)
 {
@@ -177,8 +288,14 @@ static npumoe_status attach(npumoe_model *m, const npumoe_plan_options *o, npumo
     nm_placement *p = nm_zalloc(m->allocator, sizeof *p);
     if (p == NULL)
         return nm_err_nomem(err, sizeof *p, "a plan");
-    npumoe_status st = set_up(p, m, o, err);
+    p->require = o->require_npu;
+    p->log = o->log;
+    p->log_user = o->log_user;
+    p->name = copy_name(m->allocator, o->name ? o->name : "plan");
+    npumoe_status st = p->name ? set_up(p, m, o, err) : nm_err_nomem(err, 0, "a plan's name");
     if (st != NPUMOE_OK) {
+        if (p->name && o->name)
+            nm_err_prefix(err, st, "%s", p->name);
         nm_placement_free(m->allocator, &p);
         return st;
     }
@@ -193,9 +310,8 @@ npumoe_status npumoe_model_use_plan(npumoe_model *model, const npumoe_plan_optio
         NM_TRY(nm_abi_read(&opt, sizeof opt, options, "npumoe_plan_options", err));
     if (model->vocab_only)
         return nm_err_set(err, NPUMOE_EINVAL, "the model was loaded with vocab_only");
-    if (options && (opt.plan == NULL || opt.device == NULL))
-        return nm_err_set(err, NPUMOE_EINVAL,
-                          "npumoe_plan_options: plan and device must not be NULL");
+    if (options && opt.plan == NULL)
+        return nm_err_set(err, NPUMOE_EINVAL, "npumoe_plan_options: plan must not be NULL");
     if (pthread_mutex_lock(&model->lock) != 0)
         return nm_err_set(err, NPUMOE_EINVAL,
                           "a callback of an evaluation must not change the plan");

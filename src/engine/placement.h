@@ -13,9 +13,13 @@
 
 typedef struct nm_placement {
     nm_plan *plan;
-    npumoe_device *device;
+    npumoe_device *device, *own_device; /* own: made here for a plan that needs none */
     nm_executor *ex;
     nm_exec_trace trace;
+    char *name;         /* of the plan, for messages */
+    bool require, told; /* told: why a prompt did not go by the plan */
+    npumoe_log_fn log;
+    void *log_user;
     uint32_t n_lanes;
     uint32_t users;      /* sessions; under the model's lock */
     uint64_t *thread_ns; /* [threads of the model's pool] */
@@ -28,11 +32,12 @@ typedef struct nm_placement {
         nm_exec_counts counts;
         uint64_t n_tokens, wall_ns, host_cpu_ns;
     } earlier; /* the same, by plans that re-planning has replaced */
-    npumoe_log_fn log;
-    void *log_user;
 } nm_placement;
 
 void nm_placement_free(const npumoe_allocator *a, nm_placement **p);
+/* For a prompt whose longest chunk, of n tokens, does not go by the plan: an error with require_npu, else
+ * a line in the log, once. */
+npumoe_status nm_placement_refuse(nm_placement *p, uint32_t n, npumoe_error *err);
 /* CPU time of the pool's threads so far. */
 uint64_t nm_placement_cpu_ns(nm_placement *p);
 

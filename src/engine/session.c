@@ -389,6 +389,8 @@ static npumoe_status eval_planned(npumoe_session *s, size_t end, npumoe_error *e
         nm_drift_request(job.drift);
     const uint64_t start = nm_clock_ns(), cpu = nm_placement_cpu_ns(p);
     npumoe_status st = nm_pipeline_run(&job, err);
+    if (st != NPUMOE_OK && st != NPUMOE_ECANCELED)
+        nm_err_prefix(err, st, "%s", p->name);
     p->host_cpu_ns += nm_placement_cpu_ns(p) - cpu;
     p->wall_ns += nm_clock_ns() - start;
     p->n_tokens += s->n_past - job.pos;
@@ -405,7 +407,12 @@ static npumoe_status eval_rest(npumoe_session *s, const npumoe_token *tokens, si
     s->forward.keep_going = s->progress ? after_layer : NULL;
     s->forward.keep_going_user = s;
     const size_t planned = planned_end(s);
-    npumoe_status st = planned > s->n_past ? eval_planned(s, planned, err) : NPUMOE_OK;
+    npumoe_status st = NPUMOE_OK;
+    if (planned > s->n_past)
+        st = eval_planned(s, planned, err);
+    else if (s->placement && n_tokens - s->n_past > 1 && !s->forward.hooks.tensor)
+        st = nm_placement_refuse(s->placement,
+                                 (uint32_t)nm_min_size(n_tokens - s->n_past, s->buf.n_chunk), err);
     while (st == NPUMOE_OK && s->n_past < n_tokens) {
         const size_t n = nm_min_size(n_tokens - s->n_past, s->buf.n_chunk);
         st = eval_chunk(s, (uint32_t)n) ? NPUMOE_OK : NPUMOE_ECANCELED;

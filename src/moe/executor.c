@@ -11,8 +11,8 @@
 
 /* ---- events ---------------------------------------------------------------------------------- */
 
-static void say(const nm_executor *ex, const char *what, uint32_t layer, int group,
-                const npumoe_error *why)
+static void say(const nm_executor *ex, npumoe_log_level level, const char *what, uint32_t layer,
+                int group, const npumoe_error *why)
 {
     char line[640];
     char which[48] = "";
@@ -20,8 +20,24 @@ static void say(const nm_executor *ex, const char *what, uint32_t layer, int gro
         return;
     if (group >= 0)
         snprintf(which, sizeof which, ", group %d", group);
-    snprintf(line, sizeof line, "device %s, layer %" PRIu32 "%s: %s: %s; the host does this part",
-             ex->o.npu->caps.name, layer, which, what, why->message);
+    snprintf(line, sizeof line,
+             "%s%sdevice %s, layer %" PRIu32 "%s: %s: %s; the host does this part",
+             ex->o.label ? ex->o.label : "", ex->o.label ? ": " : "", ex->o.npu->caps.name, layer,
+             which, what, why->message);
+    ex->o.log(ex->o.log_user, level, line);
+}
+
+/* What single lines said in detail, for those who do not read them. */
+static void summarise(const nm_executor *ex, const npumoe_error *first)
+{
+    char line[640];
+    if (ex->refused == 0 || ex->o.log == NULL)
+        return;
+    snprintf(line, sizeof line,
+             "%s%sdevice %s: %" PRIu32 " of %" PRIu32
+             " programs were not loaded, the host does their part (-v lists them); the first: %s",
+             ex->o.label ? ex->o.label : "", ex->o.label ? ": " : "", ex->o.npu->caps.name,
+             ex->refused, ex->refused + ex->loaded, first->message);
     ex->o.log(ex->o.log_user, NPUMOE_LOG_WARN, line);
 }
 
@@ -31,7 +47,7 @@ void nm_exec_group_failed(nm_executor *ex, uint32_t layer, exec_group *g, const 
         return;
     g->failed = true;
     ex->failed++;
-    say(ex, "a launch failed", layer, (int)(g - ex->layers[layer].groups), why);
+    say(ex, NPUMOE_LOG_WARN, "a launch failed", layer, (int)(g - ex->layers[layer].groups), why);
 }
 
 void nm_exec_part_failed(nm_executor *ex, uint32_t layer, nm_cost_part part,
@@ -42,7 +58,7 @@ void nm_exec_part_failed(nm_executor *ex, uint32_t layer, nm_cost_part part,
         return;
     *failed = true; /* the program stays: another lane may wait for a launch of it */
     ex->failed++;
-    say(ex, "a launch failed", layer, -1, why);
+    say(ex, NPUMOE_LOG_WARN, "a launch failed", layer, -1, why);
 }
 
 /* ---- programs -------------------------------------------------------------------------------- */
@@ -67,7 +83,9 @@ static npumoe_status bring(nm_executor *ex, const nm_program_desc *d, nm_program
         return nm_err_prefix(err, st, "the plan cannot be loaded, layer %" PRIu32, d->layer);
     }
     ex->failed++;
-    say(ex, "a program was not loaded", d->layer, -1, &why);
+    if (ex->refused++ == 0)
+        ex->first_refusal = why;
+    say(ex, NPUMOE_LOG_INFO, "a program was not loaded", d->layer, -1, &why);
     return NPUMOE_OK;
 }
 
@@ -99,6 +117,7 @@ static npumoe_status bring_group(nm_executor *ex, uint32_t layer, exec_group *g,
             NM_TRY(bring(ex, &d, &g->programs[i], err));
         if (g->programs[i] == NULL && d.twin == NULL) {
             g->failed = true;
+            ex->refused += i; /* those that were not tried */
             return NPUMOE_OK;
         }
         if (share && d.twin == NULL)
@@ -322,6 +341,7 @@ npumoe_status nm_executor_new(const npumoe_allocator *a, const nm_executor_optio
                           NM_EXEC_MAX_LANES);
     NM_TRY(nm_exec_create(a, o, &ex, err));
     npumoe_status st = nm_exec_bring(ex, err);
+    summarise(ex, &ex->first_refusal);
     if (st == NPUMOE_OK)
         st = nm_exec_complete(ex, err);
     if (st != NPUMOE_OK) {
@@ -388,10 +408,20 @@ void nm_executor_free(nm_executor **executor)
 
 /* ---- questions -------------------------------------------------------------------------------- */
 
+uint32_t nm_executor_from(const nm_executor *ex)
+{
+    return ex->o.from ? ex->o.from : ex->o.plan->crossover;
+}
+
+uint32_t nm_executor_loaded(const nm_executor *ex)
+{
+    return ex->loaded;
+}
+
 bool nm_executor_takes(const nm_executor *ex, uint32_t n)
 {
     /* One token reads each weight once wherever it is computed: nothing to batch, only to wait for. */
-    return ex->loaded > 0 && n > 1 && n <= ex->o.n_tokens && n >= ex->o.plan->crossover;
+    return ex->loaded > 0 && n > 1 && n <= ex->o.n_tokens && n >= nm_executor_from(ex);
 }
 
 bool nm_executor_has_layer(const nm_executor *ex, uint32_t layer)

@@ -75,7 +75,9 @@ struct nm_executor {
     uint32_t max_passes;
     uint32_t max_capacity; /* rows of the largest group capacity */
     uint32_t failed;
-    uint32_t loaded; /* programs that work */
+    uint32_t loaded;  /* programs that work */
+    uint32_t refused; /* that could not be loaded */
+    npumoe_error first_refusal;
     /* Scratch of one call. */
     uint32_t *loads;  /* [NM_PLAN_MAX_GROUP] */
     uint32_t *spare;  /* [n_expert] free rows, for reroute */

@@ -482,10 +482,15 @@ static void test_api(void)
         npumoe_model_load(tiny_path(), NULL, &m, &err) != NPUMOE_OK)
         bail("%s", err.message);
     char *json = make_plan(m, &spill), *text = NULL;
+    po.plan = json;
+    po.plan_bytes = strlen(json);
+    is_int(npumoe_model_use_plan(m, &po, &err), NPUMOE_EINVAL, "no device: %s", err.message);
+    po.device = d;
+    po.from_tokens = 1;
+    is_int(npumoe_model_use_plan(m, &po, &err), NPUMOE_EINVAL, "%s", err.message);
+    po.from_tokens = 0;
     po.plan = "{}";
     po.plan_bytes = 2;
-    is_int(npumoe_model_use_plan(m, &po, &err), NPUMOE_EINVAL, "%s", err.message);
-    po.device = d;
     is_int(npumoe_model_use_plan(m, &po, &err), NPUMOE_EFORMAT, "%s", err.message);
     is_int(npumoe_plan_report(m, &text, &err), NPUMOE_EINVAL, "%s", err.message);
     po.plan = json;
