@@ -156,12 +156,15 @@ static const json_t *nearest(const json_t *result, const json_t *then)
     return best;
 }
 
-static const char *shown(const json_t *v, char *buf, size_t cap)
+static const char *shown(const json_t *result, const char *key, char *buf, size_t cap)
 {
-    if (json_is_integer(v))
+    const json_t *v = json_object_get(result, key);
+    if (strcmp(key, "plan") == 0)
+        snprintf(buf, cap, "%s", plan_of(result));
+    else if (json_is_integer(v))
         snprintf(buf, cap, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
     else
-        snprintf(buf, cap, "%s", json_is_string(v) ? json_string_value(v) : v ? "?" : "none");
+        snprintf(buf, cap, "%s", json_is_string(v) ? json_string_value(v) : "?");
     return report_trim(buf);
 }
 
@@ -175,8 +178,8 @@ static void differences(const json_t *result, const json_t *then, char *buf, siz
         if (meets(result, then, c))
             continue;
         int w = snprintf(buf + n, cap - n, "%s%s %s -> %s", n ? ", " : "", conditions[c],
-                         shown(json_object_get(then, conditions[c]), was, sizeof was),
-                         shown(json_object_get(result, conditions[c]), is, sizeof is));
+                         shown(then, conditions[c], was, sizeof was),
+                         shown(result, conditions[c], is, sizeof is));
         n += w > 0 ? (size_t)w : 0;
     }
     report_trim(buf); /* half a character would be no JSON string */

@@ -63,7 +63,8 @@ void bench_put_plan(json_t *o, const bench_model *m, const bench_test *t)
     npumoe_device_info d = {.struct_bytes = sizeof d, .name = "none"};
     if (m->npu.device)
         npumoe_device_get_info(m->npu.device, &d);
-    put(o, "plan", json_string(m->npu.path ? m->npu.path : "none"));
+    json_t *plan = json_string(m->npu.path ? m->npu.path : "none");
+    put(o, "plan", plan ? plan : json_string("?")); /* a name that is no UTF-8 */
     put(o, "device", json_string(d.name));
     put(o, "added_launch_us", json_real((double)d.added_launch_ns * 1e-3));
     put_count(o, "plan_tokens", s->n_tokens, t);
