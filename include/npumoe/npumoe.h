@@ -157,6 +157,15 @@ typedef struct npumoe_model_info {
 
 NPUMOE_API void npumoe_model_get_info(const npumoe_model *model, npumoe_model_info *info);
 
+/* Replaces the routers' choices by recorded ones: a trace (`npumoe calibrate --trace`) or CSV of the same form
+ * (docs/calibrate.md), which is easily written by hand. The token at position p of a session takes the
+ * experts and weights of the trace's token p modulo their number, so a short trace repeats; at most
+ * 65536 tokens are used. path NULL gives the routers their say again. For loads of one's choice: what is
+ * then computed is no longer the model's answer. EINVAL while a session of the model is alive, EMODEL for a
+ * trace of another geometry, EFORMAT with byte or line, EUNSUPPORTED for a model without experts. */
+NPUMOE_API npumoe_status npumoe_model_use_routes(npumoe_model *model, const char *path,
+                                                 npumoe_error *err);
+
 /* Everything `npumoe info` shows, as one JSON object: file(s), geometry, experts, router rule,
  * tensor types with counts and bytes, tokenizer, KV bytes and total memory for each of the
  * n_ctxs context lengths (0 of them = the training context). Works without loading weights, for
@@ -413,9 +422,15 @@ typedef struct npumoe_plan_stats {
 
 NPUMOE_API void npumoe_plan_get_stats(npumoe_model *model, npumoe_plan_stats *stats);
 NPUMOE_API void npumoe_plan_reset_stats(npumoe_model *model);
-/* The same per layer, with what the plan predicted, as JSON; free with npumoe_text_free. EINVAL without
- * a plan. */
+/* The same per layer, with what the plan predicted, and how long chunks took, as JSON; free with
+ * npumoe_text_free. EINVAL without a plan. */
 NPUMOE_API npumoe_status npumoe_plan_report(npumoe_model *model, char **json, npumoe_error *err);
+/* A plan beside what npumoe_plan_report() said after a run: what was predicted, what was measured and the
+ * difference, in total, per chunk and per layer, as JSON (docs/plan.md has the keys). EFORMAT, EMODEL for
+ * the report of another plan. */
+NPUMOE_API npumoe_status npumoe_plan_compare(const char *plan, size_t plan_bytes,
+                                             const char *report, size_t report_bytes, char **json,
+                                             npumoe_error *err);
 /* The newest events as a Chrome trace (chrome://tracing, Perfetto): host, device, queue. */
 NPUMOE_API npumoe_status npumoe_plan_trace(npumoe_model *model, char **json, npumoe_error *err);
 

@@ -140,6 +140,14 @@ static const cli_opt bench_memory_opts[] = {
     {0},
 };
 
+static const cli_opt bench_routes_opts[] = {
+    {NULL, "--routes", "TRACE", cli_set_string, offsetof(model_args, routes), 0, 0,
+     "experts and weights of each token from TRACE (calibrate --trace, or\nCSV) in place of the "
+     "routers' choice; output is then no answer",
+     true},
+    {0},
+};
+
 static const cli_opt bench_opts[] = {
     {"-p", "--n-prompt", "LIST", cli_add_numbers, AT(n_prompt), 0, 1 << 24,
      "lengths of the prompt; 0 = no such test (512)", true},
@@ -674,9 +682,13 @@ int cmd_bench(int argc, char **argv)
     const char *results = NULL;
     size_t n_results = 0;
     const cli_group groups[] = {
-        {"Tests", bench_opts, &a},      {"Model", bench_model_opts, &a},
-        {"Device", npu_opts, &a.npu},   {"Memory", bench_memory_opts, &a.model},
-        {"Other", log_opts, &a.common}, {0},
+        {"Tests", bench_opts, &a},
+        {"Model", bench_model_opts, &a},
+        {"Routing", bench_routes_opts, &a.model},
+        {"Device", npu_opts, &a.npu},
+        {"Memory", bench_memory_opts, &a.model},
+        {"Other", log_opts, &a.common},
+        {0},
     };
     cli_parsed parsed = cli_parse(&help, groups, argc, argv, &results, 1, &n_results);
     int code = cli_exit_code(parsed);

@@ -1,5 +1,6 @@
 /* explain.c: npumoe explain: a plan for people: what runs where and why, before it runs. All facts are
  * the library's (npumoe_plan_describe). */
+#include "explain.h"
 #include "load.h"
 #include "out.h"
 #include "report.h"
@@ -11,12 +12,15 @@
 
 typedef struct explain_args {
     cli_numbers layers;
+    const char *after;
     bool json, all;
 } explain_args;
 
 static const cli_opt explain_opts[] = {
     {"-l", "--layers", "LIST", cli_add_numbers, offsetof(explain_args, layers), 0, 1023,
      "explain these layers in full, like 0,3-5", true},
+    {NULL, "--after", "FILE", cli_set_string, offsetof(explain_args, after), 0, 0,
+     "beside what was measured: FILE is of npumoe run --plan ... --stats-out", true},
     {NULL, "--all", NULL, cli_set_flag, offsetof(explain_args, all), 0, 0,
      "explain all layers in full", true},
     {NULL, "--json", NULL, cli_set_flag, offsetof(explain_args, json), 0, 0, "everything, as JSON",
@@ -29,10 +33,11 @@ static const cli_help help = {
     "PLAN [options]",
     "Says what runs where by a plan, and why: in total, per layer, with what was looked at and\n"
     "not taken, and how far the plan is from what no plan can beat. All times are predictions\n"
-    "for one chunk; npumoe run --plan --stats measures.",
+    "for one chunk; with --after they stand beside what was measured when it ran.",
     "npumoe explain olmoe.plan.json\n"
     "npumoe explain olmoe.plan.json -l 0,15\n"
-    "npumoe explain olmoe.plan.json --json | jq .layers[0].groups",
+    "npumoe explain olmoe.plan.json --json | jq .layers[0].groups\n"
+    "npumoe explain olmoe.plan.json --after run.stats.json",
 };
 
 static double at(const json_t *r, const char *path)
@@ -213,6 +218,11 @@ static int explain(const explain_args *a, const char *path)
     json_t *l;
     if (!in_read_all(path, &plan, &bytes))
         return 1;
+    if (a->after) {
+        const int code = explain_after(path, plan, bytes, a->after, a->json);
+        free(plan);
+        return code;
+    }
     npumoe_status st = npumoe_plan_describe(plan, bytes, &text, &err);
     free(plan);
     if (st != NPUMOE_OK) {

@@ -134,6 +134,10 @@ const cli_opt model_opts[] = {
      "products of many rows on a matrix unit: auto (by weight type),\nfast (bf16), full (near "
      "fp32), fp32 (no matrix unit)",
      false},
+    {NULL, "--routes", "TRACE", cli_set_string, AT(model_args, routes), 0, 0,
+     "experts and weights of each token from TRACE (calibrate --trace, or\nCSV) in place of the "
+     "routers' choice; output is then no answer",
+     true},
     {NULL, "--memory-limit", "SIZE", cli_set_bytes, AT(model_args, memory_limit), 0, 0,
      "refuse what needs more than this (like 8G); default: what the\nmachine and the cgroup have",
      false},
@@ -396,6 +400,10 @@ int model_open(const model_args *args, bool vocab_only, ui_log *log, npumoe_mode
     ui_progress_end(&bar);
     if (load_seconds)
         *load_seconds = ui_now() - start;
+    if (st == NPUMOE_OK && args->routes) {
+        ui_note("routing comes from %s: what is computed is no answer of the model", args->routes);
+        st = npumoe_model_use_routes(*out, args->routes, &err);
+    }
     return st == NPUMOE_OK ? 0 : ui_fail(st, &err);
 }
 

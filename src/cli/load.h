@@ -10,7 +10,7 @@
 
 typedef struct model_args {
     const char *path; /* NULL = the demo model */
-    const char *isa;
+    const char *isa, *routes;
     npumoe_precision precision;
     int32_t threads, threads_batch;
     uint64_t memory_limit;

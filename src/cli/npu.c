@@ -27,6 +27,8 @@ const cli_opt npu_opts[] = {
      "accept plans that change results (prune, reroute)", true},
     {NULL, "--stats", NULL, cli_set_flag, AT(stats), 0, 0,
      "say at the end what host and device did", true},
+    {NULL, "--stats-out", "FILE", cli_set_string, AT(stats_out), 0, 0,
+     "write it as JSON, for npumoe explain --after", true},
     {NULL, "--trace-out", "FILE", cli_set_string, AT(trace_out), 0, 0,
      "write what happened when, for Perfetto or chrome://tracing", true},
     {NULL, "--device", "NAME", cli_set_string, AT(device), 0, 0,
@@ -67,6 +69,7 @@ static const char *needs_plan(const npu_args *a)
         {"--in-flight", a->in_flight != 0},
         {"--lossy", a->lossy},
         {"--stats", a->stats},
+        {"--stats-out", a->stats_out != NULL},
         {"--trace-out", a->trace_out != NULL},
         {"--device", a->device != NULL},
         {"--npu-threads", a->threads != 0},
@@ -89,14 +92,21 @@ static const char *needs_plan(const npu_args *a)
 bool npu_spares_inputs(const npu_args *a, const model_args *model, const char *log_file,
                        const char *text_file)
 {
-    const char *trace = a->trace_out;
-    bool ok = (!trace || spares_model(model, "--trace-out", trace)) &&
-              out_apart("--trace-out", trace, "-f", text_file) &&
-              out_apart("--log-file", log_file, "-f", text_file) &&
-              out_apart("--log-file", log_file, "--trace-out", trace);
-    for (size_t i = 0; i < a->plans.n && ok; i++)
-        ok = out_apart("--trace-out", trace, "--plan", a->plans.v[i]) &&
-             out_apart("--log-file", log_file, "--plan", a->plans.v[i]);
+    const struct {
+        const char *option, *path;
+    } outs[] = {
+        {"--log-file", log_file}, {"--trace-out", a->trace_out}, {"--stats-out", a->stats_out}};
+    bool ok = true;
+    for (size_t i = 0; i < sizeof outs / sizeof outs[0] && ok; i++) {
+        const char *option = outs[i].option, *path = outs[i].path;
+        ok = (!path || i == 0 || spares_model(model, option, path)) &&
+             out_apart(option, path, "-f", text_file) &&
+             out_apart(option, path, "--routes", model->routes);
+        for (size_t j = 0; j < i && ok; j++)
+            ok = out_apart(outs[j].option, outs[j].path, option, path);
+        for (size_t j = 0; j < a->plans.n && ok; j++)
+            ok = out_apart(option, path, "--plan", a->plans.v[j]);
+    }
     return ok;
 }
 
@@ -224,27 +234,35 @@ static void print_stats(npumoe_model *model, const npu *n)
             (unsigned long long)s.n_failures, s.n_fallbacks);
 }
 
-int npu_report(const npu_args *a, npumoe_model *model, const npu *n)
+/* What one of the library's reports says, into a file. Exit code. */
+static int write_report(npumoe_model *model, const char *path,
+                        npumoe_status (*get)(npumoe_model *, char **, npumoe_error *))
 {
     char *json = NULL;
     npumoe_error err = {0};
     out_file out;
-    if (n->device == NULL)
+    if (path == NULL)
         return 0;
-    if (a->stats)
-        print_stats(model, n);
-    if (a->trace_out == NULL)
-        return 0;
-    npumoe_status st = npumoe_plan_trace(model, &json, &err);
+    npumoe_status st = get(model, &json, &err);
     if (st != NPUMOE_OK)
         return ui_fail(st, &err);
-    bool good = out_open(&out, a->trace_out);
+    bool good = out_open(&out, path);
     if (good) {
         out_write(&out, json, strlen(json));
         good = out_close(&out, true);
     }
     npumoe_text_free(&json);
     return good ? 0 : 1;
+}
+
+int npu_report(const npu_args *a, npumoe_model *model, const npu *n)
+{
+    if (n->device == NULL)
+        return 0;
+    if (a->stats)
+        print_stats(model, n);
+    const int code = write_report(model, a->stats_out, npumoe_plan_report);
+    return code ? code : write_report(model, a->trace_out, npumoe_plan_trace);
 }
 
 void npu_close(npu *n)

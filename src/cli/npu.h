@@ -16,7 +16,7 @@
 
 typedef struct npu_args {
     cli_strings plans; /* all but bench take one */
-    const char *device, *trace_out, *isa, *debug;
+    const char *device, *trace_out, *stats_out, *isa, *debug;
     npumoe_precision precision;
     cli_numbers cpus;
     int32_t threads, slots, launch_us, queue, in_flight, from; /* 0 = not given */
@@ -40,7 +40,7 @@ typedef struct npu {
     npumoe_device *device;
 } npu;
 
-/* What --trace-out and --log-file (or NULL) must not replace: the model, the plan, the text. False after a
+/* What --trace-out, --stats-out and --log-file (or NULL) must not replace: the model, its routes, the plan, the text. False after a
  * message. */
 bool npu_spares_inputs(const npu_args *args, const model_args *model, const char *log_file,
                        const char *text_file);
@@ -53,7 +53,7 @@ bool npu_has_plan(const npu_args *args);
 bool npu_read_one(const char *path, model_args *model, npu *out);
 /* Attaches the plan to the model. Exit code; after a message. */
 int npu_open(const npu_args *args, npumoe_model *model, ui_log *log, npu *n);
-/* --stats and --trace-out. Exit code. */
+/* --stats, --stats-out and --trace-out. Exit code. */
 int npu_report(const npu_args *args, npumoe_model *model, const npu *n);
 void npu_close(npu *n);
 void npu_args_free(npu_args *args);

@@ -66,7 +66,7 @@ static json_t *result_json(const verify_result *r)
 {
     json_t *o = json_pack(
         "{s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:{s:s, s:f}, s:{s:s, s:f}, s:o}", "schema",
-        "npumoe-verify", "version", 1, "model", r->model, "text", r->text, "text_tokens",
+        "npumoe-verify", "schema_version", 1, "model", r->model, "text", r->text, "text_tokens",
         (json_int_t)r->n_tokens, "window", (json_int_t)r->window, "windows",
         (json_int_t)r->n_windows, "windows_in_text", (json_int_t)r->n_windows_all, "base", "what",
         r->base->what, "seconds", r->base->seconds, "other", "what", r->other->what, "seconds",

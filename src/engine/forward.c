@@ -321,6 +321,8 @@ static void route(nm_layer_job *job)
     fine_product(f, &job->l->router, job->l->router_bias, job->n, b->h, b->router);
     probe(job, "ffn_moe_logits", b->router, c->n_expert);
     each_row(job, route_row);
+    if (f->routes)
+        nm_routes_get(f->routes, job->layer, job->pos0, job->n, b->ids, b->weights);
     probe(job, "ffn_moe_probs", b->router, c->n_expert);
     probe(job, "ffn_moe_weights", b->weights, c->n_expert_used);
     if (f->hooks.route)

@@ -11,6 +11,7 @@
 
 #include "engine/buffers.h"
 #include "engine/kv.h"
+#include "moe/routes.h"
 
 /* Observers, for tests, traces and calibration; all optional. Called on the evaluating thread. */
 typedef struct nm_hooks {
@@ -32,6 +33,7 @@ typedef struct nm_forward {
     nm_buffers *buf;
     uint32_t rope_variant;
     nm_hooks hooks;
+    const nm_routes *routes; /* in place of the routers' choices; NULL = theirs */
     /* Asked after each layer; false abandons the chunk. NULL = go on. */
     bool (*keep_going)(void *user, uint32_t layers_done);
     void *keep_going_user;

@@ -307,6 +307,7 @@ void npumoe_model_free(npumoe_model **model)
         return;
     npumoe_model *m = *model;
     nm_placement_free(m->allocator, &m->placement);
+    nm_routes_free(&m->routes);
     nm_pool_free(&m->pool);
     nm_weights_fini(&m->weights);
     nm_tokenizer_free(&m->tokenizer);

@@ -31,6 +31,7 @@ struct npumoe_model {
     bool vocab_only;
     bool has_lock;
     pthread_mutex_t lock;           /* held during an evaluation */
+    nm_routes *routes;              /* NULL = the routers decide; changed without sessions only */
     nm_placement *placement;        /* NULL = no plan; changed under the lock */
     uint64_t n_placements;          /* so far; under the lock */
     _Atomic uint64_t session_bytes; /* KV and scratch of all living sessions */

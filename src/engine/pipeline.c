@@ -274,7 +274,7 @@ static lane *choose(pipeline *p)
     return best ? best : oldest(p);
 }
 
-static void trace(const pipeline *p, const lane *l, stage ran, uint64_t start)
+static void trace(const pipeline *p, const lane *l, stage ran, uint64_t start, uint64_t end)
 {
     static const char *const names[] = {"norm", "attend", "join, route", "host experts", "finish"};
     if (p->job->trace == NULL)
@@ -286,7 +286,7 @@ static void trace(const pipeline *p, const lane *l, stage ran, uint64_t start)
                                                   .group = -1,
                                                   .rows = l->job.n,
                                                   .start_ns = start,
-                                                  .end_ns = nm_clock_ns()});
+                                                  .end_ns = end});
 }
 
 static npumoe_status step(pipeline *p, lane *l, npumoe_error *err)
@@ -295,9 +295,11 @@ static npumoe_status step(pipeline *p, lane *l, npumoe_error *err)
         run_norm, run_attend, run_join, run_rest, run_finish};
     const stage now = l->stage;
     const lane before = *l;
-    const uint64_t start = p->job->trace ? nm_clock_ns() : 0;
+    const uint64_t start = nm_clock_ns();
     npumoe_status st = run[now](p, l, err);
-    trace(p, &before, now, start);
+    const uint64_t end = nm_clock_ns();
+    p->job->layer_ns[before.job.layer] += end - start;
+    trace(p, &before, now, start, end);
     return st;
 }
 

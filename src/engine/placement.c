@@ -29,6 +29,7 @@ void nm_placement_free(const npumoe_allocator *a, nm_placement **placement)
     nm_free(a, p->name);
     nm_free(a, p->trace.events);
     nm_free(a, p->thread_ns);
+    nm_free(a, p->timings.layer_ns);
     nm_free(a, p);
     *placement = NULL;
 }
@@ -46,6 +47,11 @@ uint64_t nm_placement_cpu_ns(nm_placement *p)
     for (int i = 0; i < nm_pool_size(p->pool); i++)
         sum += p->thread_ns[i];
     return sum;
+}
+
+void nm_placement_forget_layers(nm_placement *p)
+{
+    memset(p->timings.layer_ns, 0, p->plan->model.n_layer * sizeof *p->timings.layer_ns);
 }
 
 /* ---- does it fit ------------------------------------------------------------------------------ */
@@ -233,9 +239,12 @@ static npumoe_status set_up(nm_placement *p, npumoe_model *m, const npumoe_plan_
     p->n_lanes = o->n_in_flight ? o->n_in_flight : p->plan->in_flight;
     p->thread_ns =
         nm_alloc_array(m->allocator, (size_t)nm_pool_size(m->pool), sizeof *p->thread_ns);
+    p->timings.layer_ns =
+        nm_alloc_array(m->allocator, m->config.n_layer, sizeof *p->timings.layer_ns);
     if (o->trace_events)
         p->trace.events = nm_alloc_array(m->allocator, o->trace_events, sizeof *p->trace.events);
-    if (p->thread_ns == NULL || (o->trace_events && p->trace.events == NULL))
+    if (p->thread_ns == NULL || p->timings.layer_ns == NULL ||
+        (o->trace_events && p->trace.events == NULL))
         return nm_err_nomem(err, o->trace_events * sizeof *p->trace.events, "a trace");
     p->trace.capacity = o->trace_events;
     p->start_ns = nm_clock_ns();

@@ -9,6 +9,7 @@
 #include "engine/device.h"
 #include "engine/forward.h"
 #include "engine/replan.h"
+#include "engine/timings.h"
 #include "moe/executor.h"
 
 typedef struct nm_placement {
@@ -28,6 +29,7 @@ typedef struct nm_placement {
     nm_replan replan;
     /* measured */
     uint64_t n_tokens, wall_ns, host_cpu_ns, start_ns;
+    nm_timings timings;
     struct {
         nm_exec_counts counts;
         uint64_t n_tokens, wall_ns, host_cpu_ns;
@@ -38,6 +40,8 @@ void nm_placement_free(const npumoe_allocator *a, nm_placement **p);
 /* For a prompt whose longest chunk, of n tokens, does not go by the plan: an error with require_npu, else
  * a line in the log, once. */
 npumoe_status nm_placement_refuse(nm_placement *p, uint32_t n, npumoe_error *err);
+/* Layers' times begin at 0 again. */
+void nm_placement_forget_layers(nm_placement *p);
 /* CPU time of the pool's threads so far. */
 uint64_t nm_placement_cpu_ns(nm_placement *p);
 

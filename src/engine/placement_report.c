@@ -5,7 +5,9 @@
 #include "engine/model.h"
 #include "engine/placement.h"
 
+#include <inttypes.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <string.h>
 
 /* By this plan and those that it has replaced. */
@@ -75,7 +77,8 @@ void npumoe_plan_reset_stats(npumoe_model *model)
     nm_executor_reset_counts(p->ex);
     memset(&p->earlier, 0, sizeof p->earlier);
     p->n_tokens = p->wall_ns = p->host_cpu_ns = 0;
-    p->trace.n = 0;
+    p->trace.n = p->timings.n = 0;
+    nm_placement_forget_layers(p);
 }
 
 /* ---- JSON --------------------------------------------------------------------------------------- */
@@ -92,26 +95,54 @@ static npumoe_status need_plan(const npumoe_model *m, npumoe_error *err)
     return m->placement ? NPUMOE_OK : nm_err_set(err, NPUMOE_EINVAL, "the model has no plan");
 }
 
-static json_t *measured(const nm_exec_counts *c)
+/* ns: the evaluating thread's, waiting included. */
+static json_t *measured(const nm_exec_counts *c, uint64_t ns)
 {
-    return json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f}",
-        "chunks", (json_int_t)c->chunks, "pairs", (json_int_t)c->pairs, "launches",
-        (json_int_t)c->launches, "part_launches", (json_int_t)c->part_launches, "device_rows",
-        (json_int_t)c->device_rows, "computed_rows", (json_int_t)c->computed_rows, "overflow",
-        (json_int_t)c->overflow, "dropped", (json_int_t)c->dropped, "rerouted",
-        (json_int_t)c->rerouted, "skipped", (json_int_t)c->skipped, "failures",
-        (json_int_t)c->failures, "device_us", (double)c->busy_ns * 1e-3, "occupied_us",
-        (double)c->occupied_ns * 1e-3, "wait_us", (double)c->wait_ns * 1e-3, "gather_us",
-        (double)c->gather_ns * 1e-3, "scatter_us", (double)c->scatter_ns * 1e-3);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, "
+                     "s:f, s:f, s:f}",
+                     "chunks", (json_int_t)c->chunks, "pairs", (json_int_t)c->pairs, "launches",
+                     (json_int_t)c->launches, "part_launches", (json_int_t)c->part_launches,
+                     "device_rows", (json_int_t)c->device_rows, "computed_rows",
+                     (json_int_t)c->computed_rows, "overflow", (json_int_t)c->overflow, "repassed",
+                     (json_int_t)c->repassed, "dropped", (json_int_t)c->dropped, "rerouted",
+                     (json_int_t)c->rerouted, "skipped", (json_int_t)c->skipped, "failures",
+                     (json_int_t)c->failures, "us", (double)ns * 1e-3, "device_us",
+                     (double)c->busy_ns * 1e-3, "occupied_us", (double)c->occupied_ns * 1e-3,
+                     "wait_us", (double)c->wait_ns * 1e-3, "gather_us", (double)c->gather_ns * 1e-3,
+                     "scatter_us", (double)c->scatter_ns * 1e-3);
 }
 
 /* Per chunk, as the plan has it. */
 static json_t *predicted(const nm_prediction *p)
 {
-    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "us", p->us, "host_us", p->host_us,
-                     "device_us", p->device_us, "wait_us", p->wait_us, "launches", p->launches,
-                     "rows", p->rows, "padding", p->padding, "overflow", p->overflow);
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "us", p->us, "host_us",
+                     p->host_us, "device_us", p->device_us, "wait_us", p->wait_us, "launches",
+                     p->launches, "rows", p->rows, "padding", p->padding, "overflow", p->overflow,
+                     "dropped", p->dropped);
+}
+
+/* The newest spans, and how near the plan was. */
+static json_t *spans(const nm_timings *t)
+{
+    json_t *list = json_array();
+    const uint64_t first = t->n > NM_TIMINGS_SPANS ? t->n - NM_TIMINGS_SPANS : 0;
+    for (uint64_t i = first; i < t->n; i++) {
+        const nm_span *s = &t->spans[i % NM_TIMINGS_SPANS];
+        json_array_append_new(
+            list, json_pack("{s:I, s:I, s:I, s:f, s:o}", "position", (json_int_t)s->pos, "tokens",
+                            (json_int_t)s->n_tokens, "chunks", (json_int_t)s->n_chunks, "us",
+                            (double)s->ns * 1e-3, "predicted_us",
+                            s->predicted_us < 0.0 ? json_null() : json_real(s->predicted_us)));
+    }
+    return list;
+}
+
+static uint64_t all_layers_ns(const nm_placement *p)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < p->plan->model.n_layer; i++)
+        sum += p->timings.layer_ns[i];
+    return sum;
 }
 
 npumoe_status npumoe_plan_report(npumoe_model *model, char **json, npumoe_error *err)
@@ -120,24 +151,31 @@ npumoe_status npumoe_plan_report(npumoe_model *model, char **json, npumoe_error 
     const nm_placement *p = model->placement;
     const nm_npu_caps *caps = &nm_device_npu(p->device)->caps;
     const nm_exec_counts total = nm_executor_total(p->ex);
+    char hash[20];
+    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)p->plan->model.router_hash);
     json_t *root = json_pack(
-        "{s:s, s:i, s:{s:s, s:s, s:s, s:b, s:i, s:f}, s:s, s:s, s:i, s:i, s:I, s:f, s:f, s:i, s:o, "
-        "s:o}",
-        "schema", "npumoe-plan-report", "version", 1, "device", "name", caps->name, "arithmetic",
-        caps->arithmetic, "weights", caps->weights ? caps->weights : "", "simulated",
-        caps->simulated, "threads", (int)caps->n_threads, "added_launch_us",
+        "{s:s, s:i, s:s, s:i, s:f, s:{s:s, s:s, s:s, s:b, s:i, s:f}, s:s, s:s, s:i, s:i, s:I, s:f, "
+        "s:f, "
+        "s:i, s:o, s:o, s:o}",
+        "schema", "npumoe-plan-report", "schema_version", 1, "router_hash", hash, "programs",
+        (int)p->plan->programs, "load_us",
+        (double)nm_npu_get_stats(nm_device_npu(p->device)).load_ns * 1e-3, "device", "name",
+        caps->name, "arithmetic", caps->arithmetic, "weights", caps->weights ? caps->weights : "",
+        "simulated", caps->simulated, "threads", (int)caps->n_threads, "added_launch_us",
         (double)caps->added_launch_ns * 1e-3, "policy", nm_plan_policy_name(p->plan->policy),
         "overflow", nm_overflow_name(p->plan->overflow), "chunk", (int)p->plan->chunk, "in_flight",
         (int)p->n_lanes, "tokens", (json_int_t)p->n_tokens, "wall_us", (double)p->wall_ns * 1e-3,
         "host_cpu_us", (double)p->host_cpu_ns * 1e-3, "fallbacks", (int)nm_executor_failed(p->ex),
-        "measured", measured(&total), "predicted_per_chunk", predicted(&p->plan->predicted));
+        "measured", measured(&total, all_layers_ns(p)), "predicted_per_chunk",
+        predicted(&p->plan->predicted), "spans", spans(&p->timings));
     json_t *layers = json_array();
     for (uint32_t i = 0; root && i < p->plan->n_layers; i++) {
         const nm_plan_layer *l = &p->plan->layers[i];
         const nm_exec_counts c = nm_executor_counts(p->ex, l->layer);
-        json_array_append_new(layers, json_pack("{s:i, s:o, s:o}", "layer", (int)l->layer,
-                                                "measured", measured(&c), "predicted_per_chunk",
-                                                predicted(&l->predicted)));
+        json_array_append_new(layers,
+                              json_pack("{s:i, s:o, s:o}", "layer", (int)l->layer, "measured",
+                                        measured(&c, p->timings.layer_ns[l->layer]),
+                                        "predicted_per_chunk", predicted(&l->predicted)));
     }
     if (root && json_object_set_new(root, "layers", layers) != 0) {
         json_decref(root);

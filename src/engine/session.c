@@ -45,6 +45,7 @@ struct npumoe_session {
     void *progress_user;
     size_t eval_start, eval_end; /* of the evaluation that is running */
     uint32_t eval_chunk;         /* tokens of its chunk in flight */
+    uint32_t eval_lanes;         /* chunks in flight, by plan */
     const npumoe_token *eval_tokens;
     const npumoe_eval_options *eval_options;
     npumoe_session_stats stats;
@@ -186,6 +187,7 @@ npumoe_status npumoe_session_new(npumoe_model *model, const npumoe_session_optio
                     .packed_bytes = s->buf.packed_bytes},
         .kv = &s->kv,
         .buf = &s->buf,
+        .routes = model->routes,
     };
     npumoe_session_reset_stats(s);
     *out = s;
@@ -357,7 +359,14 @@ static uint32_t planned_wanted(void *user, size_t pos, uint32_t n)
 
 static bool planned_done(void *user, nm_forward *f, size_t pos, uint32_t n, uint32_t wanted)
 {
-    return take_chunk(user, f, pos, n, wanted);
+    npumoe_session *s = user;
+    nm_placement *p = s->placement;
+    nm_timings_stop(&p->timings);
+    if (s->eval_lanes == 1)
+        nm_timings_take(&p->timings, p->plan, pos, n, 1);
+    const bool go_on = take_chunk(s, f, pos, n, wanted);
+    nm_timings_go(&p->timings);
+    return go_on;
 }
 
 static bool planned_progress(void *user, size_t tokens)
@@ -368,14 +377,16 @@ static bool planned_progress(void *user, size_t tokens)
 static npumoe_status eval_planned(npumoe_session *s, size_t end, npumoe_error *err)
 {
     nm_placement *p = s->placement;
+    /* Who watches routing sees chunks in order. */
+    s->eval_lanes = s->forward.hooks.route ? 1 : p->n_lanes;
     const nm_pipeline_job job = {
         .forward = &s->forward,
         .ex = p->ex,
         .trace = p->trace.capacity ? &p->trace : NULL,
         .drift = p->replan.drift,
+        .layer_ns = p->timings.layer_ns,
         .buf = {&s->buf, &s->second},
-        /* Who watches routing sees chunks in order. */
-        .n_lanes = s->forward.hooks.route ? 1 : p->n_lanes,
+        .n_lanes = s->eval_lanes,
         .tokens = s->eval_tokens,
         .pos = s->n_past,
         .end = end,
@@ -388,7 +399,12 @@ static npumoe_status eval_planned(npumoe_session *s, size_t end, npumoe_error *e
     if (job.drift)
         nm_drift_request(job.drift);
     const uint64_t start = nm_clock_ns(), cpu = nm_placement_cpu_ns(p);
+    p->timings.used_ns = 0;
+    nm_timings_go(&p->timings);
     npumoe_status st = nm_pipeline_run(&job, err);
+    nm_timings_stop(&p->timings);
+    if (st == NPUMOE_OK && s->eval_lanes > 1)
+        nm_timings_take(&p->timings, p->plan, job.pos, (uint32_t)(end - job.pos), s->eval_lanes);
     if (st != NPUMOE_OK && st != NPUMOE_ECANCELED)
         nm_err_prefix(err, st, "%s", p->name);
     p->host_cpu_ns += nm_placement_cpu_ns(p) - cpu;

@@ -49,6 +49,27 @@ verify --plan "$work/prune" --lossy --max-kl 1e-9
 is_code 1 "--max-kl"
 check "... with numbers" grep -q '^npumoe: verify: mean KL divergence .* over 510 positions is above --max-kl 1e-09 (largest' "$work/err"
 
+# ---- explain after a run ----
+head -c 700 "$work/text" >"$work/short"
+run run -m "$model" -f "$work/short" -n 1 -t 1 --isa scalar --npu-isa scalar --plan "$work/spill" --stats-out "$work/stats"
+is_code 0 "run --stats-out"
+run explain "$work/spill" --after "$work/stats"
+is_code 0 "explain --after"
+check "... how near the plan was" grep -q '^how near  *predicted time is off by [0-9.]* % (median), [0-9.]* % (P90), [0-9.]* % (worst) of [0-9]*$' "$work/out"
+check "... a line for each layer" test "$(grep -c '^ *[012]  *[0-9.]* *[0-9.]* .*%' "$work/out")" -ge 3
+run explain "$work/spill" --after "$work/stats" --json
+is_code 0 "explain --after --json"
+check "... whole chunks are judged, others are not" json 'my @s = @{$t->{spans}}; for (@s) { exit 1 if ($_->{tokens} == 64) != defined $_->{us}{predicted} } exit !(@s > 3 && $t->{accuracy}{spans} == grep { $_->{tokens} == 64 } @s)' "$work/out"
+check "... times add up" json 'my ($sum, $all) = (0, $t->{per_chunk}{us}{measured} * $t->{chunks}); $sum += $_->{us}{measured} for @{$t->{spans}}; exit !($sum > 0 && $sum <= $all * 1.001)' "$work/out"
+check "... nothing was dropped" json 'exit !($t->{per_chunk}{dropped}{measured} == 0)' "$work/out"
+run explain "$work/repass" --after "$work/stats"
+is_code 1 "the figures of another plan"
+check "... are named" grep -q 'the run was by another plan: policy ours, overflow spill' "$work/err"
+run explain "$work/spill" --after "$work/spill"
+is_code 1 "a plan is no report"
+run run -m "$model" -f "$work/short" -n 1 --plan "$work/spill" --stats-out "$work/spill"
+is_code 1 "figures in the plan's place"
+
 # ---- without a plan ----
 run verify -m "$model" -f "$work/text" -t 1 --isa scalar --precision fp32 --chunks 1 --max-kl 0 --json
 is_code 0 "the reference against itself: KL is 0"
