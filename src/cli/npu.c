@@ -121,6 +121,7 @@ static bool look_at_plan(npu *n, model_args *model)
     }
     json_t *o = json_loads(json, 0, NULL);
     snprintf(n->device_name, sizeof n->device_name, "%s", report_text(o, "device.name"));
+    snprintf(n->weights, sizeof n->weights, "%s", report_text(o, "device.weights"));
     n->chunk = (uint32_t)report_u64(o, "chunk");
     if (model->threads <= 0 && model->threads_batch <= 0)
         model->threads = (int32_t)report_u64(o, "host.threads");
@@ -170,6 +171,7 @@ static npumoe_status make_device(const npu_args *a, npu *n, npumoe_error *err)
     o.queue_depth = (uint32_t)a->queue;
     o.launch_us = (uint32_t)a->launch_us;
     o.debug_flags = a->debug;
+    o.weights = n->weights[0] ? n->weights : NULL; /* bytes and times of the plan are for that */
     return npumoe_device_new(&o, &n->device, err);
 }
 
@@ -210,8 +212,9 @@ static void print_stats(npumoe_model *model, const npu *n)
     char size[32];
     npumoe_plan_get_stats(model, &s);
     npumoe_device_get_info(n->device, &d);
-    fprintf(stderr, "device %s (%s, %u threads): %u programs, %s, loaded in %.2f s", d.name,
-            d.arithmetic, d.n_threads, d.programs_loaded,
+    fprintf(stderr, "device %s (%s, %u threads): %u programs, weights %s, %s, loaded in %.2f s",
+            d.name, d.arithmetic, d.n_threads, d.programs_loaded,
+            strcmp(d.weights, "packed") == 0 ? "packed" : "as in the file",
             human_bytes(d.bytes_loaded, size, sizeof size), d.load_seconds);
     if (d.added_launch_ns)
         fprintf(stderr, ", %.0f us added to each launch", (double)d.added_launch_ns * 1e-3);

@@ -35,7 +35,7 @@ typedef struct npu {
     const char *path; /* of the plan; NULL = none. Borrowed from the arguments */
     char *plan;       /* its text */
     size_t plan_bytes;
-    char device_name[32];
+    char device_name[32], weights[16];
     uint32_t chunk;
     npumoe_device *device;
 } npu;

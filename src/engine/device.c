@@ -187,7 +187,7 @@ void npumoe_device_get_info(const npumoe_device *device, npumoe_device_info *inf
         .programs_loaded = s.programs_loaded,
         .bytes_loaded = s.bytes_loaded,
         .load_seconds = (double)s.load_ns * 1e-9,
-        .weights = c->weights,
+        .weights = c->weights ? c->weights : "",
     };
     nm_abi_write(info, &all, sizeof all);
 }

@@ -296,7 +296,7 @@ static npumoe_status device_fits(const nm_plan *plan, const nm_cost_device *have
         return nm_err_set(
             err, NPUMOE_EUNSUPPORTED,
             "plan: times and bytes are those of a device that keeps weights as '%s', but "
-            "the device keeps them as '%s'; use --npu-weights %s or plan again",
+            "the device keeps them as '%s'; make it with '%s' or plan again",
             want->weights, have->weights, want->weights);
     if (plan->programs > have->slots)
         return nm_err_set(err, NPUMOE_EUNSUPPORTED,

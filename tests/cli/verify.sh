@@ -32,6 +32,17 @@ for name in spill repass; do
     check "... nothing dropped" json 'exit !($t->{plan}{dropped} == 0 && $t->{plan}{rerouted} == 0)' "$work/out"
     check "... every answer is accounted for" json 'my $g = $t->{greedy}; exit !($g->{equal} + @{$g->{differences}} == 3)' "$work/out"
 done
+# The same plan on a device that keeps its weights packed: every figure is the same.
+sed 's/"weights" *: *"file"/"weights": "packed"/' "$work/spill" >"$work/packed"
+check "a plan for packed weights" grep -q '"packed"' "$work/packed"
+for name in spill packed; do
+    verify --plan "$work/$name" --stats --json
+    is_code 0 "$name"
+    json 'print JSON::PP->new->canonical->encode($t->{compared})' "$work/out" >"$work/$name.compared"
+    cp "$work/err" "$work/$name.err"
+done
+check "... gives the same bits" cmp "$work/spill.compared" "$work/packed.compared"
+check "... and was run so" grep -q 'weights packed' "$work/packed.err"
 verify --plan "$work/spill"
 is_code 0 "as text"
 check "... the base" grep -q '^base  *CPU, scalar, precision auto, 1 thread$' "$work/out"
