@@ -198,6 +198,13 @@ static void load_block(const nm_kern *kern, const nm_kv_view *view, uint32_t hea
         kern->decode[view->type](from + p * view->pos_bytes, to, dim);
 }
 
+/* Latent attention (MLA) keeps one row per position: values are the first numbers of keys. */
+static bool values_are_in_keys(const nm_attention_args *a)
+{
+    return a->v.data == a->k.data && a->v.type == a->k.type && a->v.pos_bytes == a->k.pos_bytes &&
+           a->v.head_bytes == a->k.head_bytes && a->dim_v <= a->dim_k;
+}
+
 /* The softmax step of one row over scores s[0..n). */
 static void softmax_row(const nm_kern *kern, const nm_attention_args *args, nm_attend_state *row,
                         float *s, size_t n)
@@ -215,9 +222,12 @@ static void attend_block(const attention_job *job, workspace *ws, const task *t,
     const nm_attention_args *args = job->args;
     const nm_kern *kern = job->compute->kern;
     size_t n = at.end - at.first, heads = t->heads, rows = t->queries * heads;
-    size_t ldv = row_floats(args->dim_v);
+    const bool one = values_are_in_keys(args);
+    const float *v = one ? ws->k : ws->v;
+    const size_t ldv = row_floats(one ? args->dim_k : args->dim_v), ldo = row_floats(args->dim_v);
     load_block(kern, &args->k, t->kv_head, at, args->dim_k, ws->k);
-    load_block(kern, &args->v, t->kv_head, at, args->dim_v, ws->v);
+    if (!one)
+        load_block(kern, &args->v, t->kv_head, at, args->dim_v, ws->v);
     kern->gemm_nt(rows, n, args->dim_k, ws->q, ws->k, row_floats(args->dim_k), ws->score_rows);
     bool all_see_all = true;
     for (size_t i = 0; i < t->queries; i++) {
@@ -228,7 +238,7 @@ static void attend_block(const attention_job *job, workspace *ws, const task *t,
         all_see_all = all_see_all && seen == n;
     }
     if (all_see_all) {
-        kern->gemm_nn(rows, args->dim_v, n, ws->scores, BLOCK, ws->v, ldv, ws->o, ldv, true);
+        kern->gemm_nn(rows, args->dim_v, n, ws->scores, BLOCK, v, ldv, ws->o, ldo, true);
         return;
     }
     for (size_t i = 0; i < t->queries; i++) {
@@ -237,8 +247,8 @@ static void attend_block(const attention_job *job, workspace *ws, const task *t,
             continue;
         size_t skip = own.first - at.first;
         kern->gemm_nn(heads, args->dim_v, own.end - own.first,
-                      ws->scores + i * heads * BLOCK + skip, BLOCK, ws->v + skip * ldv, ldv,
-                      ws->o + i * heads * ldv, ldv, true);
+                      ws->scores + i * heads * BLOCK + skip, BLOCK, v + skip * ldv, ldv,
+                      ws->o + i * heads * ldo, ldo, true);
     }
 }
 

@@ -22,7 +22,9 @@
 /* Scratch of one thread; part of nm_compute_scratch_bytes. head_dim: the larger of dim_k, dim_v. */
 size_t nm_attention_scratch_bytes(uint32_t head_dim);
 
-/* Cache of one layer: position p, KV head h is at data + p * pos_bytes + h * head_bytes. */
+/* Cache of one layer: position p, KV head h is at data + p * pos_bytes + h * head_bytes. Views of keys and
+ * values may be of one memory: latent attention (MLA, absorbed) has one KV head of 576 numbers for all
+ * query heads, and the first 512 of a key are its value. */
 typedef struct nm_kv_view {
     uint32_t type; /* NM_TYPE_F32, F16 or Q8_0 */
     const void *data;
@@ -35,7 +37,7 @@ typedef struct nm_attention_args {
     uint32_t n_head, n_head_kv, dim_k, dim_v;
     float scale;        /* of the scores, usually 1/sqrt(dim_k) */
     uint32_t window;    /* 0 = all; else a query at p sees p-window+1 .. p */
-    const float *sinks; /* per head logit that joins the softmax without a value, or NULL */
+    const float *sinks; /* [n_head] logits that join a head's softmax without a value, or NULL */
     const float *q;     /* [n_q][n_head * dim_k] */
     nm_kv_view k, v;
     float *out; /* [n_q][n_head * dim_v] */

@@ -14,7 +14,6 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/sys.h"
-#include "kernels/probe.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -108,48 +107,19 @@ static void fill_weights(setup *s, uint32_t type, bool panels)
 
 /* ---- ceilings ------------------------------------------------------------------------------- */
 
-static size_t rank_of(const char *tier)
-{
-    size_t i = 0;
-    while (nm_kern_tier(i) && strcmp(nm_kern_tier(i), tier) != 0)
-        i++;
-    return i;
-}
-
 static bool is_matrix_slot(nm_product_slot slot)
 {
     return slot == NM_PRODUCT_BF16 || slot == NM_PRODUCT_BF16X2 || slot == NM_PRODUCT_BF16X3 ||
            slot == NM_PRODUCT_I8X3;
 }
 
-/* Operations a second of the best unit for operands of this type that the run may use; 0 = none. */
-static double unit_rate(const product_run *run, const char *type)
-{
-    static _Alignas(NM_ALIGN) char x[NM_PROBE_X_BYTES], out[NM_PROBE_OUT_BYTES];
-    double best = 0;
-    const nm_probe_product *u;
-    for (size_t i = 0; (u = nm_probe_product_at(i)); i++) {
-        if (strcmp(u->type, type) != 0 || !u->usable(&run->cpu) ||
-            rank_of(u->isa) > rank_of(run->kern.isa) ||
-            (strcmp(u->isa, "amx") == 0 && !is_matrix_slot(run->slot)))
-            continue;
-        size_t bytes = 64 * u->w_step_bytes;
-        for (int try = 0; try < TRIES; try++) {
-            uint64_t start = nm_clock_thread_cpu_ns();
-            uint64_t done = u->run(x, NULL, bytes, 2000, out);
-            uint64_t ns = nm_clock_thread_cpu_ns() - start;
-            double rate = 1e9 * (double)done / (double)(ns ? ns : 1);
-            best = rate > best ? rate : best;
-        }
-    }
-    return best;
-}
-
 /* GFLOP/s that the unit behind the slot could do if it did nothing else. */
 static double product_ceiling(const product_run *run)
 {
-    const double f32 = unit_rate(run, "f32"), i8 = unit_rate(run, "i8");
-    const double bf16 = unit_rate(run, "bf16");
+    const bool tiles = is_matrix_slot(run->slot);
+    const double f32 = unit_rate(&run->cpu, run->kern.isa, "f32", tiles);
+    const double bf16 = unit_rate(&run->cpu, run->kern.isa, "bf16", tiles);
+    const double i8 = unit_rate(&run->cpu, run->kern.isa, "i8", tiles);
     switch (run->slot) {
     case NM_PRODUCT_DOT_Q: /* two planes of 8 bits */
     case NM_PRODUCT_I8X2:
@@ -169,20 +139,6 @@ static double product_ceiling(const product_run *run)
         break;
     }
     return f32;
-}
-
-static double read_ceiling(const setup *s)
-{
-    const nm_probe_reader *reader = nm_probe_reader_for(&s->run->cpu);
-    double best = 0;
-    for (int try = 0; try < TRIES; try++) {
-        uint64_t start = nm_clock_thread_cpu_ns();
-        reader->run(s->weights, POOL_BYTES, 2048);
-        uint64_t ns = nm_clock_thread_cpu_ns() - start;
-        double rate = 1e9 * (double)POOL_BYTES / (double)(ns ? ns : 1);
-        best = rate > best ? rate : best;
-    }
-    return best;
 }
 
 static void print_line(const setup *s, const char *name, double seconds)
@@ -215,7 +171,7 @@ static void bench_type(setup *s, const char *filter, uint32_t type, bool panels)
         filled = true;
         if (s->most_ops == 0) {
             s->most_ops = product_ceiling(s->run);
-            s->most_bytes = read_ceiling(s);
+            s->most_bytes = read_rate(&s->run->cpu, s->weights, POOL_BYTES);
             printf("%-32s %9.2f GFLOP/s %8.2f GB/s at most\n", s->run->name, 1e-9 * s->most_ops,
                    1e-9 * s->most_bytes);
         }

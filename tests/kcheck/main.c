@@ -108,6 +108,8 @@ static void run_tier(const char *tier, const nm_cpu *cpu, const options *o)
         bail("tier %s cannot be made", tier);
     if (o->bench) {
         bench_tier(&c.tier, o->filter);
+        if (o->tier || strcmp(tier, "scalar") != 0)
+            bench_attention(&c.tier, cpu, o->filter);
         return;
     }
     for (size_t i = 0; i < sizeof kernels / sizeof kernels[0]; i++)

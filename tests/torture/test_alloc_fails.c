@@ -1,7 +1,7 @@
 /* test_alloc_fails.c: every allocation of the library fails once.
  *
  * A whole life (load, session, tokenize, a prompt in chunks, sampled answer, free) runs on an allocator
- * that counts. First undisturbed; then, for each n, with the n-th allocation failing. Each time the
+ * that counts; another one has a device, too, and evaluates its prompt by a plan. First undisturbed; then, for each n, with the n-th allocation failing. Each time the
  * life must end with ENOMEM and a message, or not have needed that allocation, and all memory must have
  * been given back. In the sanitizer build the same runs show that nothing is used after it failed.
  * Evaluation must not allocate at all: that is counted too. */
@@ -85,7 +85,34 @@ static npumoe_status answer(npumoe_model *model, npumoe_session *session, counte
     return st;
 }
 
-static npumoe_status live(const char *path, counter *c, npumoe_error *err)
+/* A model, and the plan (JSON) that prompts go by, or NULL. */
+typedef struct life {
+    const char *name, *path;
+    char *plan;
+} life;
+
+static npumoe_status attach(const life *l, npumoe_model *model, npumoe_device *device,
+                            npumoe_error *err)
+{
+    npumoe_plan_options po = npumoe_plan_options_default();
+    po.plan = l->plan;
+    po.plan_bytes = strlen(l->plan);
+    po.device = device;
+    po.require_npu = true;
+    po.trace_events = 64;
+    return npumoe_model_use_plan(model, &po, err);
+}
+
+/* What was planned did run on the device. */
+static void check_planned(npumoe_model *model)
+{
+    npumoe_plan_stats stats = {.struct_bytes = sizeof stats};
+    npumoe_plan_get_stats(model, &stats);
+    ok(stats.n_launches > 0 && stats.n_fallbacks == 0, "... %llu launches, %u fallbacks",
+       (unsigned long long)stats.n_launches, stats.n_fallbacks);
+}
+
+static npumoe_status live(const life *l, counter *c, npumoe_error *err)
 {
     const npumoe_allocator allocator = {c, counted_realloc, counted_free};
     npumoe_model_options mo = npumoe_model_options_default();
@@ -93,50 +120,86 @@ static npumoe_status live(const char *path, counter *c, npumoe_error *err)
     mo.n_threads = 2;
     npumoe_model *model = NULL;
     npumoe_session *session = NULL;
-    npumoe_status st = npumoe_model_load(path, &mo, &model, err);
+    npumoe_device *device = NULL;
+    npumoe_device_options dopt = npumoe_device_options_default();
+    dopt.allocator = &allocator;
+    npumoe_status st = npumoe_model_load(l->path, &mo, &model, err);
+    if (st == NPUMOE_OK && l->plan)
+        st = npumoe_device_new(&dopt, &device, err);
+    if (st == NPUMOE_OK && l->plan)
+        st = attach(l, model, device, err);
     if (st == NPUMOE_OK) {
         npumoe_session_options so = npumoe_session_options_default();
         so.n_ctx = 192;
-        so.n_chunk = 16;
+        so.n_chunk = l->plan ? 0 : 16; /* 0: as the plan says */
         st = npumoe_session_new(model, &so, &session, err);
     }
     if (st == NPUMOE_OK)
         st = answer(model, session, c, err);
+    if (st == NPUMOE_OK && l->plan && c->fail_at == 0)
+        check_planned(model);
     npumoe_session_free(&session);
     npumoe_model_free(&model);
+    npumoe_device_free(&device);
     return st;
 }
 
-static void sweep(const char *path, const char *family)
+static void sweep(const life *l)
 {
     counter c = {.lock = PTHREAD_MUTEX_INITIALIZER};
     npumoe_error err = {0};
-    npumoe_status st = live(path, &c, &err);
-    if (!is_int(st, NPUMOE_OK, "%s: undisturbed", family)) {
+    npumoe_status st = live(l, &c, &err);
+    if (!is_int(st, NPUMOE_OK, "%s: undisturbed", l->name)) {
         note("%s", err.message);
         return;
     }
-    is_int(c.live, 0, "%s: everything is given back", family);
+    is_int(c.live, 0, "%s: everything is given back", l->name);
     const long total = c.calls;
-    note("%s: %ld allocations", family, total);
+    note("%s: %ld allocations", l->name, total);
     long wrong_status = 0, leaked = 0, no_message = 0;
     for (long n = 1; n <= total; n++) {
         c.calls = c.live = 0;
         c.fail_at = n;
         err = (npumoe_error){0};
-        st = live(path, &c, &err);
+        st = live(l, &c, &err);
         /* Sizes of later allocations may depend on threads' timing; a life that did not reach n is
          * fine, one that met a failure and says OK is fine only if it can do without. */
         if (st != NPUMOE_ENOMEM && !(st == NPUMOE_OK && c.calls < n)) {
-            note("%s: allocation %ld: status %d, %s", family, n, st, err.message);
+            note("%s: allocation %ld: status %d, %s", l->name, n, st, err.message);
             wrong_status++;
         }
         no_message += st == NPUMOE_ENOMEM && strstr(err.message, "memory") == NULL;
         leaked += c.live != 0;
     }
-    is_int(wrong_status, 0, "%s: each failing allocation ends in ENOMEM", family);
-    is_int(no_message, 0, "%s: each with a message", family);
-    is_int(leaked, 0, "%s: none leaks", family);
+    is_int(wrong_status, 0, "%s: each failing allocation ends in ENOMEM", l->name);
+    is_int(no_message, 0, "%s: each with a message", l->name);
+    is_int(leaked, 0, "%s: none leaks", l->name);
+}
+
+/* A plan for the model, with all experts on the device, by the programs that users have. */
+static char *make_plan(const torture *t, const char *model)
+{
+    enum { MOST = 1 << 20 };
+    char command[2048], text[512], path[512], *plan = calloc(1, MOST);
+    const char *program = torture_env("NPUMOE", "build/release/npumoe");
+    torture_path(t, "text.txt", text, sizeof text);
+    FILE *f = fopen(text, "w");
+    for (int i = 0; f && i < 400; i++)
+        fprintf(f, "once upon a time %d the sea rose %d times and %d ships sank\n", i, i * i % 977,
+                i * 7919 % 1009);
+    if (!f || fclose(f) != 0 || !plan)
+        bail("no text to calibrate with");
+    /* Experts this small pay on no device; told otherwise, it takes all of them. */
+    snprintf(command, sizeof command,
+             "d='%s' p='%s' && $p calibrate -m '%s' -f $d/text.txt --chunks 1 -c 128 "
+             "-o $d/profile.json >/dev/null 2>&1 && $p plan $d/profile.json --chunk 32 "
+             "--policy naive --isa scalar --npu-isa scalar -o - -q | "
+             "sed 's/\"crossover\": [^,]*/\"crossover\": 1/' >$d/plan.json",
+             t->folder, program, model);
+    torture_path(t, "plan.json", path, sizeof path);
+    if (system(command) != 0 || torture_read(path, plan, MOST) == 0)
+        bail("%s failed", command);
+    return plan;
 }
 
 int main(void)
@@ -149,7 +212,13 @@ int main(void)
         snprintf(args, sizeof args, ARGS_SMALL, families[i]);
         torture_model(&t, args, "small.gguf");
         torture_path(&t, "small.gguf", path, sizeof path);
-        sweep(path, families[i]);
+        life l = {families[i], path, NULL};
+        sweep(&l);
+        if (i > 0)
+            continue;
+        l = (life){"by plan", path, make_plan(&t, path)};
+        sweep(&l);
+        free(l.plan);
     }
     torture_end(&t);
     return done_testing();

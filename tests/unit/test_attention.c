@@ -110,7 +110,7 @@ static void bench_make(bench *b, const shape *s)
     b->out = need(n_q * s->n_head * s->dim_v * sizeof(float));
     b->again = need(n_q * s->n_head * s->dim_v * sizeof(float));
     for (size_t h = 0; h < s->n_head; h++)
-        b->sinks[h] = 3 * uniform();
+        b->sinks[h] = h % 4 == 1 ? -INFINITY : h % 4 == 2 ? 30 : 3 * uniform();
     b->args = (nm_attention_args){.n_q = n_q,
                                   .pos0 = s->first,
                                   .n_head = s->n_head,
@@ -309,17 +309,46 @@ static void test_shape(bench *b, const shape *s, nm_precision precision)
     bench_drop(b);
 }
 
-/* Views of one memory: the values are the first numbers of the keys. */
-static void test_shared_memory(bench *b)
+/* Views of one memory, as latent attention has it: the values are the first numbers of the keys. */
+static void test_shared_memory(bench *b, const shape *s, nm_precision precision)
 {
-    static const shape s = {"one memory", NM_TYPE_F16, 16, 1, 192, 128, 0, 90, 60, false, 1};
-    snprintf(b->title, sizeof b->title, "%s, %s", b->kern.isa, s.name);
-    bench_make(b, &s);
+    static const size_t whole[] = {SIZE_MAX};
+    b->compute.precision = precision;
+    snprintf(b->title, sizeof b->title, "%s, %s, %s", b->kern.isa, s->name,
+             precision == NM_PRECISION_FP32 ? "fp32" : "auto");
+    bench_make(b, s);
     b->args.v = b->args.k;
-    for (size_t p = 0; p < s.positions; p++)
-        memcpy(b->v + p * s.dim_v, b->k + p * s.dim_k, s.dim_v * sizeof *b->v);
-    test_formula(b, &s);
+    for (size_t p = 0; p < s->positions * s->n_head_kv; p++)
+        memcpy(b->v + p * s->dim_v, b->k + p * s->dim_k, s->dim_v * sizeof *b->v);
+    test_formula(b, s);
+    if (precision == NM_PRECISION_FP32)
+        test_invariance(b, s);
+    else
+        test_threads(b, s, whole, 1);
     bench_drop(b);
+}
+
+static void test_latent(bench *b, bool slow)
+{
+    static const shape latent[] = {
+        {"one memory", NM_TYPE_F16, 16, 1, 192, 128, 0, 90, 60, false, 1},
+        {"one memory, one token", NM_TYPE_Q8_0, 16, 1, 576, 512, 0, 301, 300, false, 1},
+        {"one memory, few rows", NM_TYPE_F16, 4, 1, 576, 512, 0, 200, 198, true, 1},
+        {"one memory, window", NM_TYPE_F32, 20, 1, 96, 64, 33, 150, 100, true, 1},
+        {"one memory, two KV heads", NM_TYPE_F16, 6, 2, 80, 48, 0, 140, 7, false, 1},
+    };
+    for (size_t i = 0; i < sizeof latent / sizeof latent[0]; i++) {
+        if (slow && latent[i].dim_k > 192)
+            continue;
+        test_shared_memory(b, &latent[i], NM_PRECISION_AUTO);
+        test_shared_memory(b, &latent[i], NM_PRECISION_FP32);
+    }
+}
+
+/* Rows that `auto` streams the cache for, without a matrix unit too. */
+static bool is_few(const shape *s)
+{
+    return (s->positions - s->first) * (s->n_head / s->n_head_kv) <= 8;
 }
 
 static void test_tier(const char *tier, const nm_cpu *cpu)
@@ -333,13 +362,16 @@ static void test_tier(const char *tier, const nm_cpu *cpu)
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         if (slow && (shapes[i].positions > 1000 || shapes[i].dim_k > 128))
             continue; /* long contexts are about spans, which all tiers share */
-        if (!b->kern.attend_tiles)
-            test_shape(b, &shapes[i], NM_PRECISION_FP32);
-        else
+        if (b->kern.attend_tiles) {
             for (nm_precision p = NM_PRECISION_AUTO; p <= NM_PRECISION_FULL; p++)
                 test_shape(b, &shapes[i], p);
+            continue;
+        }
+        test_shape(b, &shapes[i], NM_PRECISION_FP32);
+        if (is_few(&shapes[i]))
+            test_shape(b, &shapes[i], NM_PRECISION_AUTO);
     }
-    test_shared_memory(b);
+    test_latent(b, slow);
     nm_pool_free(&b->compute.pool);
     nm_free_aligned(nm_allocator_default(), b->compute.scratch);
     free(b);
