@@ -58,7 +58,7 @@ TOOLBIN := $(TOOLS:%=$(B)/%)
 # ---- what people type ------------------------------------------------------------------------
 
 .PHONY: all lib tools tests kcheck check check-asan check-tsan check-torture check-fuzz \
-  check-emulated check-all lint format install uninstall clean help FORCE
+  check-emulated check-all lint format evaluate install uninstall clean help FORCE
 .DEFAULT_GOAL := all
 
 all: lib $(PROG) tools $(if $(CLI_SRC),$(if $(filter $(B),build/release),build/npumoe))
@@ -80,6 +80,10 @@ format: ## rewrites all sources with clang-format
 
 lint: lib ## every rule of style that a script can check
 	@CC='$(CC)' CLANG_FORMAT='$(CLANG_FORMAT)' sh tools/lint/lint.sh
+
+# An hour on a machine that does nothing else; EVALUATE adds options (tools/evaluate/README.md).
+evaluate: all ## measures what plans are worth and writes docs/evaluation.md
+	python3 tools/evaluate/evaluate.py build/evaluate $(EVALUATE)
 
 clean: ## removes build/
 	rm -rf build

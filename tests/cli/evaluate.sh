@@ -1,0 +1,29 @@
+#!/bin/sh
+# tools/evaluate --quick: the whole evaluation on small models: that it runs to its end, keeps its figures, writes
+# the same page again from them, and has a verdict for each bar. What it measures here means nothing.
+. "$(dirname "$0")/common/tap.sh"
+leave() { echo "1..0 # SKIP $1"; exit 0; }
+command -v python3 >/dev/null 2>&1 || leave "no python3"
+[ "${NPUMOE_CONFIG:-release}" = release ] || leave "measures, so release builds only"
+
+evaluate() {
+    python3 tools/evaluate/evaluate.py "$@" --out "$work/docs" --npumoe "$NPUMOE" --mkmodel "$NPUMOE_BUILD/mkmodel"
+}
+page=$work/docs/evaluation.md
+check "a quick evaluation" evaluate "$work/folder" --quick
+for name in exactness ablation bad-input; do
+    check "... $name: raw figures are kept" python3 -m json.tool "$work/docs/evaluation/$name.json"
+done
+check "... bars of four series" test "$(sed -n 's/^| \([1-5]\) |.*\(met\|\*\*not met\*\*\) |$/\1/p' "$page" | sort -u | tr -d '\n')" = 1235
+check "... every step of the planner" grep -q '^| +residency | [0-9]' "$page"
+check "exact policies are exact" grep -q '^| 1 | KL < 1e-4.* | met |$' "$page"
+check "... and drop nothing" grep -q '^| 1 | no pair dropped.* 0 of [1-9][0-9]* | met |$' "$page"
+check "bad input is refused, or does no harm" grep -q '^| 5 | refused with a message.* | met |$' "$page"
+cp "$page" "$work/first.md"
+check "the page again from its figures" evaluate --report
+check "... is the same" cmp "$page" "$work/first.md"
+check "what is done is not done again" evaluate "$work/folder" --quick --only bad-input
+check "... and nothing is lost" cmp "$page" "$work/first.md"
+evaluate >"$work/out" 2>"$work/err"
+check "no folder: says so" grep -q 'which folder to work in' "$work/err"
+done_testing

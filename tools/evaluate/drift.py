@@ -1,0 +1,107 @@
+"""Series 4: a plan that was made for other text.
+
+Calibrated on tales, run on verse, on source code, and on the worst case: the profile's experts in reverse order, so
+that every token goes where the plan expects the fewest. Plans are used as they come, so a chunk for which a plan is
+predicted to lose stays on the CPU, and what replans between requests may.
+"""
+import json
+
+from ablation import run_command
+from exactness import verify
+from work import median, read_run
+
+TEXTS = {"tales": "new-tales", "verse": "verse", "source code": "source"}
+MODELS = {"demo": 2048, "olmoe": 2048}
+CHUNK, ROUNDS = 512, 3
+
+
+def reverse(profile):
+    """The profile of a model whose busiest expert is the idlest one, and so on, in every layer."""
+    orders = []
+    for layer in profile["layers"]:
+        pairs = layer["main"]["pairs"]
+        order = sorted(range(len(pairs)), key=lambda e: (pairs[e], e))
+        to = dict(zip(order, reversed(order)))
+        source = [to[e] for e in range(len(pairs))]  # its own inverse
+        orders.append(source)
+        for part in ("main", "held_out"):
+            layer[part]["pairs"] = [layer[part]["pairs"][e] for e in source]
+            layer[part]["loads"] = [[size[e] for e in source] for size in layer[part]["loads"]]
+        reverse_products(layer["coactivation"], source)
+    for text in profile["texts"]:
+        if "pairs" in text:
+            text["pairs"] = [[row[e] for e in source] for row, source in zip(text["pairs"], orders)]
+    return profile
+
+
+def reverse_products(coactivation, source):
+    experts, products = coactivation["experts"], iter(coactivation["products"])
+    known = {}
+    for i, e in enumerate(experts):
+        for f in experts[i:]:
+            known[frozenset((source[e], source[f]))] = next(products)
+    experts = sorted(source[e] for e in experts)
+    coactivation["experts"] = experts
+    coactivation["products"] = [known[frozenset((e, f))] for i, e in enumerate(experts) for f in experts[i:]]
+
+
+def reversed_profile(material, model, windows):
+    path = material.work.path(f"{model}.reversed.profile.json")
+    path.write_text(json.dumps(reverse(json.loads(material.profile(model, windows).read_text()))))
+    return path
+
+
+def plans_of(material, model, prompt, windows):
+    cost = material.cost(model, CHUNK, windows)
+    for kind, profile in (("as calibrated", material.profile(model, windows)),
+                          ("reversed", reversed_profile(material, model, windows))):
+        plan, kept = material.plan(f"drift.{model}.{kind.split()[0]}", profile, cost, CHUNK, prompt, ["--in-flight", 2])
+        yield kind, plan, kept
+
+
+def run_model(material, model, prompt, windows):
+    """Rows: for each text the CPU and both plans, in turn."""
+    plans = list(plans_of(material, model, prompt, windows))
+    order = []
+    for title, kind in TEXTS.items():
+        order.append(((title, "cpu-only"), run_command(material, model, prompt, kind)))
+        for name, plan, _ in plans:
+            if name == "as calibrated" or title == "tales":
+                command = material.work.command("run", "-m", material.model(model), "-f",
+                                                material.prompt(model, kind, prompt), "-c", prompt, "-n", 0,
+                                                *material.host(), "--plan", plan, "--stats")
+                order.append(((title, name), command))
+    results = material.work.measure(f"drift-{model}", [c for _, c in order * ROUNDS], warm=[material.model(model)])
+    runs = {}
+    for (key, _), result in zip(order * ROUNDS, results):
+        runs.setdefault(key, []).append(read_run(result))
+    rows = []
+    for (title, name), all_runs in runs.items():
+        row = {"text": title, "way": name, "tokens": all_runs[0]["tokens"],
+               "times_s": [r["prompt_s"] for r in all_runs], "median_s": median([r["prompt_s"] for r in all_runs])}
+        if "plan" in all_runs[0]:
+            stats = all_runs[0]["plan"]
+            row |= {k: stats[k] for k in ("padding", "overflow", "dropped", "device_share")}
+            row["by_plan_tokens"] = stats["tokens"]
+        rows.append(row)
+    return {"model": model, "prompt": prompt, "rows": rows}
+
+
+def check_exact(material, model, prompt, windows):
+    out = {}
+    plans = {name: plan for name, plan, _ in plans_of(material, model, prompt, windows)}
+    for title, kind in TEXTS.items():
+        out[title] = verify(material, model, material.text(kind), plans["as calibrated"], False, None, 2)
+    out["tales, reversed"] = verify(material, model, material.text("new-tales"), plans["reversed"], False, None, 2)
+    return out
+
+
+def evaluate(material, quick):
+    if quick:
+        return None
+    work = material.work
+    windows = {"demo": 12}
+    timed = [work.step(f"drift-{m}", lambda m=m, p=p: run_model(material, m, p, windows.get(m, 8)))
+             for m, p in MODELS.items()]
+    exact = work.step("drift-exact", lambda: check_exact(material, "demo", MODELS["demo"], windows["demo"]))
+    return {"timed": timed, "exact": exact}

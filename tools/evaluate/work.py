@@ -1,0 +1,173 @@
+"""Running things: steps that are done once, commands that are measured alone.
+
+A step is a named piece of work whose result, JSON, lies in WORKDIR/steps. A step that is there is not done again,
+so an evaluation that was stopped goes on where it was; --redo forgets them. Commands whose time counts run in batches
+through `--prefix CMD`, which may be anything that waits until the machine is quiet; a batch ends after
+BATCH_SECONDS and the next one goes on, so that whoever waits too is not kept out for long.
+"""
+import json
+import os
+import pathlib
+import re
+import resource
+import shlex
+import subprocess
+import sys
+import time
+
+BATCH_SECONDS = 45  # after which a batch begins no new command
+COMMAND_SECONDS = 70
+
+
+class Failed(Exception):
+    """A command that had to succeed did not."""
+
+
+def run_one(command, seconds=None):
+    """Output, exit code, wall and CPU seconds of one command."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    start = time.monotonic()
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False)
+        code, out, err = done.returncode, done.stdout, done.stderr
+    except subprocess.TimeoutExpired as late:
+        code, out, err = "timeout", late.stdout or b"", late.stderr or b""
+    wall = time.monotonic() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"code": code, "wall": round(wall, 4), "cpu": round(cpu, 4), "out": out.decode(errors="replace"),
+            "err": err.decode(errors="replace")}
+
+
+def run_batch(path):
+    """The inside of a measured batch: runs jobs of a file until its time is over; one line of JSON for each."""
+    jobs = json.loads(path.read_text())
+    start = time.monotonic()
+    with open(f"{path}.done", "w", encoding="utf-8") as results:
+        for index, job in enumerate(jobs):
+            if index > 0 and time.monotonic() - start > BATCH_SECONDS:
+                return
+            result = run_one(job["command"], COMMAND_SECONDS)
+            results.write(json.dumps(result) + "\n")
+            results.flush()
+
+
+class Work:
+    """A folder, the programs, and how to run them."""
+
+    def __init__(self, folder, options):
+        self.folder = pathlib.Path(folder).resolve()
+        self.root = pathlib.Path(__file__).resolve().parents[2]
+        self.npumoe = pathlib.Path(options.npumoe).resolve()
+        self.mkmodel = pathlib.Path(options.mkmodel).resolve()
+        self.prefix = shlex.split(options.prefix or "")
+        self.other = shlex.split(options.other or "")
+        self.redo = options.redo
+        self.quick = options.quick
+        self.helps = {}
+        (self.folder / "steps").mkdir(parents=True, exist_ok=True)
+        for program in (self.npumoe, self.mkmodel):
+            if not program.exists():
+                raise Failed(f"{program} is missing; run make first")
+
+    def say(self, text):
+        print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+    def path(self, name):
+        return self.folder / name
+
+    def step(self, name, make):
+        """The result of make(), from the folder if it was made before."""
+        path = self.folder / "steps" / f"{name}.json"
+        if path.exists() and not self.redo:
+            return json.loads(path.read_text())
+        self.say(name)
+        result = make()
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(result))
+        os.replace(new, path)
+        return result
+
+    def has(self, verb, option):
+        """Whether a verb of this build knows an option."""
+        if verb not in self.helps:
+            self.helps[verb] = run_one([str(self.npumoe), "help", verb])["out"]
+        return re.search(rf"{re.escape(option)}(?![\w-])", self.helps[verb]) is not None
+
+    def command(self, *args):
+        return [str(self.npumoe), *[str(a) for a in args]]
+
+    def run(self, *args):
+        """A command of npumoe that has to succeed, not measured."""
+        return self.call(self.command(*args))
+
+    def call(self, command):
+        result = run_one([*self.other, *command])
+        if result["code"] != 0:
+            raise Failed(f"{shlex.join(command)}: exit code {result['code']}\n{result['err'][-2000:]}")
+        return result
+
+    def try_out(self, *args):
+        """A command of npumoe that may fail."""
+        return run_one([*self.other, *self.command(*args)])
+
+    def measure(self, name, commands, warm=()):
+        """Results of the commands, run one after the other on a machine that does nothing else."""
+        results = []
+        path = self.folder / "steps" / f"{name}.batch"
+        while len(results) < len(commands):
+            for file in warm:
+                read_through(file)
+            path.write_text(json.dumps([{"command": c} for c in commands[len(results):]]))
+            batch = [*self.prefix, sys.executable, str(self.root / "tools/evaluate/evaluate.py"), "--batch", str(path)]
+            subprocess.run(batch, stdin=subprocess.DEVNULL, check=False)
+            lines = pathlib.Path(f"{path}.done").read_text(encoding="utf-8").splitlines()
+            if not lines:
+                raise Failed(f"{name}: a measured batch came back with nothing: {shlex.join(batch)}")
+            results += [json.loads(line) for line in lines]
+        path.unlink()
+        pathlib.Path(f"{path}.done").unlink()
+        for command, result in zip(commands, results):
+            if result["code"] != 0:
+                raise Failed(f"{shlex.join(command)}: exit code {result['code']}\n{result['err'][-2000:]}")
+        return results
+
+
+def read_through(path):
+    """Into the page cache, or the first run measures the disk."""
+    with open(path, "rb", buffering=0) as file:
+        while file.read(1 << 24):
+            pass
+
+
+def median(values):
+    values = sorted(values)
+    n = len(values)
+    return None if n == 0 else 0.5 * (values[(n - 1) // 2] + values[n // 2])
+
+
+# ---- what `npumoe run` says ------------------------------------------------------------------
+
+STATS = re.compile(
+    r"device (?P<device>\S+) \((?P<arithmetic>[^,]+), (?P<threads>\d+) threads\): (?P<programs>\d+) programs, "
+    r"(?P<size>[\d.]+ \w+), loaded in (?P<load>[\d.]+) s.*?"
+    r"(?P<tokens>\d+) tokens by plan in (?P<wall>[\d.]+) s.*?"
+    r"host\s+(?P<host_cpu>[\d.]+) s CPU, (?P<wait>[\d.]+) s waiting, (?P<gather>[\d.]+) s gather, (?P<scatter>[\d.]+) s scatter.*?"
+    r"device\s+(?P<busy>[\d.]+) s busy, (?P<occupied>[\d.]+) s occupied, (?P<launches>\d+) launches, (?P<parts>\d+) of dense parts.*?"
+    r"rows\s+(?P<device_share>[\d.]+) % of the pairs on the device, (?P<padding>[\d.]+) % padding, (?P<overflow>[\d.]+) % overflow, "
+    r"(?P<dropped>\d+) dropped, (?P<moved>\d+) moved.*?"
+    r"(?P<failures>\d+) failures, (?P<fallbacks>\d+) programs", re.S)
+PROMPT = re.compile(r"prompt eval time =\s*([\d.]+) ms /\s*(\d+) tokens")
+
+
+def read_run(result):
+    """Figures of one `npumoe run -n 0`, seconds."""
+    prompt = PROMPT.search(result["err"])
+    if not prompt:
+        raise Failed(f"no timings in: {result['err'][-1000:]}")
+    figures = {"prompt_s": round(float(prompt.group(1)) / 1000, 5), "tokens": int(prompt.group(2)),
+               "process_s": result["wall"], "process_cpu_s": result["cpu"]}
+    stats = STATS.search(result["err"])
+    if stats:
+        figures["plan"] = {k: v if k in ("device", "arithmetic", "size") else float(v) for k, v in stats.groupdict().items()}
+    return figures
