@@ -21,6 +21,8 @@ const cli_opt npu_opts[] = {
      true},
     {NULL, "--in-flight", "N", cli_set_i32, AT(in_flight), 1, 2,
      "chunks at a time; default: as the plan says", true},
+    {NULL, "--no-replan", NULL, cli_set_flag, AT(no_replan), 0, 0,
+     "keep the plan whatever the loads; default: between prompts another\nmay be made", true},
     {NULL, "--require-npu", NULL, cli_set_flag, AT(require), 0, 0,
      "fail where the plan, or a part of it, cannot run on the device", true},
     {NULL, "--lossy", NULL, cli_set_flag, AT(lossy), 0, 0,
@@ -67,6 +69,7 @@ static const char *needs_plan(const npu_args *a)
         {"--require-npu", a->require},
         {"--npu-from", a->from != 0},
         {"--in-flight", a->in_flight != 0},
+        {"--no-replan", a->no_replan},
         {"--lossy", a->lossy},
         {"--stats", a->stats},
         {"--stats-out", a->stats_out != NULL},
@@ -188,6 +191,7 @@ int npu_open(const npu_args *a, npumoe_model *model, ui_log *log, npu *n)
     o.device = n->device;
     o.require_npu = a->require;
     o.allow_lossy = a->lossy;
+    o.no_replan = a->no_replan;
     o.n_in_flight = (uint32_t)a->in_flight;
     o.from_tokens = (uint32_t)a->from;
     o.trace_events = a->trace_out ? TRACE_EVENTS : 0;
@@ -200,9 +204,33 @@ int npu_open(const npu_args *a, npumoe_model *model, ui_log *log, npu *n)
 
 /* ---- what happened ---------------------------------------------------------------------------- */
 
+/* If another plan cannot be loaded, the old one stays, and the log has said so. */
+void npu_adapt(npumoe_model *model, const npu *n)
+{
+    if (n->device)
+        npumoe_plan_adapt(model, NULL);
+}
+
 static double share(double part, double whole)
 {
     return whole > 0.0 ? 100.0 * part / whole : 0.0;
+}
+
+static void print_replans(const npumoe_plan_stats *s)
+{
+    fprintf(stderr, "  plans   loads of %llu chunks seen, looked at %llu times",
+            (unsigned long long)s->n_chunks_seen, (unsigned long long)s->n_looks);
+    if (s->n_new_plans)
+        fprintf(stderr, "; %llu made in %.2f s, the last %.1f %% faster by prediction",
+                (unsigned long long)s->n_new_plans, s->planning_seconds, 100.0 * s->drift);
+    fprintf(stderr, "; %llu taken", (unsigned long long)s->n_replans);
+    if (s->n_replans)
+        fprintf(stderr, ": %llu programs stayed, %llu came, %llu went, in %.2f s",
+                (unsigned long long)s->n_programs_kept, (unsigned long long)s->n_programs_loaded,
+                (unsigned long long)s->n_programs_unloaded, s->replan_load_seconds);
+    if (s->n_replan_failures)
+        fprintf(stderr, "; %llu could not be loaded", (unsigned long long)s->n_replan_failures);
+    fprintf(stderr, "\n");
 }
 
 static void print_stats(npumoe_model *model, const npu *n)
@@ -235,6 +263,8 @@ static void print_stats(npumoe_model *model, const npu *n)
             share((double)s.n_overflow, (double)s.n_pairs), (unsigned long long)s.n_dropped,
             (unsigned long long)s.n_rerouted, (unsigned long long)s.n_skipped,
             (unsigned long long)s.n_failures, s.n_fallbacks);
+    if (s.n_chunks_seen)
+        print_replans(&s);
 }
 
 /* What one of the library's reports says, into a file. Exit code. */

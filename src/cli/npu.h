@@ -21,7 +21,7 @@ typedef struct npu_args {
     cli_numbers cpus;
     int32_t threads, slots, launch_us, queue, in_flight, from; /* 0 = not given */
     uint64_t memory, program_memory;
-    bool require, lossy, stats;
+    bool require, lossy, no_replan, stats;
 } npu_args;
 
 #define NPU_ARGS_DEFAULT                   \
@@ -53,6 +53,8 @@ bool npu_has_plan(const npu_args *args);
 bool npu_read_one(const char *path, model_args *model, npu *out);
 /* Attaches the plan to the model. Exit code; after a message. */
 int npu_open(const npu_args *args, npumoe_model *model, ui_log *log, npu *n);
+/* When nobody waits: another plan, if prompts have other loads than the plan was made for. */
+void npu_adapt(npumoe_model *model, const npu *n);
 /* --stats, --stats-out and --trace-out. Exit code. */
 int npu_report(const npu_args *args, npumoe_model *model, const npu *n);
 void npu_close(npu *n);

@@ -20,13 +20,15 @@ typedef struct run_args {
     common_args common;
     npu_args npu;
     int64_t n_predict;
-    cli_strings stop;
+    cli_strings stop, then;
     bool ignore_eos, special, display_prompt, no_parse_special;
 } run_args;
 
 static const cli_opt run_opts[] = {
     {"-n", "--predict", "N", cli_set_i64, offsetof(run_args, n_predict), -1, INT32_MAX,
      "tokens to write at most; -1 = until the model ends or the\ncontext is full (-1)", false},
+    {NULL, "--then", "FILE", cli_add_string, offsetof(run_args, then), 0, 0,
+     "answer this prompt too, for itself; may be given again", true},
     {"-r", "--reverse-prompt", "TEXT", cli_add_string, offsetof(run_args, stop), 0, 0,
      "stop before this text; may be given again (also --stop)", true},
     {NULL, "--ignore-eos", NULL, cli_set_flag, offsetof(run_args, ignore_eos), 0, 0,
@@ -202,11 +204,9 @@ static bool forbid_end_tokens(sampling_args *s, const npumoe_model *model, int32
     return true;
 }
 
-static int make_sampler(run_args *a, opened *o, int32_t n_vocab)
+static int make_sampler(run_args *a, opened *o)
 {
     sampling_args *s = &a->sampling;
-    if (a->ignore_eos && !forbid_end_tokens(s, o->model, n_vocab))
-        return 1;
     s->opt.seed = s->seed < 0 ? NPUMOE_SEED_RANDOM : (uint64_t)s->seed;
     s->opt.logit_bias = s->bias;
     s->opt.n_logit_bias = s->n_bias;
@@ -247,6 +247,60 @@ static int make_prompt(const run_args *a, opened *o, const char *text, size_t by
     return st == NPUMOE_OK ? 0 : ui_fail(st, &err);
 }
 
+/* What --trace-out and --log-file must not replace. */
+static bool spares_inputs(const run_args *a)
+{
+    for (size_t i = 0; i < a->then.n; i++)
+        if (!out_apart("--trace-out", a->npu.trace_out, "--then", a->then.v[i]) ||
+            !out_apart("--stats-out", a->npu.stats_out, "--then", a->then.v[i]) ||
+            !out_apart("--log-file", a->common.log_file, "--then", a->then.v[i]))
+            return false;
+    return npu_spares_inputs(&a->npu, &a->model, a->common.log_file, a->text.file);
+}
+
+static int answer_one(run_args *a, const ui_log *log, opened *o, const char *text, size_t bytes,
+                      double load_seconds)
+{
+    int code = make_prompt(a, o, text, bytes);
+    if (code == 0)
+        code = make_sampler(a, o);
+    if (code == 0 && log->verbose)
+        ui_note("%zu prompt tokens, context %u, seed %llu", o->n_tokens,
+                npumoe_session_n_ctx(o->session),
+                (unsigned long long)npumoe_sampler_seed(o->sampler));
+    if (code == 0 && a->display_prompt)
+        out_text(text, bytes);
+    if (code == 0)
+        code = generate(a, o, load_seconds);
+    npumoe_sampler_free(&o->sampler);
+    npumoe_session_free(&o->session);
+    free(o->tokens);
+    *o = (opened){.model = o->model};
+    return code;
+}
+
+/* The prompt, then those of --then. Between two nobody waits: the plan may adapt. */
+static int answer_all(run_args *a, const ui_log *log, opened *o, const npu *n, const char *text,
+                      size_t bytes, double load_seconds)
+{
+    npumoe_model_info info = {.struct_bytes = sizeof info};
+    npumoe_model_get_info(o->model, &info);
+    if (a->ignore_eos && !forbid_end_tokens(&a->sampling, o->model, info.n_vocab))
+        return 1;
+    int code = answer_one(a, log, o, text, bytes, load_seconds);
+    for (size_t i = 0; i < a->then.n && code == 0 && !ui_interrupted(); i++) {
+        const text_args file = {.file = a->then.v[i]};
+        char *next = NULL;
+        size_t next_bytes = 0;
+        npu_adapt(o->model, n);
+        code = text_read(&file, true, &next, &next_bytes)
+                   ? answer_one(a, log, o, next, next_bytes, load_seconds)
+                   : 1;
+        free(next);
+    }
+    return code;
+}
+
 static int run(run_args *a, ui_log *log, char *text, size_t bytes)
 {
     opened o = {0};
@@ -258,27 +312,11 @@ static int run(run_args *a, ui_log *log, char *text, size_t bytes)
     if (code == 0)
         code = npu_open(&a->npu, o.model, log, &n);
     if (code == 0)
-        code = make_prompt(a, &o, text, bytes);
-    if (code == 0) {
-        npumoe_model_info info = {.struct_bytes = sizeof info};
-        npumoe_model_get_info(o.model, &info);
-        code = make_sampler(a, &o, info.n_vocab);
-    }
-    if (code == 0 && log->verbose)
-        ui_note("%zu prompt tokens, context %u, seed %llu", o.n_tokens,
-                npumoe_session_n_ctx(o.session),
-                (unsigned long long)npumoe_sampler_seed(o.sampler));
-    if (code == 0 && a->display_prompt)
-        out_text(text, bytes);
-    if (code == 0)
-        code = generate(a, &o, load_seconds);
+        code = answer_all(a, log, &o, &n, text, bytes, load_seconds);
     if (code == 0)
         code = npu_report(&a->npu, o.model, &n);
-    npumoe_sampler_free(&o.sampler);
-    npumoe_session_free(&o.session);
     npumoe_model_free(&o.model);
     npu_close(&n);
-    free(o.tokens);
     return code;
 }
 
@@ -315,8 +353,7 @@ int cmd_run(int argc, char **argv)
         size_t bytes = 0;
         code = 1;
         ui_catch_interrupts();
-        if (stops && (a.text.no_escape || unescape_stops(&a, stops)) &&
-            npu_spares_inputs(&a.npu, &a.model, a.common.log_file, a.text.file) &&
+        if (stops && (a.text.no_escape || unescape_stops(&a, stops)) && spares_inputs(&a) &&
             log_open(&log, &a.common, &a.model) && text_read(&a.text, true, &text, &bytes))
             code = run(&a, &log, text, bytes);
         code = ui_exit_code(code);
@@ -327,6 +364,7 @@ int cmd_run(int argc, char **argv)
     free(text);
     ui_log_close(&log);
     cli_strings_free(&a.stop);
+    cli_strings_free(&a.then);
     npu_args_free(&a.npu);
     sampling_free(&a.sampling);
     return code;

@@ -102,7 +102,9 @@ static bool is_worth_it(const nm_placement *p, const study *s)
 {
     const nm_exec_change c = nm_executor_compare(p->ex, s->other);
     const double gain = s->cost_present - s->cost_other;
-    return s->other->programs > 0 && s->other->crossover <= s->other->chunk &&
+    const uint32_t asked = nm_executor_from(p->ex); /* by the user, or the plan's own */
+    const uint32_t from = asked == p->plan->crossover ? s->other->crossover : asked;
+    return s->other->programs > 0 && from <= s->other->chunk &&
            gain >= NM_REPLAN_GAIN * s->cost_present && c.loaded + c.unloaded > 0 &&
            gain * nm_drift_window(p->replan.drift) >= price_of(s->other, &c);
 }

@@ -1,0 +1,63 @@
+#!/bin/sh
+# run --then: several prompts, and a plan that adapts between them when they load the experts otherwise than what it
+# was made for; --no-replan; a device that fails while loading the other plan.
+. "$(dirname "$0")/common/tap.sh"
+model=$(tiny olmoe)
+words() { # SEED LETTERS: text of words of these letters only
+    perl -e 'srand $ARGV[0]; my @l = split //, $ARGV[1];
+        print join(" ", map { $l[rand @l] x (1 + rand 3) } 1 .. 450), "\n"' "$1" "$2"
+}
+words 1 abc >"$work/tales"
+for i in 1 2 3; do words "$i" xyz >"$work/code$i"; done
+
+"$NPUMOE" calibrate -m "$model" -f "$work/tales" -o "$work/profile" -t 1 >/dev/null 2>"$work/err" ||
+    { echo "Bail out! calibrate: $(cat "$work/err")"; exit 255; }
+plan() { # NAME OPTIONS...: three slots, so that a plan has to choose
+    name=$1
+    shift
+    run plan "$work/profile" --chunk 64 -t 1 --isa scalar --npu-isa scalar -q --slots 3 --max-group 2 \
+        --max-capacities 1 -o "$work/$name" "$@"
+    is_code 0 "plan $name"
+}
+# A device that is said to be a thousand times faster: a busy machine measures anything.
+plan measured --save-cost "$work/slow"
+perl -MJSON::PP -0ne 'my $t = decode_json($_); $_->[1] *= 1e-3 for @{$t->{device_expert}};
+    $t->{launch_us} = $t->{launch_host_us} = 0.01; print encode_json($t)' "$work/slow" >"$work/cost"
+plan fast --cost "$work/cost"
+
+prompts() { # OPTIONS...: prompts of another kind
+    run run -m "$model" -f "$work/code1" --then "$work/code2" --then "$work/code3" -n 4 --temp 0 \
+        -c 4096 -t 1 --isa scalar --precision fp32 "$@"
+}
+by_plan() {
+    prompts --plan "$work/fast" --stats --npu-isa scalar --npu-precision fp32 "$@"
+}
+replans() { sed -n 's/^  plans .*; \([0-9]*\) taken.*/\1/p' "$work/err"; }
+
+prompts
+is_code 0 "three prompts on the CPU"
+cp "$work/out" "$work/cpu"
+check "... three timings" test "$(grep -c 'prompt eval time' "$work/err")" = 3
+by_plan -v
+is_code 0 "three prompts by plan"
+check "... another plan between them ($(replans))" test "$(replans)" = 1
+check "... which the log explains" grep -q 'another plan for other loads: .* less predicted' "$work/err"
+check "... the same answers" cmp "$work/out" "$work/cpu"
+by_plan --no-replan
+is_code 0 "--no-replan"
+check "... keeps the plan" test "$(grep -c '^  plans' "$work/err")" = 0
+check "... and the answers" cmp "$work/out" "$work/cpu"
+by_plan --npu-debug fail-load=5
+is_code 0 "another plan that cannot be loaded"
+check "... is none" test "$(replans)" = 0
+check "... and said" grep -q 'the old plan stays: another one cannot be loaded' "$work/err"
+check "... and counted" grep -q '^  plans .*; 1 could not be loaded' "$work/err"
+check "... the same answers" cmp "$work/out" "$work/cpu"
+
+run run -m "$model" -p abc -n 1 --then "$work/none"
+is_code 1 "--then and no such file"
+run run -m "$model" -p abc -n 1 --no-replan
+is_code 1 "--no-replan without a plan"
+run run -m "$model" -p abc -n 1 --then "$work/tales" --log-file "$work/tales"
+is_code 1 "--log-file would replace a prompt"
+done_testing
