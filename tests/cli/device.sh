@@ -1,0 +1,104 @@
+#!/bin/sh
+# run, logits, perplexity and bench by plan, on the demo model: it runs or says why not; a device that fails
+# costs nothing but time; what changes results needs a word. Times are not judged.
+. "$(dirname "$0")/common/tap.sh"
+json() { perl -MJSON::PP -e 'local $/; my $t = decode_json(<STDIN>); '"$1" <"$2"; }
+text=$work/text
+head -c 1200 docs/kernels.md >"$text"
+
+run calibrate -f docs/kernels.md --chunks 2 -t 1 -o "$work/profile"
+is_code 0 "a profile of the demo model"
+run plan "$work/profile" --chunk 128 -t 1 --policy ladder --save-cost "$work/cost" -q -o "$work/ladder"
+is_code 0 "policy ladder"
+run plan "$work/profile" --chunk 128 --cost "$work/cost" --policy naive -q -o "$work/all"
+is_code 0 "all experts on the device"
+run plan "$work/profile" --chunk 128 --cost "$work/cost" --policy naive --overflow prune -q -o "$work/wide"
+is_code 0 "overflow prune"
+# Capacities of 16 rows in place of the chunk, so that something is dropped on every machine.
+perl -0pe 's/("capacities": *\[\s*)128/${1}16/g' "$work/wide" >"$work/prune"
+run plan "$work/profile" --chunk 128 --device cpu -t 1 -q -o "$work/cpu"
+is_code 0 "a plan for no device"
+
+# ---- it runs ----
+answer() { run run -f "$text" -n 4 --temp 0 -t 1 --precision full "$@"; }
+run run -f "$text" -n 4 --temp 0 -t 1 --precision full
+is_code 0 "run without a plan"
+cp "$work/out" "$work/plain"
+answer --plan "$work/all" --npu-from 2 --require-npu --stats
+is_code 0 "run --plan"
+check "... the same answer" cmp "$work/out" "$work/plain"
+check "... and the device did its part" grep -Eq 'occupied, [1-9][0-9]* launches' "$work/err"
+check "... nothing dropped" grep -q ' 0 dropped' "$work/err"
+answer --plan "$work/ladder" --npu-from 2 --npu-launch-us 20 --stats
+is_code 0 "a plan to compare with, and added latency"
+check "... the same answer" cmp "$work/out" "$work/plain"
+check "... marked" grep -q '20 us added to each launch' "$work/err"
+run run -f "$text" -n 4 --temp 0 -t 1 --precision full --plan "$work/cpu"
+is_code 0 "a plan without device parts"
+check "... the same answer" cmp "$work/out" "$work/plain"
+run logits -f "$text" --plan "$work/all" --npu-from 2 --require-npu
+is_code 0 "logits --plan"
+run perplexity -f docs/kernels.md -c 256 --chunks 1 --plan "$work/all" --npu-from 2 --require-npu --stats
+is_code 0 "perplexity --plan"
+check "... by plan" grep -q '255 tokens by plan' "$work/err"
+run bench --plan none,"$work/all" --npu-from 2 -p 128 -n 0 -r 2 --no-probe -o json --npu-launch-us 20
+is_code 0 "bench --plan none,FILE"
+check "... a row each, the device's figures in the second" json '
+    my ($n, $p) = @$t;
+    exit !(@$t == 2 && $n->{plan} eq "none" && $p->{plan} =~ /all$/ && $n->{launches} == 0 && $p->{launches} > 0
+        && $p->{plan_tokens} == 128 && $p->{device_busy_seconds} > 0 && $p->{dropped_pairs} == 0
+        && $p->{added_launch_us} == 20 && @{$p->{samples_ns}} == 2)' "$work/out"
+
+# ---- or says why not ----
+run run -p "Once upon" -n 1 --temp 0 --plan "$work/all" --npu-from 64
+is_code 0 "a short prompt stays on the host"
+check "... with a warning" grep -q 'all: the prompt does not run by plan: --npu-from asks' "$work/err"
+run run -p "Once upon" -n 1 --temp 0 --plan "$work/all" --npu-from 64 --require-npu
+is_code 1 "... an error with --require-npu"
+run run -p x -n 1 --plan "$work/cpu" --require-npu
+is_code 1 "nothing on a device, and --require-npu"
+run run -p x -n 1 --plan "$work/all" --npu-from 129
+is_code 1 "--npu-from beyond the plan's chunk"
+check "... says the range" grep -q 'found 129, expected 2 to 128' "$work/err"
+run run -p x -n 1 --slots 3
+echo 'npumoe: --slots needs --plan' | err_is "device options without a plan"
+run run -p x -n 1 --plan "$work/all" --plan "$work/cpu"
+is_code 1 "two plans are bench's"
+run run -m "$(tiny olmoe)" -p x -n 1 --plan "$work/all"
+is_code 1 "another model's plan"
+check "... the message has the file and both models" grep -q '/all: plan: it is for another model' "$work/err"
+sed '0,/Q6_K/s//Q8_0/' "$work/all" >"$work/types"
+run run -p x -n 1 --plan "$work/types"
+is_code 1 "a plan for another quantisation"
+check "... names both" grep -Eq 'types: .*(Q8_0.*Q6_K|Q6_K.*Q8_0)' "$work/err"
+head -c 900 "$work/all" >"$work/half"
+run run -p x -n 1 --plan "$work/half"
+is_code 1 "half a plan"
+check "... where it ends" grep -q 'half: plan: not JSON: line' "$work/err"
+run run -p x -n 1 --plan "$work/all" --slots 1
+is_code 1 "too few slots"
+check "... both numbers" grep -q 'but the device has 1 slots' "$work/err"
+answer --plan "$work/all" --npu-from 2 --npu-program-mem 1
+is_code 0 "no program fits: the host does it"
+check "... the same answer" cmp "$work/out" "$work/plain"
+check "... one line about all of them" test "$(grep -c 'were not loaded' "$work/err")" -eq 1
+answer --plan "$work/all" --npu-from 2 --npu-program-mem 1 --require-npu
+is_code 1 "... an error with --require-npu"
+answer --plan "$work/prune" --npu-from 2
+is_code 1 "a lossy plan"
+check "... is refused by name" grep -q "prune: the plan's overflow policy 'prune' changes results" "$work/err"
+answer --plan "$work/prune" --npu-from 2 --lossy --stats
+is_code 0 "... unless --lossy"
+check "... and what it drops is counted" grep -Eq ' [1-9][0-9]* dropped' "$work/err"
+
+# ---- a device that fails ----
+for fault in fail-load=2 fail-launch=2-4 fail-submit=3; do
+    answer --plan "$work/all" --npu-from 2 --npu-debug $fault --stats
+    is_code 0 "$fault: goes on"
+    check "... with the same answer" cmp "$work/out" "$work/plain"
+    check "... and says so" grep -q 'warning: .*/all: device tile.*fails on request' "$work/err"
+    answer --plan "$work/all" --npu-from 2 --npu-debug $fault --require-npu
+    is_code 1 "... refused with --require-npu"
+    check "... by name" grep -q '/all: .*fails on request' "$work/err"
+done
+done_testing
