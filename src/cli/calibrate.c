@@ -270,7 +270,13 @@ static int calibrate_with(const calibrate_args *a, npumoe_model *model, npumoe_p
 {
     run r = {.a = a};
     npumoe_error err = {0};
+    npumoe_model_info info = {.struct_bytes = sizeof info};
     npumoe_calibrate_options o = npumoe_calibrate_options_default();
+    npumoe_model_get_info(model, &info);
+    if (a->ctx > 0 && (uint32_t)a->ctx > info.n_ctx_train)
+        ui_note("sequences of %d tokens are longer than the %u that this model was trained for; "
+                "routing beyond those is not what it learned",
+                a->ctx, info.n_ctx_train);
     o.n_ctx = (uint32_t)a->ctx;
     o.n_chunk = (uint32_t)a->ubatch;
     o.max_windows = (uint64_t)a->chunks;
@@ -385,7 +391,8 @@ static bool spares_inputs(const calibrate_args *a)
     } outputs[] = {{"-o", a->output},
                    {"--html", a->html},
                    {"--trace", a->texts.n ? a->trace : NULL},
-                   {"--trace-csv", a->trace_csv}};
+                   {"--trace-csv", a->trace_csv},
+                   {"--log-file", a->common.log_file}};
     struct stat out, in;
     for (size_t i = 0; i < sizeof outputs / sizeof outputs[0]; i++) {
         const char *path = outputs[i].path;

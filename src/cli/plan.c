@@ -124,6 +124,30 @@ static bool set_precision(const char *option, const char *name, npumoe_precision
     return name == NULL;
 }
 
+/* A cost table was measured with settings of its own; what asks for others would be ignored. */
+static bool table_decides(const plan_args *a)
+{
+    const struct {
+        const char *option;
+        bool given;
+    } settings[] = {{"--isa", a->o.isa != NULL},
+                    {"--threads", a->threads != 0},
+                    {"--precision", a->precision != NULL},
+                    {"--types", a->o.types != NULL},
+                    {"--npu-isa", a->o.npu_isa != NULL},
+                    {"--npu-threads", a->npu_threads != 0},
+                    {"--npu-precision", a->npu_precision != NULL},
+                    {"--npu-weights", a->o.npu_weights != NULL}};
+    for (size_t i = 0; a->cost && i < sizeof settings / sizeof settings[0]; i++)
+        if (settings[i].given) {
+            ui_error("%s has no effect with --cost: %s was measured with its own; leave one of "
+                     "the two out",
+                     settings[i].option, a->cost);
+            return false;
+        }
+    return true;
+}
+
 static bool read_args(plan_args *a)
 {
     npumoe_planner_options *o = &a->o;
@@ -137,7 +161,8 @@ static bool read_args(plan_args *a)
     o->launch_us = (uint32_t)a->launch_us;
     o->npu_threads = (uint32_t)a->npu_threads;
     o->n_threads = a->threads;
-    return set_precision("--npu-precision", a->npu_precision, &o->npu_precision) &&
+    return table_decides(a) &&
+           set_precision("--npu-precision", a->npu_precision, &o->npu_precision) &&
            set_precision("--precision", a->precision, &o->precision);
 }
 

@@ -125,6 +125,11 @@ static npumoe_status wait(nm_npu *npu, uint64_t ticket, nm_launch_times *times, 
     return nm_err_set(err, NPUMOE_EDEVICE, "launch %" PRIu64 " fails on request", ticket);
 }
 
+static void cancel(nm_npu *npu)
+{
+    nm_npu_cancel(((fault *)npu)->inner);
+}
+
 static void stats(const nm_npu *npu, nm_npu_stats *s)
 {
     fault *f = (fault *)npu;
@@ -146,6 +151,7 @@ static const nm_npu_ops ops = {
     .submit = submit,
     .poll = poll,
     .wait = wait,
+    .cancel = cancel,
     .stats = stats,
 };
 

@@ -241,6 +241,12 @@ npumoe_status nm_npu_wait(nm_npu *npu, uint64_t ticket, nm_launch_times *times, 
     return npu->ops->wait(npu, ticket, times ? times : &none, err);
 }
 
+void nm_npu_cancel(nm_npu *npu)
+{
+    if (npu->ops->cancel)
+        npu->ops->cancel(npu);
+}
+
 nm_npu_stats nm_npu_get_stats(const nm_npu *npu)
 {
     nm_npu_stats s = npu->stats;

@@ -35,6 +35,9 @@
  * Threads: submit, poll, wait and buffers may be called from several threads. Everything else belongs to one
  * thread at a time, and not while launches of the same program are in flight.
  *
+ * nm_npu_cancel() makes the device pass over what was submitted and has not started; each of these must still be
+ * waited for. Somebody has pressed Ctrl-C, and a queue may hold seconds of work.
+ *
  * Memory: compile, load and buffers allocate; submit, poll and wait never do.
  *
  * Why rows of fp32 at the border although devices compute in less: how to round is the device's
@@ -149,6 +152,7 @@ typedef struct nm_npu_ops {
                             uint64_t *ticket, npumoe_error *err);
     bool (*poll)(nm_npu *npu, uint64_t ticket);
     npumoe_status (*wait)(nm_npu *npu, uint64_t ticket, nm_launch_times *times, npumoe_error *err);
+    void (*cancel)(nm_npu *npu); /* optional: a device that cannot, runs what it has */
     /* Sets what a device counts itself: all from `launches` on. */
     void (*stats)(const nm_npu *npu, nm_npu_stats *stats);
 } nm_npu_ops;
@@ -196,8 +200,10 @@ npumoe_status nm_npu_submit(nm_npu *npu, nm_program *p, const nm_npu_buffer *in,
                             uint64_t *ticket, npumoe_error *err);
 /* True when wait() would not wait. Changes nothing. */
 bool nm_npu_poll(nm_npu *npu, uint64_t ticket);
-/* times may be NULL. EDEVICE: the launch failed. */
+/* times may be NULL. EDEVICE: the launch failed; ECANCELED: it was passed over. */
 npumoe_status nm_npu_wait(nm_npu *npu, uint64_t ticket, nm_launch_times *times, npumoe_error *err);
+/* Of what was submitted, nothing starts any more. */
+void nm_npu_cancel(nm_npu *npu);
 /* A snapshot; complete when nothing is in flight. */
 nm_npu_stats nm_npu_get_stats(const nm_npu *npu);
 

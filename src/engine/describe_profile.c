@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #define DEFAULT_CHUNK 512u
+#define LEAST_CHUNKS  8u /* for a verdict */
 #define MAX_CHUNK     16384u
 #define N_COVERAGE    20 /* points of the curve, besides 0 */
 #define N_LOADS       33 /* classes of relative load, a quarter of the mean each; the last is open */
@@ -420,6 +421,19 @@ static void judge_tiers(const report *r, json_t *list)
         100 * nm_profile_padding_share(&r->uniform), 100 * nm_profile_overflow_share(&r->uniform));
 }
 
+/* True: so little that no other sentence would mean anything. */
+static bool is_too_little(const report *r, json_t *list)
+{
+    const uint64_t chunks = nm_profile_chunks(r->p, NM_PROFILE_MAIN, r->chunk);
+    if (chunks >= LEAST_CHUNKS)
+        return false;
+    say(list,
+        "Too little text to judge anything: %" PRIu64 " tokens, %" PRIu64 " chunks of %" PRIu32
+        "; give at least %u chunks, better a hundred.",
+        r->p->part[NM_PROFILE_MAIN].tokens, chunks, r->chunk, LEAST_CHUNKS);
+    return true;
+}
+
 static void judge_drift(const report *r, json_t *list)
 {
     if (r->worst_text > 0)
@@ -462,6 +476,8 @@ static npumoe_status build(report *r, json_t *root)
     set(root, "capacities", capacities);
     set(root, "verdict", verdict);
     NM_TRY(capacities_json(r, capacities));
+    if (is_too_little(r, verdict))
+        return NPUMOE_OK;
     judge_popularity(r, verdict);
     judge_tiers(r, verdict);
     judge_drift(r, verdict);

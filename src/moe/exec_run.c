@@ -436,6 +436,7 @@ npumoe_status nm_exec_finish(nm_executor *ex, uint32_t n, const nm_expert_job *j
 
 void nm_exec_abandon(nm_executor *ex)
 {
+    nm_npu_cancel(ex->o.npu);
     for (uint32_t i = 0; i < ex->o.n_lanes; i++) {
         exec_lane *lane = &ex->lanes[i];
         for (uint32_t p = lane->done; lane->busy && p < lane->submitted; p++)

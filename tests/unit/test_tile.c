@@ -580,6 +580,32 @@ static void test_abandoned(void)
     ok(true, "freed with launches that nobody waited for");
 }
 
+/* The first may have started; of the others none does, and the device is as before. */
+static void test_cancel(void)
+{
+    enum { N = 8 };
+    nm_tile_options o = options();
+    o.launch_ns = 100000000;
+    const nm_program_desc d = experts(1, 1);
+    rig r = rig_new(&o, &d);
+    nm_npu *const tile = r.npu;
+    uint64_t ticket[N];
+    nm_launch_times t;
+    for (int i = 0; i < N; i++)
+        nm_npu_submit(tile, r.program, &r.in, &r.out, &ticket[i], NULL);
+    nm_npu_cancel(tile);
+    npumoe_error err;
+    for (int i = 1; i < N; i++)
+        is_int(nm_npu_wait(tile, ticket[i], NULL, &err), NPUMOE_ECANCELED, "launch %d", i);
+    is_str(err.message, "launch 8 was cancelled", "message");
+    const npumoe_status first = nm_npu_wait(tile, ticket[0], NULL, NULL);
+    ok(first == NPUMOE_OK || first == NPUMOE_ECANCELED, "the first: as it came");
+    launch(&r, &t, NULL);
+    is_int((int64_t)nm_npu_get_stats(tile).launches, first == NPUMOE_OK ? 2 : 1,
+           "what did not start does not count, and the next runs");
+    rig_free(&r);
+}
+
 static void free_weights(void)
 {
     for (int t = 0; t < 2; t++)
@@ -624,6 +650,7 @@ static void test_form(void)
     test_faults();
     test_many();
     test_abandoned();
+    test_cancel();
 }
 
 int main(void)

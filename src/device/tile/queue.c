@@ -156,9 +156,12 @@ static void *worker_main(void *arg)
         nm_pool_run(t->compute.pool, pin, t);
     for (uint64_t next = 1; await_work(t, next); next++) {
         tile_launch *l = launch_of(t, next);
-        run_launch(t, l);
+        l->passed_over = next <= atomic_load_explicit(&t->cancelled, memory_order_acquire);
+        if (!l->passed_over)
+            run_launch(t, l);
         pthread_mutex_lock(&t->lock);
-        count(t, l);
+        if (!l->passed_over)
+            count(t, l);
         atomic_store_explicit(&l->state, LAUNCH_DONE, memory_order_release);
         pthread_cond_broadcast(&t->done);
         pthread_mutex_unlock(&t->lock);
@@ -253,16 +256,27 @@ npumoe_status nm_tile_wait(nm_npu *npu, uint64_t ticket, nm_launch_times *times,
         l->ticket == ticket && atomic_load_explicit(&l->state, memory_order_relaxed) != LAUNCH_FREE;
     while (known && atomic_load_explicit(&l->state, memory_order_relaxed) == LAUNCH_QUEUED)
         pthread_cond_wait(&t->done, &t->lock);
+    const bool passed_over = known && l->passed_over;
     if (known) {
         *times = l->times;
         atomic_store_explicit(&l->state, LAUNCH_FREE, memory_order_relaxed);
     }
     pthread_mutex_unlock(&t->lock);
+    if (passed_over)
+        return nm_err_set(err, NPUMOE_ECANCELED, "launch %" PRIu64 " was cancelled", ticket);
     if (known)
         return NPUMOE_OK;
     return nm_err_set(err, NPUMOE_EINVAL,
                       "launch %" PRIu64 " of device tile was never made, or waited for before",
                       ticket);
+}
+
+void nm_tile_cancel(nm_npu *npu)
+{
+    tile *t = (tile *)npu;
+    pthread_mutex_lock(&t->lock);
+    atomic_store_explicit(&t->cancelled, t->next_ticket - 1, memory_order_release);
+    pthread_mutex_unlock(&t->lock);
 }
 
 void nm_tile_stats(const nm_npu *npu, nm_npu_stats *stats)

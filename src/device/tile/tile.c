@@ -218,6 +218,7 @@ static const nm_npu_ops ops = {
     .submit = nm_tile_submit,
     .poll = nm_tile_poll,
     .wait = nm_tile_wait,
+    .cancel = nm_tile_cancel,
     .stats = nm_tile_stats,
 };
 

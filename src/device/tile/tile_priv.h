@@ -28,6 +28,7 @@ typedef struct tile_launch {
     const float *in;
     float *out;
     nm_launch_times times;
+    bool passed_over; /* cancelled before it started */
 } tile_launch;
 
 typedef struct tile {
@@ -54,6 +55,7 @@ typedef struct tile {
     pthread_mutex_t lock;
     pthread_cond_t work, done;
     atomic_uint_fast64_t submitted; /* last ticket: what an idle worker looks at */
+    atomic_uint_fast64_t cancelled; /* tickets up to this one do not start any more */
     nm_npu_stats counts;            /* under the lock */
 } tile;
 
@@ -69,6 +71,7 @@ npumoe_status nm_tile_submit(nm_npu *npu, nm_program *p, const nm_npu_buffer *in
                              nm_npu_buffer *out, uint64_t *ticket, npumoe_error *err);
 bool nm_tile_poll(nm_npu *npu, uint64_t ticket);
 npumoe_status nm_tile_wait(nm_npu *npu, uint64_t ticket, nm_launch_times *times, npumoe_error *err);
+void nm_tile_cancel(nm_npu *npu);
 void nm_tile_stats(const nm_npu *npu, nm_npu_stats *stats);
 
 #endif
