@@ -124,7 +124,8 @@ static bool set_precision(const char *option, const char *name, npumoe_precision
     return name == NULL;
 }
 
-/* A cost table was measured with settings of its own; what asks for others would be ignored. */
+/* A cost table was measured with settings of its own; what asks for others would be ignored. (Types and the form of weights
+ * are checked against it.) */
 static bool table_decides(const plan_args *a)
 {
     const struct {
@@ -133,11 +134,9 @@ static bool table_decides(const plan_args *a)
     } settings[] = {{"--isa", a->o.isa != NULL},
                     {"--threads", a->threads != 0},
                     {"--precision", a->precision != NULL},
-                    {"--types", a->o.types != NULL},
                     {"--npu-isa", a->o.npu_isa != NULL},
                     {"--npu-threads", a->npu_threads != 0},
-                    {"--npu-precision", a->npu_precision != NULL},
-                    {"--npu-weights", a->o.npu_weights != NULL}};
+                    {"--npu-precision", a->npu_precision != NULL}};
     for (size_t i = 0; a->cost && i < sizeof settings / sizeof settings[0]; i++)
         if (settings[i].given) {
             ui_error("%s has no effect with --cost: %s was measured with its own; leave one of "
