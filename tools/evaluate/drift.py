@@ -1,8 +1,8 @@
 """Series 4: a plan that was made for other text.
 
-Calibrated on tales, run on verse, on source code, and on the worst case: the profile's experts in reverse order, so
-that every token goes where the plan expects the fewest. Plans are used as they come, so a chunk for which a plan is
-predicted to lose stays on the CPU, and what replans between requests may.
+Calibrated on tales, run on verse, on source code, and on two worst cases: a plan from the profile with its experts in
+reverse order, and routing (`--routes`) that sends every token to the experts that were idlest when the plan was made.
+Plans are used as they come, so a chunk for which a plan is predicted to lose stays on the CPU.
 """
 import json
 
@@ -10,7 +10,8 @@ from ablation import run_command
 from exactness import verify
 from work import median, read_run
 
-TEXTS = {"tales": "new-tales", "verse": "verse", "source code": "source"}
+TEXTS = {"tales": "new-tales", "verse": "verse", "source code": "source", "all to the idlest": "new-tales"}
+ADVERSE = "all to the idlest"
 MODELS = {"demo": 2048, "olmoe": 2048}
 CHUNK, ROUNDS = 512, 3
 
@@ -51,6 +52,22 @@ def reversed_profile(material, model, windows):
     return path
 
 
+def routes(material, model, title, windows):
+    """Options that send every token to the idlest experts of each layer, if that is this text."""
+    if title != ADVERSE:
+        return []
+    profile = json.loads(material.profile(model, windows).read_text())
+    k = profile["model"]["n_expert_used"]
+    lines = ["text,token,position,part,layer," + ",".join(f"expert_{i}" for i in range(k))]
+    for layer in profile["layers"]:
+        pairs = layer["main"]["pairs"]
+        idlest = sorted(range(len(pairs)), key=lambda e: (pairs[e], e))[:k]
+        lines.append(f"0,0,0,main,{layer['layer']}," + ",".join(str(e) for e in idlest))
+    path = material.work.path(f"{model}.idlest.csv")
+    path.write_text("\n".join(lines) + "\n")
+    return ["--routes", path]
+
+
 def plans_of(material, model, prompt, windows):
     cost = material.cost(model, CHUNK, windows)
     for kind, profile in (("as calibrated", material.profile(model, windows)),
@@ -64,12 +81,13 @@ def run_model(material, model, prompt, windows):
     plans = list(plans_of(material, model, prompt, windows))
     order = []
     for title, kind in TEXTS.items():
-        order.append(((title, "cpu-only"), run_command(material, model, prompt, kind)))
+        routed = routes(material, model, title, windows)
+        order.append(((title, "cpu-only"), run_command(material, model, prompt, kind, extra=routed)))
         for name, plan, _ in plans:
             if name == "as calibrated" or title == "tales":
                 command = material.work.command("run", "-m", material.model(model), "-f",
                                                 material.prompt(model, kind, prompt), "-c", prompt, "-n", 0,
-                                                *material.host(), "--plan", plan, "--stats")
+                                                *material.host(), "--plan", plan, "--stats", *routed)
                 order.append(((title, name), command))
     results = material.work.measure(f"drift-{model}", [c for _, c in order * ROUNDS], warm=[material.model(model)])
     runs = {}
@@ -91,7 +109,8 @@ def check_exact(material, model, prompt, windows):
     out = {}
     plans = {name: plan for name, plan, _ in plans_of(material, model, prompt, windows)}
     for title, kind in TEXTS.items():
-        out[title] = verify(material, model, material.text(kind), plans["as calibrated"], False, None, 2)
+        routed = routes(material, model, title, windows)
+        out[title] = verify(material, model, material.text(kind), plans["as calibrated"], False, None, 2, routed)
     out["tales, reversed"] = verify(material, model, material.text("new-tales"), plans["reversed"], False, None, 2)
     return out
 

@@ -32,9 +32,9 @@ def device_options(material, lossy):
     return options + (["--lossy"] if lossy else [])
 
 
-def verify(material, model, text, plan, lossy, answers, chunks):
+def verify(material, model, text, plan, lossy, answers, chunks, extra=()):
     args = ["verify", "-m", material.model(model), "-f", text, "-c", WINDOW, "--chunks", chunks, "--plan", plan, "--json",
-            *device_options(material, lossy)]
+            *device_options(material, lossy), *extra]
     if answers:
         args += ["--greedy", answers[1], "--prompts", answers[0], "--prompt-tokens", 512]
     result = json.loads(material.work.run(*args)["out"])

@@ -303,8 +303,8 @@ def planner(data, bars):
 
 def drift(data, bars):
     text = [stamp(data), "", "Plans made from tales, and one from the same profile with its experts in reverse order, so that "
-            "tokens go where it expects the fewest. Three rounds in turn; whatever a plan leaves to the CPU, or replans, "
-            "is as in daily use."]
+            "tokens go where it expects the fewest. *All to the idlest*: every token is routed to the experts that were "
+            "idlest in calibration. Three rounds in turn; what a plan leaves to the CPU is as in daily use."]
     ratios = []
     for run in data["timed"]:
         rows = []
