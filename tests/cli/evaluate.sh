@@ -16,6 +16,7 @@ for name in exactness ablation bad-input; do
 done
 check "... bars of four series" test "$(sed -n 's/^| \([1-5]\) |.*\(met\|\*\*not met\*\*\) |$/\1/p' "$page" | sort -u | tr -d '\n')" = 1235
 check "... every step of the planner" grep -q '^| +residency | [0-9]' "$page"
+check "... what the device did" grep -q '^| full | [0-9]* | [0-9.]* | [0-9.]* | [1-9]' "$page"
 check "exact policies are exact" grep -q '^| 1 | KL < 1e-4.* | met |$' "$page"
 check "... and drop nothing" grep -q '^| 1 | no pair dropped.* 0 of [1-9][0-9]* | met |$' "$page"
 check "bad input is refused, or does no harm" grep -q '^| 5 | refused with a message.* | met |$' "$page"

@@ -63,7 +63,7 @@ def run_command(material, model, prompt, kind="new-tales", plan=None, extra=(), 
     args = ["run", "-m", material.model(model), "-f", material.prompt(model, kind, prompt), "-c", max(prompt, 64), "-n", 0,
             *(material.host() if host is None else host)]
     if plan:
-        args += ["--plan", plan, "--stats"]
+        args += ["--plan", plan, "--stats-out", work.path("stats.json")]
         # Rows that are slower than the CPU are to be seen too, and a plan stays what it is.
         args += ["--npu-from", 2]
         args += ["--no-replan"] if work.has("run", "--no-replan") else []

@@ -87,7 +87,7 @@ def run_model(material, model, prompt, windows):
             if name == "as calibrated" or title == "tales":
                 command = material.work.command("run", "-m", material.model(model), "-f",
                                                 material.prompt(model, kind, prompt), "-c", prompt, "-n", 0,
-                                                *material.host(), "--plan", plan, "--stats", *routed)
+                                                *material.host(), "--plan", plan, "--stats-out", material.work.path("stats.json"), *routed)
                 order.append(((title, name), command))
     results = material.work.measure(f"drift-{model}", [c for _, c in order * ROUNDS], warm=[material.model(model)])
     runs = {}

@@ -26,7 +26,7 @@ import report  # noqa: E402
 from material import Material  # noqa: E402
 from work import Failed, Work, run_batch, run_one  # noqa: E402
 
-SERIES = ("exactness", "ablation", "drift", "bad-input")
+SERIES = {"exactness": "exact-", "ablation": "cell-", "drift": "drift-", "bad-input": "bad-input"}  # names of their steps
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -38,7 +38,7 @@ def parse():
     p.add_argument("--prefix", help="a command before measured batches")
     p.add_argument("--other", help="a command before everything else")
     p.add_argument("--quick", action="store_true", help="tiny models, one round")
-    p.add_argument("--redo", action="store_true", help="forget the steps that are done (of these series)")
+    p.add_argument("--redo", action="store_true", help="forget what was done: all but the models; with --only, the runs of these series")
     p.add_argument("--report", action="store_true", help="only write the page again")
     p.add_argument("--out", type=pathlib.Path, default=ROOT / "docs", help="evaluation.md and evaluation/ go there")
     p.add_argument("--verse", type=pathlib.Path, help="verse to run on, instead of verse made from a seed")
@@ -95,6 +95,8 @@ def measure(options):
     machine = machine_of(work)
     material = Material(work, host_isa(options, machine), options.verse)
     raw = options.out / "evaluation"
+    if options.redo:
+        work.forget([SERIES[name] for name in options.only or []])
     for name in options.only or SERIES:
         start = time.monotonic()
         if name == "exactness":

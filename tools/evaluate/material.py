@@ -34,7 +34,7 @@ class Material:
 
     def text(self, kind):
         path = self.work.path(f"{kind}.txt")
-        if path.exists() and not self.work.redo:
+        if path.exists():
             return path
         if kind in ("tales", "new-tales"):
             self._tales(path, TALES_SEED if kind == "tales" else PROMPT_SEED)
@@ -57,7 +57,7 @@ class Material:
     def prompt(self, model, kind, tokens):
         """A file whose text has so many tokens for this model, or one or two fewer."""
         path = self.work.path(f"{model}.{kind}.{tokens}.txt")
-        if path.exists() and not self.work.redo:
+        if path.exists():
             return path
         text = self.text(kind).read_text()
         low, high = 0, min(len(text), 8 * tokens)
@@ -87,7 +87,7 @@ class Material:
 
     def profile(self, name, windows, kind="tales"):
         path = self.work.path(f"{name}.{kind}.profile.json")
-        if not path.exists() or self.work.redo:
+        if not path.exists():
             self.work.say(f"calibrating {name} on {kind}")
             size = ["-ub", "512"] if self.work.quick else []
             self.work.run("calibrate", "-m", self.model(name), "-f", self.text(kind), "--chunks", windows, "--restart",
@@ -117,7 +117,7 @@ class Material:
         past = ["--n-past", (chunks - 1) * chunk // 2]
         if self.work.has("plan", "--prompt-tokens"):
             past = ["--prompt-tokens", prompt]
-        self.work.run("plan", profile, "--cost", cost, "--chunk", chunk, *self.host(), *past, *options, "-q", "-o", path)
+        self.work.run("plan", profile, "--cost", cost, "--chunk", chunk, *past, *options, "-q", "-o", path)
         plan = json.loads(path.read_text())
         return path, summary(plan, chunks)
 

@@ -39,6 +39,18 @@ def run_one(command, seconds=None):
             "err": err.decode(errors="replace")}
 
 
+def run_measured(command):
+    """One command, with what it wrote to --stats-out."""
+    stats = pathlib.Path(command[command.index("--stats-out") + 1]) if "--stats-out" in command else None
+    if stats:
+        stats.unlink(missing_ok=True)
+    result = run_one(command, COMMAND_SECONDS)
+    if stats and stats.exists():
+        result["stats"] = json.loads(stats.read_text())
+        del result["stats"]["layers"]
+    return result
+
+
 def run_batch(path):
     """The inside of a measured batch: runs jobs of a file until its time is over; one line of JSON for each."""
     jobs = json.loads(path.read_text())
@@ -47,7 +59,7 @@ def run_batch(path):
         for index, job in enumerate(jobs):
             if index > 0 and time.monotonic() - start > BATCH_SECONDS:
                 return
-            result = run_one(job["command"], COMMAND_SECONDS)
+            result = run_measured(job["command"])
             results.write(json.dumps(result) + "\n")
             results.flush()
 
@@ -62,13 +74,20 @@ class Work:
         self.mkmodel = pathlib.Path(options.mkmodel).resolve()
         self.prefix = shlex.split(options.prefix or "")
         self.other = shlex.split(options.other or "")
-        self.redo = options.redo
         self.quick = options.quick
         self.helps = {}
         (self.folder / "steps").mkdir(parents=True, exist_ok=True)
         for program in (self.npumoe, self.mkmodel):
             if not program.exists():
                 raise Failed(f"{program} is missing; run make first")
+
+    def forget(self, steps):
+        """Steps whose names begin so; with none, all that is here but the models."""
+        doomed = [p for name in steps for p in (self.folder / "steps").glob(f"{name}*")]
+        if not steps:
+            doomed = [p for p in self.folder.rglob("*") if p.is_file() and p.suffix != ".gguf"]
+        for path in doomed:
+            path.unlink()
 
     def say(self, text):
         print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
@@ -79,7 +98,7 @@ class Work:
     def step(self, name, make):
         """The result of make(), from the folder if it was made before."""
         path = self.folder / "steps" / f"{name}.json"
-        if path.exists() and not self.redo:
+        if path.exists():
             return json.loads(path.read_text())
         self.say(name)
         result = make()
@@ -148,15 +167,6 @@ def median(values):
 
 # ---- what `npumoe run` says ------------------------------------------------------------------
 
-STATS = re.compile(
-    r"device (?P<device>\S+) \((?P<arithmetic>[^,]+), (?P<threads>\d+) threads\): (?P<programs>\d+) programs, "
-    r"(?P<size>[\d.]+ \w+), loaded in (?P<load>[\d.]+) s.*?"
-    r"(?P<tokens>\d+) tokens by plan in (?P<wall>[\d.]+) s.*?"
-    r"host\s+(?P<host_cpu>[\d.]+) s CPU, (?P<wait>[\d.]+) s waiting, (?P<gather>[\d.]+) s gather, (?P<scatter>[\d.]+) s scatter.*?"
-    r"device\s+(?P<busy>[\d.]+) s busy, (?P<occupied>[\d.]+) s occupied, (?P<launches>\d+) launches, (?P<parts>\d+) of dense parts.*?"
-    r"rows\s+(?P<device_share>[\d.]+) % of the pairs on the device, (?P<padding>[\d.]+) % padding, (?P<overflow>[\d.]+) % overflow, "
-    r"(?P<dropped>\d+) dropped, (?P<moved>\d+) moved.*?"
-    r"(?P<failures>\d+) failures, (?P<fallbacks>\d+) programs", re.S)
 PROMPT = re.compile(r"prompt eval time =\s*([\d.]+) ms /\s*(\d+) tokens")
 
 
@@ -167,7 +177,23 @@ def read_run(result):
         raise Failed(f"no timings in: {result['err'][-1000:]}")
     figures = {"prompt_s": round(float(prompt.group(1)) / 1000, 5), "tokens": int(prompt.group(2)),
                "process_s": result["wall"], "process_cpu_s": result["cpu"]}
-    stats = STATS.search(result["err"])
-    if stats:
-        figures["plan"] = {k: v if k in ("device", "arithmetic", "size") else float(v) for k, v in stats.groupdict().items()}
+    if "stats" in result:
+        figures["plan"] = read_stats(result["stats"])
     return figures
+
+
+def read_stats(report):
+    """Of a plan's report what is kept: seconds, counts, shares in percent."""
+    m = report["measured"]
+
+    def share(part, whole):
+        return round(100 * part / whole, 2) if whole else 0.0
+    return {"arithmetic": report["device"]["arithmetic"], "weights": report["device"].get("weights"),
+            "load": round(report["load_us"] * 1e-6, 3), "tokens": report["tokens"], "wall": round(report["wall_us"] * 1e-6, 5),
+            "host_cpu": round(report["host_cpu_us"] * 1e-6, 5), "wait": round(m["wait_us"] * 1e-6, 5),
+            "gather": round(m["gather_us"] * 1e-6, 5), "scatter": round(m["scatter_us"] * 1e-6, 5),
+            "busy": round(m["device_us"] * 1e-6, 5), "occupied": round(m["occupied_us"] * 1e-6, 5),
+            "launches": m["launches"], "parts": m["part_launches"], "device_share": share(m["device_rows"], m["pairs"]),
+            "padding": share(m["computed_rows"] - m["device_rows"], m["computed_rows"]),
+            "overflow": share(m["overflow"], m["pairs"]), "dropped": m["dropped"], "moved": m["rerouted"],
+            "failures": m["failures"], "fallbacks": report["fallbacks"]}
