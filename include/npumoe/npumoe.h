@@ -608,8 +608,9 @@ typedef struct npumoe_planner_options {
     const char *overflow;    /* "spill", "repass", "prune", "reroute"; NULL = the policy's own */
     const char *objective;   /* "latency", "energy", "cpu"; NULL = "latency" */
     uint32_t n_chunk;        /* tokens of a chunk; 0 = 512 */
-    uint32_t n_past;         /* tokens before the chunk that is predicted */
-    uint32_t n_in_flight;    /* chunks at a time: 1, 2 */
+    uint32_t n_prompt;       /* tokens of the prompts that it is for; 0 = 2048 */
+    uint32_t n_past;         /* tokens before them, in the cache already */
+    uint32_t n_in_flight;    /* chunks at a time: 1, 2; 0 = 2 */
     uint32_t n_tiers;        /* capacities per layer; 0 = 6 */
     uint32_t max_group;      /* experts per launch; 0 = 8 */
     uint32_t max_capacities; /* programs of one group, of which a chunk takes one; 0 = n_tiers, 1 =

@@ -106,8 +106,9 @@ static void print_prediction(const json_t *r)
 {
     const double us = at(r, "predicted.us");
     const json_t *crossover = report_at(r, "crossover");
-    printf("\npredicted for a chunk of %d tokens after %d, %d in flight%s\n", (int)at(r, "chunk"),
-           (int)at(r, "n_past"), (int)at(r, "in_flight"), us > 0.0 ? "" : " (nothing)");
+    printf("\npredicted for a chunk of %d tokens, the mean over a prompt of %d%s, %d in flight%s\n",
+           (int)at(r, "chunk"), (int)at(r, "prompt"), at(r, "n_past") > 0.0 ? " after others" : "",
+           (int)at(r, "in_flight"), us > 0.0 ? "" : " (nothing)");
     printf("  time          %9.1f ms   %.2f times faster than the host alone (%.1f ms)\n",
            us * 1e-3, at(r, "speedup"), ms(r, "cpu_only.us"));
     printf("  host at work  %9.1f ms   %.0f %% of the host alone; waits %.1f ms\n",

@@ -12,8 +12,8 @@
 typedef struct plan_args {
     npumoe_planner_options o;
     const char *output, *cost, *save_cost, *npu_precision, *precision;
-    int32_t chunk, n_past, in_flight, tiers, group, capacities, slots, launch_us, npu_threads,
-        threads;
+    int32_t chunk, prompt, n_past, in_flight, tiers, group, capacities, slots, launch_us,
+        npu_threads, threads;
     bool quiet;
 } plan_args;
 
@@ -51,10 +51,12 @@ static const cli_opt plan_opts[] = {
      "policy's own, spill for ours",
      false},
     {NULL, "--chunk", "T", cli_set_i32, AT(chunk), 1, 16384, "tokens of a chunk (512)", false},
+    {NULL, "--prompt", "N", cli_set_i32, AT(prompt), 1, 1 << 24,
+     "tokens of the prompts that it is for: later chunks attend\nto more (2048)", false},
     {NULL, "--n-past", "N", cli_set_i32, AT(n_past), 0, 1 << 24,
-     "tokens before the chunk whose time is predicted (0)", false},
+     "tokens before it, in the cache already (0)", false},
     {NULL, "--in-flight", "N", cli_set_i32, AT(in_flight), 1, 2,
-     "chunks at a time: 1, or 2 as a wavefront (1)", false},
+     "chunks at a time: 1, or 2 as a wavefront (2)", false},
     {NULL, "--tiers", "N", cli_set_i32, AT(tiers), 1, 8, "different capacities per layer (6)",
      false},
     {NULL, "--max-group", "N", cli_set_i32, AT(group), 1, 256, "experts per launch (8)", false},
@@ -151,6 +153,7 @@ static bool read_args(plan_args *a)
 {
     npumoe_planner_options *o = &a->o;
     o->n_chunk = (uint32_t)a->chunk;
+    o->n_prompt = (uint32_t)a->prompt;
     o->n_past = (uint32_t)a->n_past;
     o->n_in_flight = (uint32_t)a->in_flight;
     o->n_tiers = (uint32_t)a->tiers;

@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { DEFAULT_CHUNK = 512 };
+enum { DEFAULT_CHUNK = 512, DEFAULT_PROMPT = 2048, DEFAULT_IN_FLIGHT = 2 };
 
 npumoe_planner_options npumoe_planner_options_default(void)
 {
@@ -80,7 +80,8 @@ static npumoe_status read_options(const npumoe_planner_options *o, nm_planner_op
     p.n_tiers = or_default(o->n_tiers, p.n_tiers);
     p.max_group = or_default(o->max_group, p.max_group);
     p.max_capacities = or_default(o->max_capacities, lossy ? 1 : p.n_tiers);
-    p.in_flight = or_default(o->n_in_flight, p.in_flight);
+    p.in_flight = or_default(o->n_in_flight, DEFAULT_IN_FLIGHT);
+    p.n_prompt = or_default(o->n_prompt, DEFAULT_PROMPT);
     p.n_past = o->n_past;
     p.all_experts = o->all_experts;
     p.no_parts = o->no_parts;
@@ -180,7 +181,7 @@ static npumoe_status measure(const nm_profile *profile, const npumoe_planner_opt
                        .type_out = profile->model.type_out,
                        .window = profile->model.window,
                        .chunk = chunk,
-                       .n_past = o->n_past,
+                       .last = o->n_past + or_default(o->n_prompt, DEFAULT_PROMPT),
                        .kern = &kern,
                        .precision = precision_of(o->precision),
                        .progress = o->progress,

@@ -101,6 +101,12 @@ static int by_value(const void *x, const void *y)
     return (a > b) - (a < b);
 }
 
+double nm_cost_median(double *us, size_t n)
+{
+    qsort(us, n, sizeof *us, by_value);
+    return us[n / 2];
+}
+
 double nm_cost_time(void (*fn)(void *arg), void *arg)
 {
     double us[RUNS];
@@ -114,18 +120,18 @@ double nm_cost_time(void (*fn)(void *arg), void *arg)
         else
             us[i] = took;
     }
-    qsort(us, (size_t)runs, sizeof us[0], by_value);
-    return us[runs / 2];
+    return nm_cost_median(us, (size_t)runs);
 }
 
 void nm_cost_add_point(nm_curve *c, uint32_t rows, double us)
 {
     if (c->n == NM_CURVE_MAX || (c->n > 0 && c->rows[c->n - 1] >= rows))
         return;
-    if (c->n > 0 && us < c->us[c->n - 1])
-        us = c->us[c->n - 1];
+    us = us > 0.0 ? us : 0.0;
+    for (uint32_t i = 0; i < c->n; i++)
+        c->us[i] = c->us[i] < us ? c->us[i] : us;
     c->rows[c->n] = rows;
-    c->us[c->n++] = us > 0.0 ? us : 0.0;
+    c->us[c->n++] = us;
 }
 
 /* ---- all ------------------------------------------------------------------------------------ */

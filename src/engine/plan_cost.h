@@ -19,7 +19,7 @@ typedef struct nm_cost_job {
     nm_cost_geometry geometry;
     uint32_t type_qkv, type_out; /* of the attention's matrices */
     uint32_t window;             /* 0 = attention over all positions */
-    uint32_t chunk, n_past;
+    uint32_t chunk, last;        /* tokens of a chunk; before the end of a prompt */
     const nm_kern *kern;
     nm_pool *pool;
     nm_precision precision;
@@ -56,7 +56,10 @@ void nm_cost_network_free(nm_cost_network *n);
 /* Median us of a few runs of fn, after one to warm up; fewer when a run is long. */
 double nm_cost_time(void (*fn)(void *arg), void *arg);
 
-/* Appends a point; keeps a curve from falling, which would be noise. */
+double nm_cost_median(double *us, size_t n); /* sorts; n > 0 */
+
+/* Appends a point. More rows never take less time, and what disturbs only adds: points that are above it
+ * come down. */
 void nm_cost_add_point(nm_curve *c, uint32_t rows, double us);
 
 #endif

@@ -14,8 +14,10 @@
 enum {
     MOST_EXPERTS = 4,
     COLD_BYTES = 48 << 20,
-    LAUNCHES = 6,
-    EMPTY_LAUNCHES = 64,
+    WARM_UP = 2,
+    LAUNCHES = 7,
+    EMPTY_LAUNCHES = 63,
+    MOST_LAUNCHES = 63,
     ENOUGH_ROWS = 64, /* from here on a point may be left to the last two */
     LONG_US = 150000
 };
@@ -30,14 +32,15 @@ typedef struct device {
 
 /* ---- one program ---------------------------------------------------------------------------- */
 
+/* us[i]: from the end of the launch before, or its own submission, to its end. */
 static npumoe_status launch(device *d, nm_program *p, const nm_npu_buffer *in, nm_npu_buffer *out,
-                            uint32_t n, npumoe_error *err)
+                            uint32_t n, double *us, npumoe_error *err)
 {
-    uint64_t first = 0, ticket;
+    uint64_t first = 0, ticket, host_ns = 0, last_end = 0;
     const uint32_t depth = d->npu->caps.queue_depth;
     uint32_t submitted = 0, waited = 0;
-    uint64_t host_ns = 0;
     while (waited < n) {
+        nm_launch_times times;
         const uint64_t start = nm_clock_thread_cpu_ns();
         if (submitted < n && submitted - waited < depth) {
             NM_TRY(nm_npu_submit(d->npu, p, in, out, &ticket, err));
@@ -48,7 +51,10 @@ static npumoe_status launch(device *d, nm_program *p, const nm_npu_buffer *in, n
             if (submitted++ == 0)
                 first = ticket;
         } else {
-            NM_TRY(nm_npu_wait(d->npu, first + waited++, NULL, err));
+            NM_TRY(nm_npu_wait(d->npu, first + waited, &times, err));
+            const uint64_t from = times.submitted_ns > last_end ? times.submitted_ns : last_end;
+            us[waited++] = (double)(times.ended_ns - from) * 1e-3;
+            last_end = times.ended_ns;
         }
         host_ns += nm_clock_thread_cpu_ns() - start;
     }
@@ -56,14 +62,15 @@ static npumoe_status launch(device *d, nm_program *p, const nm_npu_buffer *in, n
     return NPUMOE_OK;
 }
 
-/* us of a launch in a row of n, after one to warm up; load_us: of loading it, or NULL. */
+/* us of a launch in a row of n, after two to warm up; load_us: of loading it, or NULL. */
 static npumoe_status time_program(device *d, const nm_program_desc *desc, uint32_t n, double *us,
                                   double *load_us, npumoe_error *err)
 {
     nm_program *p = NULL;
     nm_npu_buffer in = {0}, out = {0};
+    double each[MOST_LAUNCHES];
     npumoe_status st = nm_npu_compile(d->npu, desc, &p, err);
-    uint64_t start = nm_clock_ns();
+    const uint64_t start = nm_clock_ns();
     if (st == NPUMOE_OK)
         st = nm_npu_load(d->npu, p, err);
     if (load_us)
@@ -75,11 +82,11 @@ static npumoe_status time_program(device *d, const nm_program_desc *desc, uint32
     for (size_t i = 0; st == NPUMOE_OK && i < in.bytes / sizeof *in.data; i++)
         in.data[i] = (float)(i % 251) / 128.0f - 1.0f;
     if (st == NPUMOE_OK)
-        st = launch(d, p, &in, &out, 1, err);
-    start = nm_clock_ns();
+        st = launch(d, p, &in, &out, WARM_UP, each, err);
     if (st == NPUMOE_OK)
-        st = launch(d, p, &in, &out, n, err);
-    *us = (double)(nm_clock_ns() - start) * 1e-3 / n;
+        st = launch(d, p, &in, &out, n, each, err);
+    if (st == NPUMOE_OK)
+        *us = nm_cost_median(each, n);
     nm_npu_buffer_fini(d->npu, &in);
     nm_npu_buffer_fini(d->npu, &out);
     nm_npu_program_free(d->npu, &p);
@@ -195,7 +202,7 @@ static npumoe_status measure_part(device *d, nm_cost *out, nm_cost_part part, nm
         out->device.part_bytes[part] > caps->program_bytes ||
         out->device.part_bytes[part] > caps->total_bytes)
         return NPUMOE_OK; /* not on this device */
-    NM_TRY(time_program(d, desc, 2, &us, NULL, err));
+    NM_TRY(time_program(d, desc, 3, &us, NULL, err));
     nm_cost_add_point(&out->device_part[part], desc->capacity, us - out->launch_us);
     return nm_cost_step(d->job, err);
 }

@@ -343,7 +343,7 @@ static npumoe_status measure_attention(host *h, nm_cost *out, npumoe_error *err)
     const npumoe_allocator *a = nm_allocator_default();
     const nm_cost_geometry *g = &h->job->geometry;
     const uint32_t chunk = h->job->chunk, window = h->job->window;
-    const uint32_t far = h->job->n_past > FAR_PAST ? h->job->n_past : FAR_PAST;
+    const uint32_t far = h->job->last > FAR_PAST ? h->job->last : FAR_PAST;
     const size_t k_bytes = (size_t)g->n_head_kv * g->dim_k * 2;
     const size_t v_bytes = (size_t)g->n_head_kv * g->dim_v * 2;
     const size_t q_floats = (size_t)g->n_head * g->dim_k, o_floats = (size_t)g->n_head * g->dim_v;

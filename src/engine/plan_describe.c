@@ -37,14 +37,6 @@ static json_t *times_json(const nm_prediction *p, double pairs)
     return o;
 }
 
-static json_t *numbers_json(const uint32_t *v, uint32_t n)
-{
-    json_t *list = json_array();
-    for (uint32_t i = 0; i < n; i++)
-        json_array_append_new(list, json_integer(v[i]));
-    return list;
-}
-
 static json_t *rejected_json(const nm_plan_rejected *r, uint32_t n, double taken_us)
 {
     json_t *list = json_array();
@@ -78,8 +70,8 @@ static json_t *group_json(const nm_plan *plan, const nm_plan_group *g)
              "rows are padding, %.1f overflow",
              g->host_saved_us, g->device_us, g->launches,
              100.0 * share(g->padding, g->rows + g->padding), g->overflow);
-    nm_describe_put(o, "experts", numbers_json(g->experts, g->n_experts));
-    nm_describe_put(o, "capacities", numbers_json(g->capacities, g->n_capacities));
+    nm_describe_put(o, "experts", nm_fields_numbers(g->experts, g->n_experts));
+    nm_describe_put(o, "capacities", nm_fields_numbers(g->capacities, g->n_capacities));
     nm_describe_put(o, "programs", json_integer(nm_plan_group_programs(g)));
     nm_describe_put(o, "bytes", nm_describe_u64(nm_plan_group_bytes(&plan->cost, g)));
     nm_describe_put(o, "launches", number(g->launches));
@@ -185,6 +177,7 @@ static json_t *model_json(const nm_plan_model *m)
 static json_t *plan_json(const nm_plan *p)
 {
     const double pairs = (double)p->chunk * p->model.geometry.n_expert_used;
+    const double whole = nm_plan_whole_layers(p);
     json_t *o = json_object(), *layers = json_array();
     nm_describe_put(o, "schema", json_string("npumoe-explain"));
     nm_describe_put(o, "schema_version", json_integer(1));
@@ -201,14 +194,15 @@ static json_t *plan_json(const nm_plan *p)
     nm_describe_put(o, "objective", json_string(nm_objective_name(p->objective)));
     nm_describe_put(o, "chunk", json_integer(p->chunk));
     nm_describe_put(o, "in_flight", json_integer(p->in_flight));
+    nm_describe_put(o, "prompt", json_integer(p->n_prompt));
     nm_describe_put(o, "n_past", json_integer(p->n_past));
     nm_describe_put(o, "crossover",
                     p->crossover == UINT32_MAX ? json_null() : json_integer(p->crossover));
     nm_describe_put(o, "programs", json_integer(p->programs));
     nm_describe_put(o, "bytes", nm_describe_u64(p->bytes));
     nm_describe_put(o, "load_us", number((double)p->bytes * 1e-6 * p->cost.load_us_per_mb));
-    nm_describe_put(o, "predicted", times_json(&p->predicted, pairs * p->n_layers));
-    nm_describe_put(o, "cpu_only", times_json(&p->cpu_only, pairs * p->n_layers));
+    nm_describe_put(o, "predicted", times_json(&p->predicted, pairs * whole));
+    nm_describe_put(o, "cpu_only", times_json(&p->cpu_only, pairs * whole));
     nm_describe_put(o, "speedup", number(share(p->cpu_only.us, p->predicted.us)));
     nm_describe_put(o, "host_share", number(share(p->predicted.host_us, p->cpu_only.host_us)));
     nm_describe_put(o, "bound_us", number(p->bound_us));

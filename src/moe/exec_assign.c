@@ -110,19 +110,26 @@ static void apply_policy(nm_executor *ex, exec_lane *lane)
     }
 }
 
+bool nm_exec_part_pays(const nm_executor *ex, uint32_t layer, nm_cost_part part, uint32_t rows)
+{
+    const exec_layer *l = &ex->layers[layer];
+    const nm_curve *host = &ex->o.plan->cost.host_part[part];
+    const nm_curve *device = &ex->o.plan->cost.device_part[part];
+    const nm_program *p = l->part[part];
+    if (p == NULL || l->part_failed[part] || rows == 0 || rows > p->capacity)
+        return false;
+    return host->n == 0 || device->n == 0 ||
+           nm_curve_at(host, rows) >= nm_curve_at(device, p->capacity);
+}
+
 static void add_shared(nm_executor *ex, exec_lane *lane)
 {
     exec_layer *l = &ex->layers[lane->input.layer];
-    nm_program *p = l->part[NM_PART_SHARED];
-    const nm_cost *cost = &ex->o.plan->cost;
-    const nm_curve *host = &cost->host_part[NM_PART_SHARED];
-    const nm_curve *device = &cost->device_part[NM_PART_SHARED];
     const uint32_t n = lane->input.n;
-    if (p == NULL || l->part_failed[NM_PART_SHARED] || n == 0 || n > p->capacity)
+    if (!nm_exec_part_pays(ex, lane->input.layer, NM_PART_SHARED, n))
         return;
-    if (host->n > 0 && device->n > 0 && nm_curve_at(host, n) < nm_curve_at(device, p->capacity))
-        return;
-    lane->passes[lane->n_passes++] = (exec_pass){.program = p, .rows = n, .slot = -1};
+    lane->passes[lane->n_passes++] =
+        (exec_pass){.program = l->part[NM_PART_SHARED], .rows = n, .slot = -1};
     l->counts.part_launches++;
 }
 

@@ -460,14 +460,9 @@ float *nm_exec_linear_input(nm_executor *ex, uint32_t n, uint32_t layer, nm_cost
                             uint32_t rows)
 {
     exec_linear *l = &ex->lanes[n].linear;
-    const nm_curve *host = &ex->o.plan->cost.host_part[part];
-    const nm_curve *device = &ex->o.plan->cost.device_part[part];
-    nm_program *p = ex->layers[layer].part[part];
-    if (p == NULL || ex->layers[layer].part_failed[part] || rows > p->capacity)
+    if (!nm_exec_part_pays(ex, layer, part, rows))
         return NULL;
-    if (host->n > 0 && device->n > 0 && nm_curve_at(host, rows) < nm_curve_at(device, p->capacity))
-        return NULL;
-    l->program = p;
+    l->program = ex->layers[layer].part[part];
     l->layer = layer;
     l->part = part;
     l->n = rows;

@@ -462,11 +462,6 @@ void nm_executor_reset_counts(nm_executor *ex)
         ex->layers[i].counts = (nm_exec_counts){0};
 }
 
-const nm_plan *nm_executor_plan(const nm_executor *ex)
-{
-    return ex->o.plan;
-}
-
 uint32_t nm_executor_failed(const nm_executor *ex)
 {
     return ex->failed;

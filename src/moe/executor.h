@@ -156,7 +156,6 @@ nm_exec_counts nm_executor_counts(const nm_executor *ex, uint32_t layer);
 nm_exec_counts nm_executor_total(const nm_executor *ex);
 void nm_exec_counts_add(nm_exec_counts *sum, const nm_exec_counts *c);
 void nm_executor_reset_counts(nm_executor *ex);
-const nm_plan *nm_executor_plan(const nm_executor *ex);
 /* Groups and parts that the plan wanted on the device and that are not, or no longer. */
 uint32_t nm_executor_failed(const nm_executor *ex);
 

@@ -89,6 +89,8 @@ struct nm_executor {
 
 /* exec_assign.c: fills the lane's passes, taken and dispatch from its input. */
 void nm_exec_assign(nm_executor *ex, exec_lane *lane);
+/* Whether the part's program is there and faster than the host for so many rows. */
+bool nm_exec_part_pays(const nm_executor *ex, uint32_t layer, nm_cost_part part, uint32_t rows);
 /* exec_policy.c: make the lane's own dispatch. group_capacity[e]: rows the device takes of expert e in
  * this chunk, UINT32_MAX = e is the host's. */
 void nm_exec_prune(nm_executor *ex, exec_lane *lane, const uint32_t *capacity);

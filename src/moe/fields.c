@@ -356,3 +356,11 @@ npumoe_status nm_fields_print(const json_t *root, char **out, npumoe_error *err)
     *out = t.p;
     return NPUMOE_OK;
 }
+
+json_t *nm_fields_numbers(const uint32_t *v, uint32_t n)
+{
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < n; i++)
+        json_array_append_new(list, json_integer(v[i]));
+    return list;
+}

@@ -60,5 +60,7 @@ npumoe_status nm_fields_print(const json_t *root, char **text, npumoe_error *err
 
 /* A number for a file: six significant digits, so that equal tables are equal texts. */
 json_t *nm_fields_number(double v);
+/* A list; NULL = out of memory. */
+json_t *nm_fields_numbers(const uint32_t *v, uint32_t n);
 
 #endif

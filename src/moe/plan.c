@@ -43,12 +43,10 @@ void nm_plan_free(nm_plan **plan)
 
 /* ---- what planner and executor agree on ------------------------------------------------------ */
 
-const nm_plan_layer *nm_plan_find_layer(const nm_plan *plan, uint32_t layer)
+uint32_t nm_plan_whole_layers(const nm_plan *p)
 {
-    for (uint32_t i = 0; i < plan->n_layers; i++)
-        if (plan->layers[i].layer == layer)
-            return &plan->layers[i];
-    return NULL;
+    const bool to_the_end = p->layers[p->n_layers - 1].layer + 1 == p->model.n_layer;
+    return p->n_layers - (p->n_prompt > 0 && p->n_layers > 1 && to_the_end);
 }
 
 uint32_t nm_plan_group_programs(const nm_plan_group *g)

@@ -147,7 +147,9 @@ typedef struct nm_plan {
     nm_plan_model model;
     uint32_t chunk;     /* T that capacities are for */
     uint32_t in_flight; /* chunks at a time that the prediction assumes: 1, or 2 for a wavefront */
-    uint32_t n_past;    /* tokens before the chunk that the prediction assumes */
+    uint32_t
+        n_prompt;    /* tokens of the prompt that is predicted, by chunk; 0 = chunks without end */
+    uint32_t n_past; /* tokens before it */
     uint32_t n_tiers, max_group;
     uint32_t max_capacities; /* of a group; 1 = static tiers */
     uint32_t crossover; /* below this many tokens the host alone is faster; UINT32_MAX = always */
@@ -156,7 +158,7 @@ typedef struct nm_plan {
     nm_plan_layer *layers;
     uint32_t programs;
     uint64_t bytes;
-    nm_prediction predicted; /* of a chunk through these layers */
+    nm_prediction predicted; /* of a chunk: the mean over the prompt (planner_schedule.c) */
     nm_prediction cpu_only;  /* the same without a device, for comparison */
     double bound_us, gap;    /* predicted.us / bound_us - 1 */
     uint32_t n_rejected;
@@ -179,8 +181,8 @@ static inline uint32_t nm_plan_pick(const nm_plan_group *g, uint32_t load)
 bool nm_plan_launch_pays(const nm_plan *plan, const nm_plan_layer *layer, const nm_plan_group *g,
                          const uint32_t *load);
 
-/* The entry of a model's layer; NULL for one that the plan leaves to the host. */
-const nm_plan_layer *nm_plan_find_layer(const nm_plan *plan, uint32_t layer);
+/* Layers that predicted and cpu_only count whole: of a prompt all but the model's last. */
+uint32_t nm_plan_whole_layers(const nm_plan *plan);
 
 /* Slots and bytes that a group takes on the plan's device. */
 uint32_t nm_plan_group_programs(const nm_plan_group *g);
@@ -198,7 +200,5 @@ npumoe_status nm_plan_fits(const nm_plan *plan, const nm_plan_model *model,
 npumoe_status nm_plan_parse(const npumoe_allocator *a, const char *json, size_t json_bytes,
                             nm_plan **out, npumoe_error *err);
 npumoe_status nm_plan_print(const nm_plan *plan, char **json, npumoe_error *err);
-npumoe_status nm_plan_load(const npumoe_allocator *a, const char *path, nm_plan **out,
-                           npumoe_error *err);
 
 #endif

@@ -3,7 +3,6 @@
  * A plan file is to be read by people and compared by diff: keys in a fixed order, what fits on a line
  * on one line, six digits. Reading trusts nothing: every number has a range (fields.h), and the whole is
  * put through nm_plan_check. */
-#include "base/file.h"
 #include "moe/fields.h"
 #include "moe/plan.h"
 
@@ -72,14 +71,6 @@ static json_t *prediction_json(const nm_prediction *p)
     return o;
 }
 
-static json_t *numbers_json(const uint32_t *v, uint32_t n)
-{
-    json_t *list = json_array();
-    for (uint32_t i = 0; i < n; i++)
-        json_array_append_new(list, json_integer(v[i]));
-    return list;
-}
-
 static json_t *rejected_json(const nm_plan_rejected *r, uint32_t n)
 {
     json_t *list = json_array();
@@ -108,8 +99,8 @@ static json_t *layer_json(const nm_plan_layer *l)
     for (uint32_t i = 0; i < l->n_groups; i++) {
         const nm_plan_group *g = &l->groups[i];
         json_t *group = json_object();
-        json_object_set_new(group, "experts", numbers_json(g->experts, g->n_experts));
-        json_object_set_new(group, "capacities", numbers_json(g->capacities, g->n_capacities));
+        json_object_set_new(group, "experts", nm_fields_numbers(g->experts, g->n_experts));
+        json_object_set_new(group, "capacities", nm_fields_numbers(g->capacities, g->n_capacities));
         put_reals(group, group_fields, COUNT(group_fields), g);
         json_array_append_new(groups, group);
     }
@@ -139,6 +130,7 @@ static json_t *plan_json(const nm_plan *p)
     json_object_set_new(o, "model", model_json(&p->model));
     json_object_set_new(o, "chunk", json_integer(p->chunk));
     json_object_set_new(o, "in_flight", json_integer(p->in_flight));
+    json_object_set_new(o, "prompt", json_integer(p->n_prompt));
     json_object_set_new(o, "n_past", json_integer(p->n_past));
     json_object_set_new(o, "tiers", json_integer(p->n_tiers));
     json_object_set_new(o, "max_group", json_integer(p->max_group));
@@ -327,6 +319,7 @@ static npumoe_status read_scalars(const nm_fields *f, nm_plan *p)
 {
     NM_TRY(nm_fields_u32(f, "chunk", 1, NM_PLAN_MAX_CHUNK, &p->chunk));
     NM_TRY(nm_fields_u32(f, "in_flight", 1, 2, &p->in_flight));
+    NM_TRY(nm_fields_u32(f, "prompt", 0, 1u << 30, &p->n_prompt));
     NM_TRY(nm_fields_u32(f, "n_past", 0, UINT32_MAX, &p->n_past));
     NM_TRY(nm_fields_u32(f, "tiers", 1, NM_PLAN_MAX_CAPACITIES, &p->n_tiers));
     NM_TRY(nm_fields_u32(f, "max_group", 1, NM_PLAN_MAX_GROUP, &p->max_group));
@@ -389,15 +382,4 @@ npumoe_status nm_plan_parse(const npumoe_allocator *a, const char *json, size_t 
     else
         *out = plan;
     return st;
-}
-
-npumoe_status nm_plan_load(const npumoe_allocator *a, const char *path, nm_plan **out,
-                           npumoe_error *err)
-{
-    nm_map map;
-    NM_TRY(nm_map_open(path, &map, err));
-    npumoe_status st =
-        nm_plan_parse(a, map.bytes ? (const char *)map.data : "", (size_t)map.bytes, out, err);
-    nm_map_close(&map);
-    return st == NPUMOE_OK ? st : nm_err_prefix(err, st, "%s", path);
 }

@@ -159,6 +159,7 @@ static npumoe_status plan_new(const nm_planner *p, nm_plan **out, npumoe_error *
                       .model = *p->model,
                       .chunk = p->loads->chunk,
                       .in_flight = o->in_flight,
+                      .n_prompt = o->n_prompt,
                       .n_past = o->n_past,
                       .n_tiers = o->n_tiers,
                       .max_group = o->max_group,
@@ -171,24 +172,9 @@ static npumoe_status plan_new(const nm_planner *p, nm_plan **out, npumoe_error *
                         : nm_err_nomem(err, plan->n_layers * sizeof *plan->layers, "the plan");
 }
 
-static npumoe_status fill_plan(const nm_planner *p, nm_layer_work *layers, nm_way *const *ways,
-                               nm_plan *plan, npumoe_error *err)
+static npumoe_status fill_bounds(const nm_planner *p, const nm_layer_work *layers, nm_plan *plan,
+                                 npumoe_error *err)
 {
-    for (uint32_t l = 0; l < plan->n_layers; l++) {
-        nm_plan_layer *out = &plan->layers[l];
-        out->layer = p->loads->layers[l].layer;
-        NM_TRY(nm_layer_fill(p, &layers[l], ways[l], out, err));
-        fill_rejected(&layers[l], out);
-        plan->programs += out->programs;
-        plan->bytes += out->bytes;
-        nm_prediction_add(&plan->predicted, &out->predicted);
-        nm_way *host = nm_way_new(p, 0, 0);
-        if (!host)
-            return nm_err_nomem(err, sizeof *host, "the plan");
-        nm_planner_simulate(p, layers[l].load, host, NULL);
-        nm_prediction_add(&plan->cpu_only, &host->predicted);
-        nm_free(p->a, host);
-    }
     double *bounds = nm_alloc_array(p->a, plan->n_layers, sizeof *bounds);
     if (!bounds)
         return nm_err_nomem(err, plan->n_layers * sizeof *bounds, "the lower bound");
@@ -200,6 +186,34 @@ static npumoe_status fill_plan(const nm_planner *p, nm_layer_work *layers, nm_wa
     return st;
 }
 
+static npumoe_status fill_plan(const nm_planner *p, nm_layer_work *layers, nm_way *const *ways,
+                               nm_plan *plan, npumoe_error *err)
+{
+    nm_way *host = nm_way_new(p, 0, 0);
+    nm_way **hosts = nm_alloc_array(p->a, plan->n_layers, sizeof *hosts);
+    npumoe_status st = NPUMOE_OK;
+    if (!host || !hosts)
+        st = nm_err_nomem(err, plan->n_layers * sizeof *hosts, "the plan");
+    for (uint32_t l = 0; l < plan->n_layers && st == NPUMOE_OK; l++) {
+        nm_plan_layer *out = &plan->layers[l];
+        out->layer = p->loads->layers[l].layer;
+        st = nm_layer_fill(p, &layers[l], ways[l], out, err);
+        fill_rejected(&layers[l], out);
+        plan->programs += out->programs;
+        plan->bytes += out->bytes;
+        nm_prediction_add(&plan->predicted, &out->predicted);
+        nm_planner_simulate(p, layers[l].load, host, NULL);
+        nm_prediction_add(&plan->cpu_only, &host->predicted);
+        hosts[l] = host;
+    }
+    if (st == NPUMOE_OK)
+        st = nm_planner_schedule(p, ways, &plan->predicted, err);
+    if (st == NPUMOE_OK)
+        st = nm_planner_schedule(p, hosts, &plan->cpu_only, err);
+    nm_free(p->a, hosts);
+    nm_free(p->a, host);
+    return st == NPUMOE_OK ? fill_bounds(p, layers, plan, err) : st;
+}
 /* One policy, without a look at the others. */
 static npumoe_status make_one(const npumoe_allocator *a, const nm_plan_model *model,
                               const nm_loads *loads, const nm_cost *cost,

@@ -17,7 +17,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { PRICE_STEPS = 12, BUDGET_STEPS = 10 };
+enum { PRICE_STEPS = 12, BUDGET_STEPS = 10, ONE_PRICES = 16 };
 
 typedef struct bound {
     const nm_planner *p;
@@ -110,7 +110,7 @@ static double one_capacity(const bound *b, double price, uint32_t e)
 static double part_at(const bound *b, double price, int i, double *outside)
 {
     const nm_planner *p = b->p;
-    const bool two = p->options.in_flight > 1;
+    const bool two = p->two;
     const bool serial = !two && i != NM_PART_SHARED; /* nothing runs beside it */
     const double h = serial ? 1.0 : 1.0 - price, d = serial ? 1.0 : price;
     double best = h * p->part_host_us[i];
@@ -124,7 +124,7 @@ static double part_at(const bound *b, double price, int i, double *outside)
 static double layer_at(const bound *b, double price)
 {
     const nm_planner *p = b->p;
-    const bool two = p->options.in_flight > 1;
+    const bool two = p->two;
     double outside = two ? 0.0 : p->fixed_us, inside = two ? (1.0 - price) * p->fixed_us : 0.0;
     for (int i = 0; i < NM_COST_LINEARS; i++)
         if (p->part_exists[i])
@@ -225,15 +225,22 @@ static void bound_fini(bound *b)
 
 /* ---- all layers ----------------------------------------------------------------------------- */
 
+/* Layers of a wavefront overlap, so that a late device in one can be made up for in another: then they
+ * have one price. Else each has its own. */
 static double all_at(bound *b, const nm_layer_work *layers, uint32_t n)
 {
     const nm_cost_device *d = &b->p->cost->device;
-    double sum = 0.0;
+    const bool one_price = b->p->two && b->p->n_chunks > 0;
+    double at[ONE_PRICES + 1] = {0}, sum = 0.0;
     for (uint32_t i = 0; i < n; i++) {
         b->l = &layers[i];
         collect_loads(b);
-        sum += best_price(b);
+        for (int j = 0; one_price && j <= ONE_PRICES; j++)
+            at[j] += layer_at(b, (double)j / ONE_PRICES);
+        sum += one_price ? 0.0 : best_price(b);
     }
+    for (int j = 0; one_price && j <= ONE_PRICES; j++)
+        sum = fmax(sum, at[j]);
     if (b->slot_price > 0.0)
         sum -= b->slot_price * d->slots;
     if (b->byte_price > 0.0)
@@ -274,17 +281,18 @@ npumoe_status nm_planner_bound(const nm_planner *p, const nm_layer_work *layers,
         b.l = &layers[i];
         collect_loads(&b);
         layer_us[i] = best_price(&b);
-        sum += layer_us[i];
         saved += fmax(0.0, layers[i].cpu_only_us - layer_us[i]);
     }
+    const uint32_t whole = nm_planner_whole_layers(p);
+    sum = all_at(&b, layers, whole);
     /* A budget that could run out: prices begin at what it would be worth if it all were used. */
     const double experts = (double)n_layers * p->n_expert;
     if (p->n_grid > 0 && d->expert_bytes > 0 &&
         (double)d->total_bytes < experts * (double)d->expert_bytes)
         sum = raise(&b, &b.byte_price, 0.5 * saved / ((double)d->total_bytes + 1.0), sum, layers,
-                    n_layers);
+                    whole);
     if (p->n_grid > 0 && d->slots < experts / p->options.max_group)
-        sum = raise(&b, &b.slot_price, 0.5 * saved / (d->slots + 1.0), sum, layers, n_layers);
+        sum = raise(&b, &b.slot_price, 0.5 * saved / (d->slots + 1.0), sum, layers, whole);
     *total_us = sum;
 out:
     bound_fini(&b);

@@ -51,10 +51,28 @@ static void fill_parts(nm_planner *p)
                               c->device.part_bytes[i] <= c->device.program_bytes &&
                               p->options.policy == NM_POLICY_OURS;
         p->part_device_us[i] = c->launch_us + nm_curve_at(&c->device_part[i], t);
-        p->part_move_us[i] = c->launch_host_us + nm_planner_gather(p, t) + nm_planner_scatter(p, t);
+        p->part_move_us[i] = c->launch_host_us; /* norm and attention write where it reads */
+        if (i == NM_PART_SHARED)
+            p->part_move_us[i] += nm_planner_gather(p, t) + nm_planner_scatter(p, t);
     }
-    p->fixed_us =
-        nm_curve_at(&c->host_layer, t) + nm_curve_at(&c->attention, p->options.n_past + 1.0);
+    p->layer_us = nm_curve_at(&c->host_layer, t);
+    p->fixed_us = nm_planner_attention(p, 0);
+    for (uint32_t i = 1; i < p->n_chunks; i++)
+        p->fixed_us += nm_planner_attention(p, i);
+    p->fixed_us = p->layer_us + p->fixed_us / (p->n_chunks ? p->n_chunks : 1);
+}
+
+uint32_t nm_planner_whole_layers(const nm_planner *p)
+{
+    const nm_loads *l = p->loads;
+    const bool to_the_end = l->layers[l->n_layers - 1].layer + 1 == p->model->n_layer;
+    return l->n_layers - (p->n_chunks > 0 && l->n_layers > 1 && to_the_end);
+}
+
+double nm_planner_attention(const nm_planner *p, uint32_t chunk)
+{
+    const double t = p->loads->chunk, share = t / p->cost->chunk; /* measured with its chunks */
+    return share * nm_curve_at(&p->cost->attention, p->options.n_past + chunk * t + 1.0);
 }
 
 void nm_planner_fini(nm_planner *p)
@@ -80,6 +98,9 @@ npumoe_status nm_planner_init(nm_planner *p, const npumoe_allocator *a, const nm
                       .cost = cost,
                       .n_expert = loads->n_expert,
                       .n_scenarios = loads->n_scenarios};
+    const uint32_t prompt = options->n_prompt;
+    p->n_chunks = prompt ? (prompt - 1) / loads->chunk + 1 : 0;
+    p->two = options->in_flight > 1 && p->n_chunks != 1;
     const nm_cost_device *d = &cost->device;
     const uint64_t fit = d->expert_bytes ? d->program_bytes / d->expert_bytes : UINT64_MAX;
     if (fit < p->options.max_group)
@@ -133,7 +154,9 @@ nm_way *nm_way_new(const nm_planner *p, uint32_t n_groups, uint32_t n_experts)
     return w;
 }
 
-bool nm_way_measure(const nm_planner *p, nm_way *w)
+/* Programs and bytes from groups and parts; false when a program or the whole is over a limit of the
+ * device that no budget can change (bytes of one program). */
+static bool measure_way(const nm_planner *p, nm_way *w)
 {
     const nm_cost_device *d = &p->cost->device;
     bool possible = true;
@@ -163,7 +186,7 @@ static bool beats(const nm_way *a, const nm_way *b)
 npumoe_status nm_layer_offer(nm_layer_work *l, nm_way *w, nm_offer *out, npumoe_error *err)
 {
     const nm_planner *p = l->p;
-    const bool possible = nm_way_measure(p, w);
+    const bool possible = measure_way(p, w);
     nm_planner_simulate(p, l->load, w, NULL);
     w->score = possible ? nm_planner_score(p, &w->predicted, l->cpu_only_us) : HUGE_VAL;
     *out = (nm_offer){w->score, w->predicted, w->programs, w->bytes};
@@ -318,7 +341,7 @@ npumoe_status nm_layer_fill(const nm_planner *p, const nm_layer_work *l, nm_way 
         nm_free(p->a, figures);
         return nm_err_nomem(err, w->n_groups * sizeof *out->groups, "the plan");
     }
-    nm_way_measure(p, w);
+    measure_way(p, w);
     nm_planner_simulate(p, l->load, w, figures);
     out->n_groups = w->n_groups;
     out->programs = w->programs;

@@ -67,48 +67,76 @@ nm_planner_options nm_planner_options_of(const nm_plan *plan)
     o.max_group = plan->max_group;
     o.max_capacities = plan->max_capacities;
     o.in_flight = plan->in_flight;
+    o.n_prompt = plan->n_prompt;
     o.n_past = plan->n_past;
     return o;
 }
 
+static void free_ways(const nm_planner *p, nm_way **ways)
+{
+    for (uint32_t i = 0; ways && i < p->loads->n_layers; i++)
+        nm_free(p->a, ways[i]);
+    nm_free(p->a, ways);
+}
+
+/* The figures of a plan's layer, of its groups with them, from p's loads. */
+static npumoe_status fill_layer(const nm_planner *p, uint32_t i, nm_way *w, nm_plan *plan,
+                                npumoe_error *err)
+{
+    const nm_layer_work l = {.load = p->loads->layers[i].load};
+    nm_plan_layer fresh = {0}, *out = &plan->layers[i];
+    const npumoe_status st = nm_layer_fill(p, &l, w, &fresh, err);
+    for (uint32_t g = 0; g < fresh.n_groups; g++) {
+        uint32_t *experts = out->groups[g].experts;
+        nm_free(p->a, fresh.groups[g].experts);
+        if (st == NPUMOE_OK)
+            out->groups[g] = fresh.groups[g];
+        out->groups[g].experts = experts;
+    }
+    out->predicted = fresh.predicted;
+    nm_free(p->a, fresh.groups);
+    return st;
+}
+
+/* The layers one after the other, then the prompt that they make, if there is one. */
+static npumoe_status sum_up(const nm_planner *p, nm_way *const *ways, nm_prediction *sum,
+                            npumoe_error *err)
+{
+    *sum = (nm_prediction){0};
+    for (uint32_t i = 0; i < p->loads->n_layers; i++) {
+        nm_planner_simulate(p, p->loads->layers[i].load, ways[i], NULL);
+        nm_prediction_add(sum, &ways[i]->predicted);
+    }
+    return nm_planner_schedule(p, ways, sum, err);
+}
+
 /* Predicts the plan's structure for these loads: totals into *with and, host alone, into *without; the
  * plan's own figures too if `plan_out` is it. */
-static npumoe_status predict(const nm_plan *plan, const nm_loads *loads, nm_plan *plan_out,
-                             nm_prediction *with, nm_prediction *without, npumoe_error *err)
+static npumoe_status predict(const nm_plan *plan, const nm_loads *loads,
+                             const nm_planner_options *o, nm_plan *plan_out, nm_prediction *with,
+                             nm_prediction *without, npumoe_error *err)
 {
-    const nm_planner_options o = nm_planner_options_of(plan);
     nm_planner p;
-    nm_layer_work l = {0};
     npumoe_status st =
-        nm_planner_init(&p, plan->allocator, &plan->model, loads, &plan->cost, &o, err);
-    *with = *without = (nm_prediction){0};
+        nm_planner_init(&p, plan->allocator, &plan->model, loads, &plan->cost, o, err);
+    nm_way **ways = nm_alloc_array(p.a, loads->n_layers, sizeof *ways);
+    nm_way **hosts = nm_alloc_array(p.a, loads->n_layers, sizeof *hosts);
+    if (st == NPUMOE_OK && (!ways || !hosts))
+        st = nm_err_nomem(err, loads->n_layers * sizeof *ways, "predicting");
     for (uint32_t i = 0; i < loads->n_layers && st == NPUMOE_OK; i++) {
-        nm_way *w = way_of(&p, &plan->layers[i]), *host = nm_way_new(&p, 0, 0);
-        l.load = loads->layers[i].load;
-        if (w && host) {
-            nm_planner_simulate(&p, l.load, w, NULL);
-            nm_planner_simulate(&p, l.load, host, NULL);
-            nm_prediction_add(with, &w->predicted);
-            nm_prediction_add(without, &host->predicted);
-            if (plan_out) {
-                nm_plan_layer fresh = {0};
-                st = nm_layer_fill(&p, &l, w, &fresh, err);
-                for (uint32_t g = 0; g < fresh.n_groups; g++) {
-                    uint32_t *experts = plan_out->layers[i].groups[g].experts;
-                    nm_free(p.a, fresh.groups[g].experts);
-                    if (st == NPUMOE_OK)
-                        plan_out->layers[i].groups[g] = fresh.groups[g];
-                    plan_out->layers[i].groups[g].experts = experts;
-                }
-                plan_out->layers[i].predicted = fresh.predicted;
-                nm_free(p.a, fresh.groups);
-            }
-        } else {
-            st = nm_err_nomem(err, sizeof *w, "predicting");
-        }
-        nm_free(p.a, w);
-        nm_free(p.a, host);
+        ways[i] = way_of(&p, &plan->layers[i]);
+        hosts[i] = nm_way_new(&p, 0, 0);
+        if (!ways[i] || !hosts[i])
+            st = nm_err_nomem(err, sizeof **ways, "predicting");
+        else if (plan_out)
+            st = fill_layer(&p, i, ways[i], plan_out, err);
     }
+    if (st == NPUMOE_OK)
+        st = sum_up(&p, ways, with, err);
+    if (st == NPUMOE_OK)
+        st = sum_up(&p, hosts, without, err);
+    free_ways(&p, ways);
+    free_ways(&p, hosts);
     nm_planner_fini(&p);
     return st;
 }
@@ -126,31 +154,36 @@ static npumoe_status check_loads(const nm_plan *plan, const nm_loads *loads, npu
 npumoe_status nm_planner_judge(const nm_plan *plan, const nm_loads *loads, nm_prediction *with,
                                nm_prediction *without, npumoe_error *err)
 {
+    const nm_planner_options o = nm_planner_options_of(plan);
     NM_TRY(check_loads(plan, loads, err));
-    return predict(plan, loads, NULL, with, without, err);
+    return predict(plan, loads, &o, NULL, with, without, err);
 }
 
 npumoe_status nm_planner_predict(nm_plan *plan, const nm_loads *loads, npumoe_error *err)
 {
+    const nm_planner_options o = nm_planner_options_of(plan);
     NM_TRY(check_loads(plan, loads, err));
-    NM_TRY(predict(plan, loads, plan, &plan->predicted, &plan->cpu_only, err));
+    NM_TRY(predict(plan, loads, &o, plan, &plan->predicted, &plan->cpu_only, err));
     plan->gap = plan->bound_us > 0.0 ? plan->predicted.us / plan->bound_us - 1.0 : 0.0;
     return NPUMOE_OK;
 }
 
-/* The fewest tokens from which on (of the lengths tried: powers of two and their middles) the plan is
+/* The fewest tokens of a prompt from which on (of the lengths tried: powers of two and their middles) the plan is
  * predicted faster than the host alone. */
 npumoe_status nm_planner_crossover(nm_plan *plan, const nm_loads *loads, npumoe_error *err)
 {
+    nm_planner_options o = nm_planner_options_of(plan);
     plan->crossover = UINT32_MAX;
     if (plan->programs == 0)
         return NPUMOE_OK;
+    o.n_past = 0;
     for (uint32_t n = plan->chunk; n >= 1; n = n > 4 ? n * 3 / 4 : n - 1) {
         nm_loads shorter = {0};
         nm_prediction with, without;
+        o.n_prompt = n;
         npumoe_status st = thin_loads(plan->allocator, loads, n, &shorter, err);
         if (st == NPUMOE_OK)
-            st = predict(plan, &shorter, NULL, &with, &without, err);
+            st = predict(plan, &shorter, &o, NULL, &with, &without, err);
         nm_loads_free(plan->allocator, &shorter);
         NM_TRY(st);
         if (with.us > without.us)

@@ -3,6 +3,7 @@
  *   planner.c         options, one policy from end to end, the comparison with the others
  *   planner_layers.c  tables, layers, their ways, and a way as a layer of the plan
  *   planner_sim.c     what a way costs on every scenario
+ *   planner_schedule.c  a prompt through all layers, stage by stage
  *   planner_tiers.c   the two shortest paths
  *   planner_ways.c    ways of a layer for ours
  *   planner_fixed.c   the other policies: structures that do not ask for costs
@@ -55,7 +56,10 @@ typedef struct nm_planner {
     double *gather_us, *scatter_us; /* [moved_rows + 1] one launch */
     uint32_t n_grid;
     uint32_t grid[NM_PLANNER_GRID];         /* allowed capacities, ascending */
-    double fixed_us;                        /* host: norms, routing, attention */
+    double layer_us;                        /* host: norms, routing and such */
+    double fixed_us;                        /* and attention, the mean over the prompt */
+    bool two;                               /* chunks in flight, and as many to be had */
+    uint32_t n_chunks;                      /* of the prompt; 0 = an endless row of chunks */
     double part_host_us[NM_COST_LINEARS];   /* on the host; 0 where there is no such part */
     double part_device_us[NM_COST_LINEARS]; /* device busy, launch included */
     double part_move_us[NM_COST_LINEARS];   /* host: gather, submit, scatter of such a launch */
@@ -101,9 +105,6 @@ npumoe_status nm_planner_tell(const nm_planner *p, uint32_t done, npumoe_error *
 
 /* NULL = out of memory. Groups and experts are the caller's to fill. */
 nm_way *nm_way_new(const nm_planner *p, uint32_t n_groups, uint32_t n_experts);
-/* Programs and bytes from groups and parts; false when a program or the whole is over a limit of the
- * device that no budget can change (bytes of one program). */
-bool nm_way_measure(const nm_planner *p, nm_way *w);
 /* Simulates, scores and takes the way over (frees it when it is not wanted, or on failure). */
 typedef struct nm_offer {
     double score;
@@ -124,6 +125,28 @@ void nm_planner_simulate(const nm_planner *p, const uint32_t *load, nm_way *w,
                          nm_group_figures *figures);
 /* By the objective; HUGE_VAL when the way is slower than the host alone and only host time counts. */
 double nm_planner_score(const nm_planner *p, const nm_prediction *x, double cpu_only_us);
+
+/* One layer with the loads of one chunk: launches into p->pass_us and pass_rows, rows into *sum. */
+typedef struct nm_passes {
+    uint32_t n;
+    double rest_us; /* what the host computes meanwhile */
+} nm_passes;
+void nm_planner_passes(const nm_planner *p, const nm_way *w, const uint32_t *load, nm_passes *out,
+                       nm_prediction *sum);
+
+/* Attention of the chunk with that number. */
+double nm_planner_attention(const nm_planner *p, uint32_t chunk);
+
+/* Layers that a prompt goes through whole: in the model's last one only keys are stored, and one row of the
+ * last chunk goes on. */
+uint32_t nm_planner_whole_layers(const nm_planner *p);
+
+/* Of a prompt, by chunk; ways[n_layers]. Without a prompt (n_chunks 0): nothing is written. */
+npumoe_status nm_planner_schedule(const nm_planner *p, nm_way *const *ways, nm_prediction *out,
+                                  npumoe_error *err);
+
+/* < 0: no watts known. */
+double nm_planner_joules(const nm_cost *c, const nm_prediction *x);
 
 void nm_prediction_add(nm_prediction *sum, const nm_prediction *x);
 /* A way as a layer of a plan, with all figures. On failure what was made stays, for nm_plan_free. */

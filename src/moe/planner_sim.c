@@ -145,7 +145,8 @@ static void run_group(run *r, const nm_way_group *g, const uint32_t *load,
     }
 }
 
-static void run_remainder(run *r)
+/* What is left to the host. */
+static double remainder_us(const run *r)
 {
     const nm_planner *p = r->p;
     double us = 0.0;
@@ -153,10 +154,7 @@ static void run_remainder(run *r)
         us += p->host_us[r->rest[e]];
     if (p->part_exists[NM_PART_SHARED] && !(r->w->parts & 1u << NM_PART_SHARED))
         us += p->part_host_us[NM_PART_SHARED];
-    if (us > 0.0)
-        us += p->cost->host_region_us;
-    r->now += us;
-    r->work += us;
+    return us > 0.0 ? us + p->cost->host_region_us : 0.0;
 }
 
 /* All that happens after the groups were looked at. */
@@ -166,7 +164,9 @@ static void run_passes(run *r)
     const size_t depth = queue > 0 ? queue : 1, n = r->n_passes;
     for (size_t i = 0; i < n && i < depth; i++)
         submit(r, i);
-    run_remainder(r);
+    const double rest = remainder_us(r);
+    r->now += rest;
+    r->work += rest;
     if (n > 0) {
         r->now += r->p->cost->join_us;
         r->work += r->p->cost->join_us;
@@ -209,13 +209,14 @@ static void add_fixed(const nm_planner *p, const nm_way *w, const run *r, nm_pre
         x->launches += there;
     }
     const double all_host = host + r->work, all_device = device + r->busy;
-    x->us += p->options.in_flight > 1 ? fmax(all_host, all_device) : host + device + r->now;
+    x->us += p->two ? fmax(all_host, all_device) : host + device + r->now;
     x->host_us += all_host;
     x->device_us += all_device;
 }
 
-static void add_scenario(const nm_planner *p, const nm_way *w, const uint32_t *load,
-                         nm_group_figures *figures, nm_prediction *x)
+/* Which launches there are, what they carry, what is left. */
+static run assign(const nm_planner *p, const nm_way *w, const uint32_t *load,
+                  nm_group_figures *figures, nm_prediction *x)
 {
     run r = {.p = p, .w = w, .rest = p->rest};
     memcpy(r.rest, load, p->n_expert * sizeof *r.rest);
@@ -223,16 +224,30 @@ static void add_scenario(const nm_planner *p, const nm_way *w, const uint32_t *l
         note_pass(&r, p->loads->chunk, p->part_device_us[NM_PART_SHARED]);
     for (uint32_t i = 0; i < w->n_groups; i++)
         run_group(&r, &w->groups[i], load, figures ? &figures[i] : NULL);
-    run_passes(&r);
     x->launches += (double)r.n_passes;
     x->rows += r.rows;
     x->padding += r.padding;
     x->overflow += r.overflow;
     x->dropped += lost(&r);
+    return r;
+}
+
+static void add_scenario(const nm_planner *p, const nm_way *w, const uint32_t *load,
+                         nm_group_figures *figures, nm_prediction *x)
+{
+    run r = assign(p, w, load, figures, x);
+    run_passes(&r);
     add_fixed(p, w, &r, x);
 }
 
-static double joules(const nm_cost *c, const nm_prediction *x)
+void nm_planner_passes(const nm_planner *p, const nm_way *w, const uint32_t *load, nm_passes *out,
+                       nm_prediction *sum)
+{
+    const run r = assign(p, w, load, NULL, sum);
+    *out = (nm_passes){(uint32_t)r.n_passes, remainder_us(&r)};
+}
+
+double nm_planner_joules(const nm_cost *c, const nm_prediction *x)
 {
     if (c->host_watts < 0.0 || (c->device_watts < 0.0 && x->device_us > 0.0))
         return -1.0;
@@ -253,7 +268,7 @@ void nm_planner_simulate(const nm_planner *p, const uint32_t *load, nm_way *w,
     for (size_t i = 0; i < sizeof sums / sizeof sums[0]; i++)
         *sums[i] *= share;
     x.wait_us = fmax(0.0, x.us - x.host_us);
-    x.joules = joules(p->cost, &x);
+    x.joules = nm_planner_joules(p->cost, &x);
     w->predicted = x;
     for (uint32_t i = 0; figures && i < w->n_groups; i++) {
         nm_group_figures *f = &figures[i];

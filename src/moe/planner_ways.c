@@ -470,7 +470,7 @@ static npumoe_status offer_prefixes(maker *k, double price, npumoe_error *err)
 static void count_parts(maker *k)
 {
     const nm_planner *p = k->p;
-    const bool two = p->options.in_flight > 1;
+    const bool two = p->two;
     k->device0_us = 0.0;
     k->host0_us = two ? p->fixed_us : 0.0;
     for (int i = 0; i < NM_COST_LINEARS; i++) {

@@ -1,0 +1,352 @@
+/* planner_schedule.c: how long a prompt takes, chunk by chunk and stage by stage, as engine/pipeline.c runs
+ * it.
+ *
+ * A layer's own figures (planner_sim.c) take host and device as busy from the first moment to the last.
+ * That is right for choosing: it is quick, and the sum of many layers comes near it. It is not what a
+ * prompt of four chunks takes: nothing overlaps the first chunk's attention or the last one's
+ * experts, a chunk waits for the one before it, late chunks attend to more, and of the last layer only one
+ * row is wanted. So a plan that is done is walked through here: two lanes, the stages of pipeline.h with
+ * its rule of who goes next, a queue that the device empties in order.
+ *
+ * The walk is one host clock (`now`), one device clock (`free_at`) and the launches in flight. Each chunk
+ * meets one scenario of loads in all layers; prompts are walked until every scenario was met. */
+#include "moe/planner_priv.h"
+
+#include <math.h>
+#include <string.h>
+
+enum {
+    SLICE = 4 /* experts of the host between two looks at the queue, as in engine/pipeline.c */
+};
+
+/* Shares of nm_cost.host_layer in three stages; which one pays hardly matters, only their sum. */
+static const double norm_share = 0.1, store_share = 0.3, join_share = 0.6;
+
+typedef enum stage { NORM, ATTEND, JOIN, REST, FINISH, IDLE } stage;
+
+typedef struct lane {
+    stage stage;
+    uint32_t chunk, layer;
+    uint32_t stored; /* layers whose keys are in the cache */
+    bool on_device;  /* the part that the stage waits for */
+    bool in_queue;   /* it holds a place there */
+    double part_end;
+    uint64_t order; /* lanes that began earlier submit first */
+    uint32_t n, submitted, done;
+    double *us, *end; /* launches: device time, when it ends */
+    uint32_t *rows;
+    double rest_us;
+} lane;
+
+typedef struct walk {
+    const nm_planner *p;
+    nm_way *const *ways;
+    lane lanes[2];
+    uint32_t n_lanes, n_chunks, next, first_scenario;
+    uint32_t n_whole; /* layers with experts, for all rows */
+    uint32_t flying;  /* launches that hold a place in the queue */
+    uint64_t begun;
+    double now, work;     /* host: time, and how much of it was work */
+    double free_at, busy; /* device */
+    nm_prediction sum;
+} walk;
+
+static void spend(walk *w, double us)
+{
+    w->now += us;
+    w->work += us;
+}
+
+/* ---- the device ----------------------------------------------------------------------------- */
+
+static double start_launch(walk *w, double us)
+{
+    spend(w, w->p->cost->launch_host_us);
+    w->free_at = fmax(w->free_at, w->now) + us;
+    w->busy += us;
+    w->flying++;
+    return w->free_at;
+}
+
+static void start_part(walk *w, lane *l, nm_cost_part part)
+{
+    l->on_device = l->in_queue = true;
+    l->part_end = start_launch(w, w->p->part_device_us[part]);
+    w->sum.launches++;
+}
+
+static void take_launch(walk *w, lane *l)
+{
+    w->now = fmax(w->now, l->end[l->done]);
+    spend(w, nm_planner_scatter(w->p, l->rows[l->done]));
+    l->done++;
+    w->flying--;
+}
+
+/* What ends next of all that is in flight; false: nothing, or, unless we wait, nothing has ended. */
+static bool take_oldest(walk *w, bool wait)
+{
+    lane *best = NULL;
+    double ends = HUGE_VAL;
+    bool part = false;
+    for (uint32_t i = 0; i < w->n_lanes; i++) {
+        lane *l = &w->lanes[i];
+        if (l->done < l->submitted && l->end[l->done] < ends) {
+            best = l;
+            ends = l->end[l->done];
+            part = false;
+        }
+        if (l->in_queue && l->part_end < ends) {
+            best = l;
+            ends = l->part_end;
+            part = true;
+        }
+    }
+    if (!best || (!wait && ends > w->now))
+        return false;
+    if (!part) {
+        take_launch(w, best);
+        return true;
+    }
+    w->now = fmax(w->now, ends);
+    w->flying--;
+    best->in_queue = false;
+    return true;
+}
+
+static void take_part(walk *w, lane *l)
+{
+    while (l->in_queue)
+        take_oldest(w, true);
+    l->on_device = false;
+}
+
+static lane *next_to_submit(walk *w)
+{
+    lane *best = NULL;
+    for (uint32_t i = 0; i < w->n_lanes; i++) {
+        lane *l = &w->lanes[i];
+        if (l->submitted < l->n && (!best || l->order < best->order))
+            best = l;
+    }
+    return best;
+}
+
+static void submit_all(walk *w)
+{
+    const uint32_t queue = w->p->cost->device.queue_depth, depth = queue > 1 ? queue : 1;
+    for (lane *l = next_to_submit(w); l && w->flying < depth; l = next_to_submit(w)) {
+        const uint32_t i = l->submitted++;
+        spend(w, nm_planner_gather(w->p, l->rows[i]));
+        l->end[i] = start_launch(w, l->us[i]);
+    }
+}
+
+static void pump(walk *w)
+{
+    while (take_oldest(w, false)) {}
+    submit_all(w);
+}
+
+/* ---- stages --------------------------------------------------------------------------------- */
+
+static bool planned(const walk *w, const lane *l, nm_cost_part part)
+{
+    return (w->ways[l->layer]->parts & 1u << part) != 0;
+}
+
+static void run_norm(walk *w, lane *l)
+{
+    spend(w, norm_share * w->p->layer_us);
+    l->stage = ATTEND;
+    if (planned(w, l, NM_PART_QKV))
+        start_part(w, l, NM_PART_QKV);
+}
+
+/* The router has spoken: which launches, what is left. */
+static void run_join(walk *w, lane *l)
+{
+    const nm_planner *p = w->p;
+    const uint32_t s = (w->first_scenario + l->chunk) % p->n_scenarios;
+    nm_passes passes;
+    if (l->on_device)
+        take_part(w, l);
+    spend(w, join_share * p->layer_us);
+    nm_planner_passes(p, w->ways[l->layer],
+                      p->loads->layers[l->layer].load + (size_t)s * p->n_expert, &passes, &w->sum);
+    l->n = passes.n;
+    l->submitted = l->done = 0;
+    l->rest_us = passes.rest_us;
+    l->order = ++w->begun;
+    memcpy(l->us, p->pass_us, l->n * sizeof *l->us);
+    memcpy(l->rows, p->pass_rows, l->n * sizeof *l->rows);
+    l->stage = REST;
+}
+
+static void run_attend(walk *w, lane *l)
+{
+    const nm_planner *p = w->p;
+    if (l->on_device)
+        take_part(w, l);
+    else
+        spend(w, p->part_host_us[NM_PART_QKV]);
+    spend(w, store_share * p->layer_us);
+    l->stored = l->layer + 1;
+    if (l->layer >= w->n_whole) {
+        l->n = l->submitted = l->done = 0;
+        l->stage = FINISH;
+        return;
+    }
+    spend(w, nm_planner_attention(p, l->chunk));
+    l->stage = JOIN;
+    if (planned(w, l, NM_PART_O)) {
+        start_part(w, l, NM_PART_O);
+        return;
+    }
+    spend(w, p->part_host_us[NM_PART_O]);
+    run_join(w, l);
+}
+
+static void run_rest(walk *w, lane *l)
+{
+    const uint32_t slices = (w->p->n_expert + SLICE - 1) / SLICE;
+    l->stage = FINISH;
+    if (!next_to_submit(w)) {
+        spend(w, l->rest_us);
+        return;
+    }
+    for (uint32_t i = 0; i < slices; i++) {
+        spend(w, l->rest_us / slices);
+        pump(w);
+    }
+}
+
+static void run_finish(walk *w, lane *l)
+{
+    for (submit_all(w); l->done < l->n; submit_all(w))
+        take_oldest(w, true);
+    if (l->n > 0)
+        spend(w, w->p->cost->join_us);
+    l->n = l->submitted = l->done = 0;
+    l->layer++;
+    l->stage = l->layer < w->p->loads->n_layers ? NORM : IDLE;
+}
+
+/* ---- turns ---------------------------------------------------------------------------------- */
+
+static bool is_behind(const walk *w, const lane *l)
+{
+    for (uint32_t i = 0; i < w->n_lanes; i++) {
+        const lane *o = &w->lanes[i];
+        if (o->stage == IDLE || o->chunk >= l->chunk)
+            continue;
+        if (l->stage == ATTEND && o->stored <= l->layer)
+            return true;
+        if (l->stage == FINISH && l->layer + 1 == w->p->loads->n_layers)
+            return true;
+    }
+    return false;
+}
+
+static bool is_ready(const walk *w, const lane *l)
+{
+    if (l->stage == IDLE || is_behind(w, l))
+        return false;
+    if (l->stage == ATTEND || l->stage == JOIN)
+        return !l->on_device || l->part_end <= w->now;
+    if (l->stage == FINISH)
+        return l->submitted == l->n && (l->n == 0 || l->end[l->n - 1] <= w->now);
+    return true;
+}
+
+static lane *choose(walk *w)
+{
+    lane *best = NULL, *oldest = NULL;
+    for (uint32_t i = 0; i < w->n_lanes; i++) {
+        lane *l = &w->lanes[i];
+        if (l->stage != IDLE && (!oldest || l->chunk < oldest->chunk))
+            oldest = l;
+        if (!is_ready(w, l))
+            continue;
+        const bool leads = l->stage != REST, best_leads = best && best->stage != REST;
+        if (!best || (leads && !best_leads) || (leads == best_leads && l->chunk < best->chunk))
+            best = l;
+    }
+    return best ? best : oldest;
+}
+
+static void start_chunk(walk *w, lane *l)
+{
+    if (w->next == w->n_chunks)
+        return;
+    l->chunk = w->next++;
+    l->layer = l->stored = 0;
+    l->stage = NORM;
+}
+
+static void run_prompt(walk *w)
+{
+    static void (*const run[])(walk *, lane *) = {run_norm, run_attend, run_join, run_rest,
+                                                  run_finish};
+    w->next = 0;
+    w->now = w->free_at = 0.0;
+    for (uint32_t i = 0; i < w->n_lanes; i++)
+        start_chunk(w, &w->lanes[i]);
+    for (lane *l = choose(w); l; l = choose(w)) {
+        run[l->stage](w, l);
+        if (l->stage == IDLE)
+            start_chunk(w, l);
+        pump(w);
+    }
+    w->sum.us += w->now;
+}
+
+/* ---- a plan --------------------------------------------------------------------------------- */
+
+static bool lane_init(const nm_planner *p, lane *l)
+{
+    l->stage = IDLE;
+    l->us = nm_alloc_array(p->a, p->pass_room, sizeof *l->us);
+    l->end = nm_alloc_array(p->a, p->pass_room, sizeof *l->end);
+    l->rows = nm_alloc_array(p->a, p->pass_room, sizeof *l->rows);
+    return l->us && l->end && l->rows;
+}
+
+static void scale(nm_prediction *x, double by)
+{
+    double *const sums[] = {&x->us,   &x->host_us, &x->device_us, &x->launches,
+                            &x->rows, &x->padding, &x->overflow,  &x->dropped};
+    for (size_t i = 0; i < sizeof sums / sizeof sums[0]; i++)
+        *sums[i] *= by;
+}
+
+npumoe_status nm_planner_schedule(const nm_planner *p, nm_way *const *ways, nm_prediction *out,
+                                  npumoe_error *err)
+{
+    walk w = {.p = p, .ways = ways, .n_chunks = p->n_chunks, .n_whole = nm_planner_whole_layers(p)};
+    bool room = true;
+    if (p->n_chunks == 0)
+        return NPUMOE_OK;
+    w.n_lanes = p->two ? 2 : 1;
+    for (uint32_t i = 0; i < w.n_lanes; i++)
+        room = lane_init(p, &w.lanes[i]) && room;
+    uint32_t chunks = 0;
+    for (; room && chunks < p->n_scenarios; chunks += w.n_chunks) {
+        w.first_scenario = chunks;
+        run_prompt(&w);
+    }
+    for (uint32_t i = 0; i < w.n_lanes; i++) {
+        nm_free(p->a, w.lanes[i].us);
+        nm_free(p->a, w.lanes[i].end);
+        nm_free(p->a, w.lanes[i].rows);
+    }
+    if (!room)
+        return nm_err_nomem(err, p->pass_room * sizeof(double), "planning");
+    w.sum.host_us = w.work;
+    w.sum.device_us = w.busy;
+    scale(&w.sum, 1.0 / chunks);
+    w.sum.wait_us = fmax(0.0, w.sum.us - w.sum.host_us);
+    w.sum.joules = nm_planner_joules(p->cost, &w.sum);
+    *out = w.sum;
+    return NPUMOE_OK;
+}
