@@ -4,8 +4,6 @@
 #include "base/clock.h"
 #include "base/num.h"
 
-enum { SLICE = 4 /* experts of the host between two looks at a device that waits for us */ };
-
 typedef enum stage { NORM, ATTEND, JOIN, REST, FINISH, IDLE } stage;
 
 typedef struct lane {
@@ -19,6 +17,7 @@ typedef struct lane {
     float *input;      /* what was given to that part */
     bool planned;      /* this layer's experts go by plan */
     nm_expert_job run; /* all experts */
+    uint32_t rest;     /* experts from here on are left to REST */
 } lane;
 
 typedef struct pipeline {
@@ -136,6 +135,7 @@ static npumoe_status route(pipeline *p, lane *l, npumoe_error *err)
     const nm_buffers *b = l->f.buf;
     l->run = nm_layer_route(&l->job);
     l->planned = l->run.dispatch && nm_executor_has_layer(p->job->ex, l->job.layer);
+    l->rest = 0;
     l->stage = REST;
     if (!l->planned)
         return NPUMOE_OK;
@@ -165,28 +165,15 @@ static npumoe_status run_join(pipeline *p, lane *l, npumoe_error *err)
     return route(p, l, err);
 }
 
-/* The host's share. In slices while launches wait for a buffer that only we can free; where it is cut
- * changes no sum. */
+/* The host's share, a slice at a time: others may be ready to go first by then. */
 static npumoe_status run_rest(pipeline *p, lane *l, npumoe_error *err)
 {
     nm_expert_job rest = l->run;
+    (void)err;
     l->stage = FINISH;
-    if (l->planned)
-        nm_exec_rest(p->job->ex, number(p, l), &rest);
-    if (!l->planned || !nm_exec_has_waiting(p->job->ex)) {
-        nm_experts_run(&rest);
-        return NPUMOE_OK;
-    }
-    const uint32_t n = rest.dispatch->n_expert;
-    for (uint32_t e = 0; e < n; e += SLICE) {
-        uint32_t list[SLICE];
-        rest.experts = list;
-        for (rest.n_experts = 0; rest.n_experts < SLICE && e + rest.n_experts < n; rest.n_experts++)
-            list[rest.n_experts] = e + rest.n_experts;
-        nm_experts_run(&rest);
-        rest.shared = NULL;
-        NM_TRY(nm_exec_pump(p->job->ex, err));
-    }
+    if (l->planned && nm_exec_rest(p->job->ex, number(p, l), &l->rest, &rest))
+        l->stage = REST;
+    nm_experts_run(&rest);
     return NPUMOE_OK;
 }
 
@@ -248,30 +235,37 @@ static bool is_ready(const pipeline *p, const lane *l)
     return false;
 }
 
-static lane *oldest(pipeline *p)
+/* Attention is long and another chunk is about to give the device its experts: then it waits, or both
+ * would come to the device at the same time ever after, and leave it at the same time. */
+static bool must_wait(const pipeline *p, const lane *l)
 {
-    lane *best = NULL;
-    for (uint32_t i = 0; i < p->job->n_lanes; i++) {
-        lane *l = &p->lanes[i];
-        if (l->stage != IDLE && (best == NULL || l->pos < best->pos))
-            best = l;
-    }
-    return best;
+    for (uint32_t i = 0; i < p->job->n_lanes; i++)
+        if (l->stage == ATTEND && p->lanes[i].stage == JOIN)
+            return true;
+    return false;
 }
 
-/* See the end of pipeline.h's essay. NULL: all chunks are through. */
+/* See the end of pipeline.h's essay. NULL: nobody is ready. */
 static lane *choose(pipeline *p)
 {
     lane *best = NULL;
     for (uint32_t i = 0; i < p->job->n_lanes; i++) {
         lane *l = &p->lanes[i];
-        if (!is_ready(p, l))
+        if (!is_ready(p, l) || must_wait(p, l))
             continue;
         const bool leads = l->stage != REST, best_leads = best && best->stage != REST;
         if (best == NULL || (leads && !best_leads) || (leads == best_leads && l->pos < best->pos))
             best = l;
     }
-    return best ? best : oldest(p);
+    return best;
+}
+
+static bool is_over(const pipeline *p)
+{
+    for (uint32_t i = 0; i < p->job->n_lanes; i++)
+        if (p->lanes[i].stage != IDLE)
+            return false;
+    return true;
 }
 
 static void trace(const pipeline *p, const lane *l, stage ran, uint64_t start, uint64_t end)
@@ -339,7 +333,12 @@ static npumoe_status run_all(pipeline *p, npumoe_error *err)
     const nm_pipeline_job *j = p->job;
     for (uint32_t i = 0; i < j->n_lanes; i++)
         start_chunk(p, &p->lanes[i]);
-    for (lane *l = choose(p); l; l = choose(p)) {
+    while (!is_over(p)) {
+        lane *l = choose(p);
+        if (l == NULL) {
+            NM_TRY(nm_exec_wait_next(j->ex, err));
+            continue;
+        }
         const bool finishes = l->stage == FINISH;
         NM_TRY(step(p, l, err));
         if (l->stage == IDLE && j->drift)

@@ -17,8 +17,11 @@
  * their own (moe/executor.h).
  *
  * Of the stages that are ready, those that lead to a launch go first, the older chunk before the
- * younger; REST comes last, since the device does not wait for it. When none is ready, the host waits
- * for the older chunk. */
+ * younger; REST comes last and in slices, since the device does not wait for it. One exception: while a
+ * chunk waits for its O program no other begins to attend. Else both would attend one after the other
+ * while the device has nothing, and then the host would wait for both one's experts: the first chunk
+ * must have its experts on the device before the second attends, and that order keeps itself. When none
+ * is ready, the host waits for the launch that ends next. */
 #ifndef NM_ENGINE_PIPELINE_H
 #define NM_ENGINE_PIPELINE_H
 

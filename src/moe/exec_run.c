@@ -10,7 +10,10 @@
 
 #include <string.h>
 
-enum { ROWS_EACH = 32 /* rows that a thread gathers at a time */ };
+enum {
+    ROWS_EACH = 32,  /* rows that a thread gathers at a time */
+    SLICE_US = 8000, /* of the host's experts, as predicted */
+};
 
 static exec_layer *layer_of(nm_executor *ex, const exec_lane *lane)
 {
@@ -315,14 +318,6 @@ static exec_lane *next_to_submit(nm_executor *ex)
     return best;
 }
 
-bool nm_exec_has_waiting(const nm_executor *ex)
-{
-    for (uint32_t i = 0; i < ex->o.n_lanes; i++)
-        if (ex->lanes[i].busy && ex->lanes[i].submitted < ex->lanes[i].n_passes)
-            return true;
-    return false;
-}
-
 static npumoe_status submit_all(nm_executor *ex, npumoe_error *err)
 {
     bool more = true;
@@ -339,6 +334,15 @@ npumoe_status nm_exec_pump(nm_executor *ex, npumoe_error *err)
     return submit_all(ex, err);
 }
 
+npumoe_status nm_exec_wait_next(nm_executor *ex, npumoe_error *err)
+{
+    const oldest o = find_oldest(ex);
+    if (o.lane == NULL)
+        return nm_err_set(err, NPUMOE_EINTERNAL, "executor: nothing is in flight to wait for");
+    NM_TRY(drain(ex, &o, err));
+    return nm_exec_pump(ex, err);
+}
+
 npumoe_status nm_exec_begin(nm_executor *ex, uint32_t n, const nm_exec_input *input,
                             npumoe_error *err)
 {
@@ -350,14 +354,33 @@ npumoe_status nm_exec_begin(nm_executor *ex, uint32_t n, const nm_exec_input *in
     return nm_exec_pump(ex, err);
 }
 
-void nm_exec_rest(const nm_executor *ex, uint32_t n, nm_expert_job *job)
+/* The shared expert, if the host has it, is a slice of its own, before the routed ones: so the order of
+ * sums is that of a job in one piece. */
+bool nm_exec_rest(const nm_executor *ex, uint32_t n, uint32_t *from, nm_expert_job *job)
 {
     const exec_lane *lane = &ex->lanes[n];
+    const nm_curve *cost = &ex->o.plan->cost.host_expert;
     job->dispatch = &lane->dispatch;
     job->taken = lane->taken;
+    job->experts = ex->rest;
+    job->n_experts = 0;
     for (uint32_t i = 0; i < lane->n_passes; i++)
         if (lane->passes[i].group == NULL)
             job->shared = NULL;
+    const bool shared_only = job->shared && *from == 0;
+    if (!shared_only)
+        job->shared = NULL;
+    double us = shared_only ? SLICE_US : 0.0;
+    uint32_t e = *from > 0 ? *from - 1 : 0; /* 1 + the next expert */
+    for (; e < ex->n_expert && us < SLICE_US; e++) {
+        const uint32_t rows = nm_dispatch_load(&lane->dispatch, e) - lane->taken[e];
+        if (rows == 0)
+            continue;
+        ex->rest[job->n_experts++] = e;
+        us += nm_curve_at(cost, rows);
+    }
+    *from = e + 1;
+    return e < ex->n_expert;
 }
 
 bool nm_exec_is_done(nm_executor *ex, uint32_t n)

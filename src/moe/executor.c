@@ -269,11 +269,12 @@ static npumoe_status make_scratch(nm_executor *ex, npumoe_error *err)
     const size_t pairs = (size_t)ex->o.n_tokens * ex->n_used, experts = ex->n_expert;
     ex->loads = nm_alloc_array(a, NM_PLAN_MAX_GROUP, sizeof *ex->loads);
     ex->spare = nm_alloc_array(a, experts, sizeof *ex->spare);
+    ex->rest = nm_alloc_array(a, experts, sizeof *ex->rest);
     ex->saliency = nm_alloc_array(a, pairs, sizeof *ex->saliency);
     ex->picked = nm_alloc_array(a, pairs, sizeof *ex->picked);
     ex->lost_first = nm_alloc_array(a, experts + 1, sizeof *ex->lost_first);
     ex->lost_order = nm_alloc_array(a, pairs, sizeof *ex->lost_order);
-    if (!ex->loads || !ex->spare || !ex->saliency || !ex->picked || !ex->lost_first ||
+    if (!ex->loads || !ex->spare || !ex->rest || !ex->saliency || !ex->picked || !ex->lost_first ||
         !ex->lost_order)
         return nm_err_nomem(err, pairs * 12, "the executor");
     ex->lost =
@@ -398,6 +399,7 @@ void nm_executor_free(nm_executor **executor)
     nm_free(a, ex->groups);
     nm_free(a, ex->loads);
     nm_free(a, ex->spare);
+    nm_free(a, ex->rest);
     nm_free(a, ex->saliency);
     nm_free(a, ex->picked);
     nm_free(a, ex->lost_first);

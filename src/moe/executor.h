@@ -121,12 +121,13 @@ typedef struct nm_exec_input {
 /* The lane must be idle. EDEVICE only with `require`. */
 npumoe_status nm_exec_begin(nm_executor *ex, uint32_t lane, const nm_exec_input *input,
                             npumoe_error *err);
-/* Takes out of a job for all experts what the device does. */
-void nm_exec_rest(const nm_executor *ex, uint32_t lane, nm_expert_job *job);
+/* Takes out of a job for all experts what the device does, and of the rest the next slice, some
+ * milliseconds of work; where it is cut changes no sum. *from: 0 at first; false: it was the last one. */
+bool nm_exec_rest(const nm_executor *ex, uint32_t lane, uint32_t *from, nm_expert_job *job);
 /* Never waits for the device. */
 npumoe_status nm_exec_pump(nm_executor *ex, npumoe_error *err);
-/* True while launches wait for a buffer or a place in the queue: then pump often. */
-bool nm_exec_has_waiting(const nm_executor *ex);
+/* Waits for the launch of all lanes that ends next, takes what is done and submits what waits. */
+npumoe_status nm_exec_wait_next(nm_executor *ex, npumoe_error *err);
 /* True when finish would not wait. */
 bool nm_exec_is_done(nm_executor *ex, uint32_t lane);
 /* job: as it was given to nm_exec_rest; its y receives the device's part, and what the device failed to

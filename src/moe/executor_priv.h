@@ -81,6 +81,7 @@ struct nm_executor {
     /* Scratch of one call. */
     uint32_t *loads;  /* [NM_PLAN_MAX_GROUP] */
     uint32_t *spare;  /* [n_expert] free rows, for reroute */
+    uint32_t *rest;   /* [n_expert] the host's, of a slice */
     float *saliency;  /* [n_pairs] */
     uint32_t *picked; /* [n_pairs] */
     nm_dispatch lost; /* rows of failed launches */

@@ -15,9 +15,7 @@
 #include <math.h>
 #include <string.h>
 
-enum {
-    SLICE = 4 /* experts of the host between two looks at the queue, as in engine/pipeline.c */
-};
+enum { SLICE_US = 8000 /* of the host's experts, as in exec_run.c */ };
 
 /* Shares of nm_cost.host_layer in three stages; which one pays hardly matters, only their sum. */
 static const double norm_share = 0.1, store_share = 0.3, join_share = 0.6;
@@ -209,16 +207,10 @@ static void run_attend(walk *w, lane *l)
 
 static void run_rest(walk *w, lane *l)
 {
-    const uint32_t slices = (w->p->n_expert + SLICE - 1) / SLICE;
-    l->stage = FINISH;
-    if (!next_to_submit(w)) {
-        spend(w, l->rest_us);
-        return;
-    }
-    for (uint32_t i = 0; i < slices; i++) {
-        spend(w, l->rest_us / slices);
-        pump(w);
-    }
+    const double us = fmin(l->rest_us, SLICE_US);
+    spend(w, us);
+    l->rest_us -= us;
+    l->stage = l->rest_us > 0.0 ? REST : FINISH;
 }
 
 static void run_finish(walk *w, lane *l)
@@ -259,20 +251,27 @@ static bool is_ready(const walk *w, const lane *l)
     return true;
 }
 
+static bool must_wait(const walk *w, const lane *l)
+{
+    for (uint32_t i = 0; i < w->n_lanes; i++)
+        if (l->stage == ATTEND && w->lanes[i].stage == JOIN)
+            return true;
+    return false;
+}
+
+/* NULL: nobody is ready. */
 static lane *choose(walk *w)
 {
-    lane *best = NULL, *oldest = NULL;
+    lane *best = NULL;
     for (uint32_t i = 0; i < w->n_lanes; i++) {
         lane *l = &w->lanes[i];
-        if (l->stage != IDLE && (!oldest || l->chunk < oldest->chunk))
-            oldest = l;
-        if (!is_ready(w, l))
+        if (!is_ready(w, l) || must_wait(w, l))
             continue;
         const bool leads = l->stage != REST, best_leads = best && best->stage != REST;
         if (!best || (leads && !best_leads) || (leads == best_leads && l->chunk < best->chunk))
             best = l;
     }
-    return best ? best : oldest;
+    return best;
 }
 
 static void start_chunk(walk *w, lane *l)
@@ -292,9 +291,13 @@ static void run_prompt(walk *w)
     w->now = w->free_at = 0.0;
     for (uint32_t i = 0; i < w->n_lanes; i++)
         start_chunk(w, &w->lanes[i]);
-    for (lane *l = choose(w); l; l = choose(w)) {
-        run[l->stage](w, l);
-        if (l->stage == IDLE)
+    for (;;) {
+        lane *l = choose(w);
+        if (l)
+            run[l->stage](w, l);
+        else if (!take_oldest(w, true))
+            break;
+        if (l && l->stage == IDLE)
             start_chunk(w, l);
         pump(w);
     }
