@@ -101,7 +101,11 @@ static npumoe_status run_attend(pipeline *p, lane *l, npumoe_error *err)
 {
     nm_buffers *b = l->f.buf;
     float *const q = b->q, *const k = b->k, *const v = b->v;
-    npumoe_status st = take_qkv(p, l, err);
+    const bool is_long =
+        !l->on_device || nm_layer_first_row(&l->job, l->wanted) < l->job.n; /* host's, for long */
+    npumoe_status st = is_long ? nm_exec_submit_all(p->job->ex, err) : NPUMOE_OK;
+    if (st == NPUMOE_OK)
+        st = take_qkv(p, l, err);
     if (st == NPUMOE_OK) {
         nm_layer_store(&l->job);
         l->stored = l->job.layer + 1;
@@ -169,10 +173,10 @@ static npumoe_status run_join(pipeline *p, lane *l, npumoe_error *err)
 static npumoe_status run_rest(pipeline *p, lane *l, npumoe_error *err)
 {
     nm_expert_job rest = l->run;
-    (void)err;
-    l->stage = FINISH;
-    if (l->planned && nm_exec_rest(p->job->ex, number(p, l), &l->rest, &rest))
-        l->stage = REST;
+    bool more = false;
+    if (l->planned)
+        NM_TRY(nm_exec_rest(p->job->ex, number(p, l), &l->rest, &more, &rest, err));
+    l->stage = more ? REST : FINISH;
     nm_experts_run(&rest);
     return NPUMOE_OK;
 }

@@ -51,6 +51,7 @@ static void add_pass(nm_executor *ex, exec_lane *lane, exec_group *g, nm_program
         pass->rows += rows;
         lane->taken[e] = from + rows;
     }
+    pass->us = nm_cost_launch(&ex->o.plan->cost, g->plan->n_experts, p->capacity);
     l->counts.launches++;
     l->counts.device_rows += pass->rows;
     l->counts.computed_rows += (uint64_t)p->capacity * p->n;
@@ -129,7 +130,10 @@ static void add_shared(nm_executor *ex, exec_lane *lane)
     if (!nm_exec_part_pays(ex, lane->input.layer, NM_PART_SHARED, n))
         return;
     lane->passes[lane->n_passes++] =
-        (exec_pass){.program = l->part[NM_PART_SHARED], .rows = n, .slot = -1};
+        (exec_pass){.program = l->part[NM_PART_SHARED],
+                    .rows = n,
+                    .slot = -1,
+                    .us = nm_curve_at(&ex->o.plan->cost.device_part[NM_PART_SHARED], n)};
     l->counts.part_launches++;
 }
 

@@ -8,11 +8,14 @@
 
 #include "base/clock.h"
 
+#include <math.h>
 #include <string.h>
 
 enum {
     ROWS_EACH = 32,  /* rows that a thread gathers at a time */
     SLICE_US = 8000, /* of the host's experts, as predicted */
+    AHEAD = 2,       /* launches that are in flight at least, if there are any */
+    AHEAD_US = 8000, /* and what they take, beyond the time until the host looks again */
 };
 
 static exec_layer *layer_of(nm_executor *ex, const exec_lane *lane)
@@ -185,6 +188,8 @@ static npumoe_status submit_next(nm_executor *ex, exec_lane *lane, bool *more, n
         return forgive(ex, lane, pass, &why, err);
     slot->taken = true;
     pass->slot = at;
+    ex->flying++;
+    ex->flying_us += pass->us;
     return NPUMOE_OK;
 }
 
@@ -237,6 +242,7 @@ static npumoe_status drain_pass(nm_executor *ex, exec_lane *lane, npumoe_error *
         take_result(ex, lane, pass);
     ex->slots[pass->slot].taken = false;
     pass->slot = -1;
+    ex->flying_us = --ex->flying > 0 ? ex->flying_us - pass->us : 0.0;
     return st == NPUMOE_OK ? st : forgive(ex, lane, pass, &why, err);
 }
 
@@ -318,12 +324,22 @@ static exec_lane *next_to_submit(nm_executor *ex)
     return best;
 }
 
-static npumoe_status submit_all(nm_executor *ex, npumoe_error *err)
+/* What keeps the device busy for `us`. Not more: what another lane submits next, queries of its next
+ * layer, would stand behind it. */
+static npumoe_status submit_for(nm_executor *ex, double us, npumoe_error *err)
 {
     bool more = true;
-    for (exec_lane *lane = next_to_submit(ex); lane && more; lane = next_to_submit(ex))
+    for (exec_lane *lane = next_to_submit(ex); lane && more; lane = next_to_submit(ex)) {
+        if (ex->flying >= AHEAD && ex->flying_us >= us)
+            break;
         NM_TRY(submit_next(ex, lane, &more, err));
+    }
     return NPUMOE_OK;
+}
+
+npumoe_status nm_exec_submit_all(nm_executor *ex, npumoe_error *err)
+{
+    return submit_for(ex, HUGE_VAL, err);
 }
 
 npumoe_status nm_exec_pump(nm_executor *ex, npumoe_error *err)
@@ -331,7 +347,7 @@ npumoe_status nm_exec_pump(nm_executor *ex, npumoe_error *err)
     for (oldest o = find_oldest(ex); o.lane && nm_npu_poll(ex->o.npu, o.ticket);
          o = find_oldest(ex))
         NM_TRY(drain(ex, &o, err));
-    return submit_all(ex, err);
+    return submit_for(ex, ex->o.n_lanes > 1 ? AHEAD_US : HUGE_VAL, err);
 }
 
 npumoe_status nm_exec_wait_next(nm_executor *ex, npumoe_error *err)
@@ -356,7 +372,8 @@ npumoe_status nm_exec_begin(nm_executor *ex, uint32_t n, const nm_exec_input *in
 
 /* The shared expert, if the host has it, is a slice of its own, before the routed ones: so the order of
  * sums is that of a job in one piece. */
-bool nm_exec_rest(const nm_executor *ex, uint32_t n, uint32_t *from, nm_expert_job *job)
+npumoe_status nm_exec_rest(nm_executor *ex, uint32_t n, uint32_t *from, bool *more,
+                           nm_expert_job *job, npumoe_error *err)
 {
     const exec_lane *lane = &ex->lanes[n];
     const nm_curve *cost = &ex->o.plan->cost.host_expert;
@@ -370,7 +387,10 @@ bool nm_exec_rest(const nm_executor *ex, uint32_t n, uint32_t *from, nm_expert_j
     const bool shared_only = job->shared && *from == 0;
     if (!shared_only)
         job->shared = NULL;
-    double us = shared_only ? SLICE_US : 0.0;
+    double us = shared_only
+                    ? fmax(SLICE_US,
+                           nm_curve_at(&ex->o.plan->cost.host_part[NM_PART_SHARED], lane->input.n))
+                    : 0.0;
     uint32_t e = *from > 0 ? *from - 1 : 0; /* 1 + the next expert */
     for (; e < ex->n_expert && us < SLICE_US; e++) {
         const uint32_t rows = nm_dispatch_load(&lane->dispatch, e) - lane->taken[e];
@@ -380,7 +400,8 @@ bool nm_exec_rest(const nm_executor *ex, uint32_t n, uint32_t *from, nm_expert_j
         us += nm_curve_at(cost, rows);
     }
     *from = e + 1;
-    return e < ex->n_expert;
+    *more = e < ex->n_expert;
+    return submit_for(ex, us + AHEAD_US, err);
 }
 
 bool nm_exec_is_done(nm_executor *ex, uint32_t n)
@@ -440,7 +461,10 @@ npumoe_status nm_exec_finish(nm_executor *ex, uint32_t n, const nm_expert_job *j
 {
     exec_lane *lane = &ex->lanes[n];
     for (;;) {
-        NM_TRY(submit_all(ex, err));
+        skip_failed(lane);
+        if (lane->done == lane->n_passes)
+            break;
+        NM_TRY(nm_exec_submit_all(ex, err));
         skip_failed(lane);
         if (lane->done == lane->n_passes)
             break;
@@ -470,6 +494,8 @@ void nm_exec_abandon(nm_executor *ex)
         if (lane->linear.ticket)
             nm_npu_wait(ex->o.npu, lane->linear.ticket, NULL, NULL);
         lane->linear.ticket = 0;
+        ex->flying = 0;
+        ex->flying_us = 0.0;
         if (lane->acc_used)
             memset(lane->acc, 0, (size_t)ex->o.n_tokens * ex->n_embd * sizeof *lane->acc);
         lane->acc_used = false;

@@ -9,7 +9,7 @@
  *   nm_exec_begin    from the dispatch table: which groups are launched, at which capacity, which rows
  *                    (the first min(load, C) of each expert); gathers and submits what fits
  *   nm_exec_rest     what is left for the host: cold experts, overflow, groups not worth a launch
- *   nm_exec_pump     any time in between: takes what is done, submits what waits
+ *   nm_exec_pump     any time in between: takes what is done, submits what the device needs next
  *   nm_exec_finish   waits for what is missing and adds everything to y
  *
  * and for dense parts on the device nm_exec_linear_*.
@@ -122,9 +122,14 @@ typedef struct nm_exec_input {
 npumoe_status nm_exec_begin(nm_executor *ex, uint32_t lane, const nm_exec_input *input,
                             npumoe_error *err);
 /* Takes out of a job for all experts what the device does, and of the rest the next slice, some
- * milliseconds of work; where it is cut changes no sum. *from: 0 at first; false: it was the last one. */
-bool nm_exec_rest(const nm_executor *ex, uint32_t lane, uint32_t *from, nm_expert_job *job);
-/* Never waits for the device. */
+ * milliseconds of work; where it is cut changes no sum. *from: 0 at first. Submits what keeps the device
+ * busy so long. */
+npumoe_status nm_exec_rest(nm_executor *ex, uint32_t lane, uint32_t *from, bool *more,
+                           nm_expert_job *job, npumoe_error *err);
+/* Takes what is done. With several lanes it submits only what keeps the device busy for some
+ * milliseconds, so that no lane waits behind all of another's launches; whoever is going to be away for
+ * long says so with nm_exec_submit_all. Never waits for the device. */
+npumoe_status nm_exec_submit_all(nm_executor *ex, npumoe_error *err);
 npumoe_status nm_exec_pump(nm_executor *ex, npumoe_error *err);
 /* Waits for the launch of all lanes that ends next, takes what is done and submits what waits. */
 npumoe_status nm_exec_wait_next(nm_executor *ex, npumoe_error *err);

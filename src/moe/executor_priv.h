@@ -28,6 +28,7 @@ typedef struct exec_pass {
     nm_program *program;
     uint32_t from, rows; /* rows that carry a token */
     int32_t slot;        /* of the buffers; -1 = not submitted */
+    double us;           /* of device time, as predicted */
     uint64_t ticket;
     bool failed;
 } exec_pass;
@@ -69,6 +70,8 @@ struct nm_executor {
     exec_group *groups; /* of all layers */
     exec_slot *slots;
     uint32_t n_slots;
+    uint32_t flying;  /* launches of groups in flight */
+    double flying_us; /* their time, as predicted */
     size_t slot_in_bytes, slot_out_bytes;
     exec_lane lanes[NM_EXEC_MAX_LANES];
     uint64_t begun;

@@ -15,7 +15,8 @@
 #include <math.h>
 #include <string.h>
 
-enum { SLICE_US = 8000 /* of the host's experts, as in exec_run.c */ };
+/* As in exec_run.c: a slice of the host's experts, and how far the device is kept supplied. */
+enum { SLICE_US = 8000, AHEAD = 2, AHEAD_US = 8000 };
 
 /* Shares of nm_cost.host_layer in three stages; which one pays hardly matters, only their sum. */
 static const double norm_share = 0.1, store_share = 0.3, join_share = 0.6;
@@ -43,6 +44,8 @@ typedef struct walk {
     uint32_t n_lanes, n_chunks, next, first_scenario;
     uint32_t n_whole; /* layers with experts, for all rows */
     uint32_t flying;  /* launches that hold a place in the queue */
+    uint32_t groups;  /* of them of groups, and the time that these take */
+    double groups_us;
     uint64_t begun;
     double now, work;     /* host: time, and how much of it was work */
     double free_at, busy; /* device */
@@ -77,6 +80,7 @@ static void take_launch(walk *w, lane *l)
 {
     w->now = fmax(w->now, l->end[l->done]);
     spend(w, nm_planner_scatter(w->p, l->rows[l->done]));
+    w->groups_us = --w->groups > 0 ? w->groups_us - l->us[l->done] : 0.0;
     l->done++;
     w->flying--;
 }
@@ -130,20 +134,24 @@ static lane *next_to_submit(walk *w)
     return best;
 }
 
-static void submit_all(walk *w)
+static void submit_for(walk *w, double us)
 {
     const uint32_t queue = w->p->cost->device.queue_depth, depth = queue > 1 ? queue : 1;
     for (lane *l = next_to_submit(w); l && w->flying < depth; l = next_to_submit(w)) {
+        if (w->groups >= AHEAD && w->groups_us >= us)
+            break;
         const uint32_t i = l->submitted++;
         spend(w, nm_planner_gather(w->p, l->rows[i]));
         l->end[i] = start_launch(w, l->us[i]);
+        w->groups++;
+        w->groups_us += l->us[i];
     }
 }
 
 static void pump(walk *w)
 {
     while (take_oldest(w, false)) {}
-    submit_all(w);
+    submit_for(w, w->n_lanes > 1 ? AHEAD_US : HUGE_VAL);
 }
 
 /* ---- stages --------------------------------------------------------------------------------- */
@@ -184,6 +192,8 @@ static void run_join(walk *w, lane *l)
 static void run_attend(walk *w, lane *l)
 {
     const nm_planner *p = w->p;
+    if (!l->on_device || l->layer < w->n_whole)
+        submit_for(w, HUGE_VAL);
     if (l->on_device)
         take_part(w, l);
     else
@@ -208,6 +218,7 @@ static void run_attend(walk *w, lane *l)
 static void run_rest(walk *w, lane *l)
 {
     const double us = fmin(l->rest_us, SLICE_US);
+    submit_for(w, us + AHEAD_US);
     spend(w, us);
     l->rest_us -= us;
     l->stage = l->rest_us > 0.0 ? REST : FINISH;
@@ -215,8 +226,10 @@ static void run_rest(walk *w, lane *l)
 
 static void run_finish(walk *w, lane *l)
 {
-    for (submit_all(w); l->done < l->n; submit_all(w))
+    while (l->done < l->n) {
+        submit_for(w, HUGE_VAL);
         take_oldest(w, true);
+    }
     if (l->n > 0)
         spend(w, w->p->cost->join_us);
     l->n = l->submitted = l->done = 0;
