@@ -51,7 +51,7 @@ static const cli_opt plan_opts[] = {
      "policy's own, spill for ours",
      false},
     {NULL, "--chunk", "T", cli_set_i32, AT(chunk), 1, 16384, "tokens of a chunk (512)", false},
-    {NULL, "--prompt", "N", cli_set_i32, AT(prompt), 1, 1 << 24,
+    {NULL, "--prompt-tokens", "N", cli_set_i32, AT(prompt), 1, 1 << 24,
      "tokens of the prompts that it is for: later chunks attend\nto more (2048)", false},
     {NULL, "--n-past", "N", cli_set_i32, AT(n_past), 0, 1 << 24,
      "tokens before it, in the cache already (0)", false},
