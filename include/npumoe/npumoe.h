@@ -612,7 +612,7 @@ typedef struct npumoe_planner_options {
     uint32_t n_past;         /* tokens before them, in the cache already */
     uint32_t n_in_flight;    /* chunks at a time: 1, 2; 0 = 2 */
     uint32_t n_tiers;        /* capacities per layer; 0 = 6 */
-    uint32_t max_group;      /* experts per launch; 0 = 8 */
+    uint32_t max_group;      /* experts per launch; 0 = 16 */
     uint32_t max_capacities; /* programs of one group, of which a chunk takes one; 0 = n_tiers, 1 =
                                 static tiers */
     bool all_experts;        /* every expert on the device as far as it has room: for comparison */

@@ -59,7 +59,7 @@ static const cli_opt plan_opts[] = {
      "chunks at a time: 1, or 2 as a wavefront (2)", false},
     {NULL, "--tiers", "N", cli_set_i32, AT(tiers), 1, 8, "different capacities per layer (6)",
      false},
-    {NULL, "--max-group", "N", cli_set_i32, AT(group), 1, 256, "experts per launch (8)", false},
+    {NULL, "--max-group", "N", cli_set_i32, AT(group), 1, 256, "experts per launch (16)", false},
     {NULL, "--max-capacities", "N", cli_set_i32, AT(capacities), 1, 8,
      "programs per group, of which a chunk takes one;\n1: static tiers; default: as --tiers",
      false},

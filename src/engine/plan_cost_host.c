@@ -26,6 +26,7 @@ typedef struct host {
     size_t width;     /* of a row in x, y, z */
     float *x, *y, *z; /* [n_rows][width] */
     float **xp, **yp; /* [n_rows] */
+    float **xs, **ys; /* the same rows in another order: an expert's tokens lie far apart */
     nm_cost_network networks[MOST_NETWORKS];
     uint32_t n_networks, turn;
 } host;
@@ -38,6 +39,21 @@ static size_t widest(const nm_cost_geometry *g)
     most = nm_max_size(most, g->n_ff_shared);
     most = nm_max_size(most, g->n_expert);
     return nm_max_size(most, nm_max_size(q, o));
+}
+
+/* A step that meets each of n rows once. */
+static uint32_t coprime(uint32_t n)
+{
+    for (uint32_t step = n * 5 / 8 | 1u;; step += 2) {
+        uint32_t a = step, b = n;
+        while (b) {
+            const uint32_t rest = a % b;
+            a = b;
+            b = rest;
+        }
+        if (a == 1)
+            return step;
+    }
 }
 
 static npumoe_status host_init(host *h, nm_cost_job *job, npumoe_error *err)
@@ -63,7 +79,10 @@ static npumoe_status host_init(host *h, nm_cost_job *job, npumoe_error *err)
     h->z = nm_alloc_aligned(a, h->n_rows * row_bytes);
     h->xp = nm_alloc_array(a, h->n_rows, sizeof *h->xp);
     h->yp = nm_alloc_array(a, h->n_rows, sizeof *h->yp);
-    if (!h->compute.scratch || !h->compute.packed || !h->x || !h->y || !h->z || !h->xp || !h->yp)
+    h->xs = nm_alloc_array(a, h->n_rows, sizeof *h->xs);
+    h->ys = nm_alloc_array(a, h->n_rows, sizeof *h->ys);
+    if (!h->compute.scratch || !h->compute.packed || !h->x || !h->y || !h->z || !h->xp || !h->yp ||
+        !h->xs || !h->ys)
         return nm_err_nomem(err, h->n_rows * row_bytes, "rows to measure with");
     for (size_t i = 0; i < h->n_rows * h->width; i++) {
         h->x[i] = (float)(i * 2654435761u % 2048) / 1024.0f - 1.0f;
@@ -72,6 +91,12 @@ static npumoe_status host_init(host *h, nm_cost_job *job, npumoe_error *err)
     for (uint32_t i = 0; i < h->n_rows; i++) {
         h->xp[i] = h->x + i * h->width;
         h->yp[i] = h->y + i * h->width;
+    }
+    const uint32_t step = coprime(h->n_rows);
+    for (uint32_t i = 0; i < h->n_rows; i++) {
+        const size_t row = (size_t)((uint64_t)i * step % h->n_rows);
+        h->xs[i] = h->xp[row];
+        h->ys[i] = h->yp[row];
     }
     return NPUMOE_OK;
 }
@@ -88,6 +113,8 @@ static void host_fini(host *h)
     nm_free_aligned(a, h->z);
     nm_free(a, h->xp);
     nm_free(a, h->yp);
+    nm_free(a, h->xs);
+    nm_free(a, h->ys);
 }
 
 /* ---- networks ------------------------------------------------------------------------------- */
@@ -111,8 +138,8 @@ static void run_networks(void *arg)
                                      .up = w->up,
                                      .down = w->down,
                                      .m = r->m,
-                                     .x = (const float *const *)h->xp + row,
-                                     .y = h->yp + row};
+                                     .x = (const float *const *)h->xs + row,
+                                     .y = h->ys + row};
     }
     const nm_network_job job = {.compute = &h->compute,
                                 .act = NM_ACT_SWIGLU,

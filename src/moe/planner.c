@@ -17,7 +17,7 @@ nm_planner_options nm_planner_options_default(void)
                                 .overflow = NM_OVERFLOW_SPILL,
                                 .objective = NM_OBJECTIVE_LATENCY,
                                 .n_tiers = 6,
-                                .max_group = 8,
+                                .max_group = 16,
                                 .max_capacities = 6,
                                 .in_flight = 1,
                                 .compare = true};
@@ -101,6 +101,61 @@ npumoe_status nm_planner_tell(const nm_planner *p, uint32_t done, npumoe_error *
     return NPUMOE_OK;
 }
 
+/* What a way is worth when a prompt is what counts: layers overlap, so that a device which is late in one
+ * makes up for it in another, and one price of its time is right for all of them. price < 0: the layer's own
+ * time. A layer of which a prompt wants one row takes what room is left. */
+static void set_scores(const nm_planner *p, nm_layer_work *layers, double price)
+{
+    const uint32_t whole = nm_planner_whole_layers(p);
+    for (uint32_t l = 0; l < p->loads->n_layers; l++)
+        for (size_t i = 0; i < layers[l].n_ways; i++) {
+            nm_way *w = layers[l].ways[i];
+            const nm_prediction *x = &w->predicted;
+            w->score = price < 0.0 ? x->us : price * x->device_us + (1.0 - price) * x->host_us;
+            w->score *= l < whole ? 1.0 : 0.01;
+        }
+}
+
+typedef struct choices {
+    uint32_t *now, *best; /* [n_layers] way of each layer */
+    nm_way **ways;
+    double best_us;
+} choices;
+
+/* Chooses at the scores as they are; keeps it if its prompt is the quickest so far. */
+static npumoe_status choose_once(const nm_planner *p, nm_layer_work *layers, choices *c,
+                                 npumoe_error *err)
+{
+    const uint32_t n = p->loads->n_layers;
+    nm_prediction x = {0};
+    NM_TRY(nm_planner_choose(p, layers, n, c->now, err));
+    for (uint32_t l = 0; l < n; l++)
+        c->ways[l] = layers[l].ways[c->now[l]];
+    NM_TRY(nm_planner_schedule(p, c->ways, &x, err));
+    if (x.us < c->best_us) {
+        c->best_us = x.us;
+        memcpy(c->best, c->now, n * sizeof *c->best);
+    }
+    return NPUMOE_OK;
+}
+
+/* By each layer's own score; for the latency of prompts with two chunks in flight by other prices, too,
+ * and the prompt is what decides. */
+static npumoe_status choose_ways(const nm_planner *p, nm_layer_work *layers, choices *c,
+                                 npumoe_error *err)
+{
+    static const double prices[] = {-1.0, 0.25, 0.35, 0.42, 0.48, 0.52, 0.58, 0.65, 0.75};
+    const bool prompt = p->n_chunks > 0 && p->options.objective == NM_OBJECTIVE_LATENCY;
+    const size_t n = !prompt ? 1 : p->two ? sizeof prices / sizeof prices[0] : 1;
+    c->best_us = HUGE_VAL;
+    for (size_t i = 0; i < n; i++) {
+        if (prompt)
+            set_scores(p, layers, prices[i]);
+        NM_TRY(choose_once(p, layers, c, err));
+    }
+    return NPUMOE_OK;
+}
+
 static npumoe_status run_ours(const nm_planner *p, nm_layer_work *layers, nm_way **out,
                               npumoe_error *err)
 {
@@ -109,16 +164,20 @@ static npumoe_status run_ours(const nm_planner *p, nm_layer_work *layers, nm_way
         NM_TRY(nm_planner_ours(&layers[l], err));
         NM_TRY(nm_planner_tell(p, l + 1, err));
     }
-    uint32_t *choice = nm_alloc_array(p->a, n, sizeof *choice);
-    if (!choice)
-        return nm_err_nomem(err, n * sizeof *choice, "placing programs");
-    npumoe_status st = nm_planner_choose(p, layers, n, choice, err);
+    choices c = {.now = nm_alloc_array(p->a, n, sizeof *c.now),
+                 .best = nm_alloc_array(p->a, n, sizeof *c.best),
+                 .ways = nm_alloc_array(p->a, n, sizeof *c.ways)};
+    npumoe_status st = c.now && c.best && c.ways
+                           ? choose_ways(p, layers, &c, err)
+                           : nm_err_nomem(err, n * sizeof *c.ways, "placing programs");
     for (uint32_t l = 0; l < n && st == NPUMOE_OK; l++) {
         nm_way **ways = layers[l].ways;
-        out[l] = ways[choice[l]]; /* out of the list, into the plan's hands */
-        ways[choice[l]] = NULL;
+        out[l] = ways[c.best[l]]; /* out of the list, into the plan's hands */
+        ways[c.best[l]] = NULL;
     }
-    nm_free(p->a, choice);
+    nm_free(p->a, c.now);
+    nm_free(p->a, c.best);
+    nm_free(p->a, c.ways);
     return st;
 }
 

@@ -620,6 +620,12 @@ static uint32_t next_size(uint32_t n, uint32_t limit)
     return 2 * n < limit ? 2 * n : limit;
 }
 
+/* Every expert cannot have a program of its own. */
+static bool few_slots(const nm_planner *p)
+{
+    return p->cost->device.slots < p->loads->n_layers * p->n_expert;
+}
+
 /* At the price where device and host finish together, and for budgets that keep the device from being
  * the later one, at prices that spare the host. */
 static npumoe_status make_group_size(maker *k, uint32_t group, uint32_t parts, npumoe_error *err)
@@ -631,7 +637,7 @@ static npumoe_status make_group_size(maker *k, uint32_t group, uint32_t parts, n
     count_parts(k);
     const double price = balanced_price(k);
     shape s = {.group = group, .tiers = o->n_tiers, .capacities = 1, .parts = parts};
-    for (int i = 0; i < N_CHEAPER && parts == 0; i++) {
+    for (int i = 0; i < N_CHEAPER && (parts == 0 || few_slots(k->p)); i++) {
         s.price = price * cheaper[i];
         s.by_room = true;
         s.capacities = 1;
@@ -671,9 +677,13 @@ static npumoe_status make_all(maker *k, npumoe_error *err)
     for (int i = 0; i < NM_COST_LINEARS; i++)
         possible |= p->part_possible[i] && !p->options.no_parts ? 1u << i : 0u;
     const uint32_t group = best_group_size(k->l);
-    for (uint32_t parts = 1; parts <= NM_PARTS_ALL; parts++)
-        if ((parts & ~possible) == 0)
-            NM_TRY(make_group_size(k, group, parts, err));
+    for (uint32_t parts = 1; parts <= NM_PARTS_ALL; parts++) {
+        if (parts & ~possible)
+            continue;
+        NM_TRY(make_group_size(k, group, parts, err));
+        if (few_slots(p) && group != most) /* parts must not cost experts their slots */
+            NM_TRY(make_group_size(k, most, parts, err));
+    }
     return settle(k->l, err);
 }
 
