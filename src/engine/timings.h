@@ -32,7 +32,7 @@ void nm_timings_take(nm_timings *t, const nm_plan *plan, uint64_t pos, uint32_t 
                      uint32_t n_lanes);
 
 /* What the plan says of n_tokens after n_past, with so many chunks in flight: its prediction, with the
- * attention of these positions in place of that of plan->n_past. < 0 where some chunk is shorter than the
+ * attention of these positions in place of that of the plan's prompt. < 0 where some chunk is shorter than the
  * plan's, or there are not the chunks in flight that the prediction is for. */
 double nm_timings_predict(const nm_plan *plan, uint64_t n_past, uint32_t n_tokens,
                           uint32_t n_lanes);

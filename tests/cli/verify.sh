@@ -11,7 +11,7 @@ perl -e 'srand 7; print join(" ", map { chr(97 + rand 26) x (1 + rand 3) } 1 .. 
 plan() { # NAME OPTIONS...
     name=$1
     shift
-    run plan "$work/profile" --chunk 64 -t 1 --isa scalar --npu-isa scalar --all-experts -q -o "$work/$name" "$@"
+    run plan "$work/profile" --chunk 64 -t 1 --isa scalar --npu-isa scalar --in-flight 1 --all-experts -q -o "$work/$name" "$@"
     is_code 0 "plan $name"
 }
 verify() { run verify -m "$model" -f "$work/text" -t 1 --isa scalar --npu-isa scalar -c 256 --chunks 2 "$@"; }

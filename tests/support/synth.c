@@ -124,6 +124,7 @@ nm_cost synth_cost(const nm_plan_model *model, uint32_t chunk, double launch_us)
     for (int i = 0; i < 2; i++)
         c.host_part[i] = line(100.0, 12.0);
     c.device = (nm_cost_device){.name = "tile",
+                                .weights = "file",
                                 .has_linear = true,
                                 .slots = UINT32_MAX,
                                 .capacity_multiple = 16,
