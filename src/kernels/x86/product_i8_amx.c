@@ -52,7 +52,7 @@ enum {
     HALF_BYTES = GROUP / STEP * PLANES * TILE,
     PANEL_BYTES = 2 * HALF_BYTES, /* 32 outputs by a group */
     PANELS = 2,                   /* one in use, one being decoded */
-    PAIRS = SIDE,                 /* of a panel's rows */
+    ROWS = 2 * SIDE,              /* of a panel */
     AHEAD = 2                     /* panels between prefetching and decoding */
 };
 
@@ -254,13 +254,14 @@ static void fetch_unit(const span *r, const char *src, size_t rows, char *to, fl
         _mm_prefetch(src + i, _MM_HINT_T0);
 }
 
-/* A panel being decoded, in pairs of rows, and how far it is. */
+/* A panel being decoded, row by row, and how far it is. Rows come one at a time: two in one go fill
+ * the processor's window, and the tiles behind them wait. */
 typedef struct feed {
     span spans[2];
     char *panel;
     float *scales;
-    size_t pair; /* the next one */
-    size_t due;  /* see feed_share */
+    size_t row; /* the next one */
+    size_t due; /* see feed_share */
 } feed;
 
 /* Where an output's unit is; of panels: where the block of 16 is. */
@@ -325,36 +326,33 @@ static void start_feed(feed *f, const call *c, place at, char *panel, float *sca
     }
 }
 
-ALWAYS void feed_pair(feed *f)
+ALWAYS void feed_row(feed *f)
 {
-    const size_t t = f->pair / (PAIRS / 2), row = f->pair % (PAIRS / 2) * 2;
+    const size_t t = f->row / SIDE, row = f->row % SIDE;
     const span *r = &f->spans[t];
-    f->pair++;
+    f->row++;
     if (row >= r->rows)
         return;
     const char *src = r->src + row * r->row_bytes;
-    for (size_t i = 0; i < r->ahead_bytes; i += 64) {
+    for (size_t i = 0; i < r->ahead_bytes; i += 64)
         _mm_prefetch(src + r->ahead + i, _MM_HINT_T1);
-        _mm_prefetch(src + r->ahead + r->row_bytes + i, _MM_HINT_T1);
-    }
-    r->unit(r, src, nm_min_size(2, r->rows - row), f->panel + t * HALF_BYTES + 64 * row,
-            f->scales + t * SIDE + row);
+    r->unit(r, src, 1, f->panel + t * HALF_BYTES + 64 * row, f->scales + t * SIDE + row);
 }
 
 /* One of `shares` equal parts of the panel, or nothing if they are many. */
 ALWAYS void feed_share(feed *f, size_t shares)
 {
-    f->due += PAIRS;
-    if (f->due < shares || f->pair == PAIRS)
+    f->due += ROWS;
+    if (f->due < shares || f->row == ROWS)
         return;
     f->due -= shares;
-    feed_pair(f);
+    feed_row(f);
 }
 
 static void feed_rest(feed *f)
 {
-    while (f->pair < PAIRS)
-        feed_pair(f);
+    while (f->row < ROWS)
+        feed_row(f);
 }
 
 /* ---- sums of integers to sums in fp32 ------------------------------------------------------ */
