@@ -61,24 +61,13 @@ static nm_product_slot matrix_slot(nm_precision precision, const uint32_t *types
     return most;
 }
 
-/* Blocks whose decoder to bytes is fast. */
-static bool quick_bytes(const uint32_t *types, size_t n_types)
-{
-    for (size_t i = 0; i < n_types; i++)
-        if (types[i] != NM_TYPE_Q8_0 && types[i] != NM_TYPE_Q4_0 && types[i] != NM_TYPE_Q4_K &&
-            types[i] != NM_TYPE_Q6_K)
-            return false;
-    return true;
-}
-
 const nm_product *nm_product_pick(const nm_kern *kern, nm_precision precision, size_t m,
                                   const uint32_t *types, size_t n_types)
 {
     const nm_product_slot few[] = {NM_PRODUCT_DOT_Q, NM_PRODUCT_DOT_F, NM_PRODUCT_F32};
     const nm_product_slot planes = matrix_slot(precision, types, n_types);
     /* Two planes of bytes are half the price of two of bf16. */
-    const bool bytes = planes != NM_PRODUCT_BF16 ||
-                       (precision == NM_PRECISION_AUTO && quick_bytes(types, n_types));
+    const bool bytes = planes != NM_PRODUCT_BF16 || precision == NM_PRECISION_AUTO;
     const nm_product_slot many[] = {bytes ? NM_PRODUCT_I8X3 : planes, planes, NM_PRODUCT_I16,
                                     NM_PRODUCT_I8X2, NM_PRODUCT_F32};
     const nm_product_slot plain[] = {NM_PRODUCT_F32};
