@@ -2,9 +2,8 @@
  *
  * Rounding weights and the rows they meet to bf16 (8 bits) loses less than few-bit weights have lost
  * already, yet it sends tokens near a tie to other experts. Where a matrix unit multiplies bytes, two
- * planes of those (i8x3) are near fp32 and cost 10 to 25 % of a prompt's speed for the types with a
- * decoder of their own, so `auto` takes them there; for other blocks of few bits it stays with one
- * plane of bf16. F16 and F32 want two planes of both; BF16 weights are exact in one, so only x needs a
+ * planes of those (i8x3) are near fp32 and cost at most a quarter of the rate, so `auto` takes them for
+ * all block formats. F16 and F32 want two planes of both; BF16 weights are exact in one, so only x needs a
  * second. PERF.md and docs/accuracy.md have the measurements behind this. */
 #include "kernels/products.h"
 

@@ -28,20 +28,18 @@
 typedef struct types {
     const char *name;
     bool together;
-    uint32_t list[12];
+    uint32_t list[14];
 } types;
 
-enum { FLOATS, BF16, QUICK, BLOCKS, MIX_QUICK, MIX_BLOCKS, MIX_FLOATS, MIX_ALL, N_TYPES };
+enum { FLOATS, BF16, BLOCKS, MIX_BLOCKS, MIX_FLOATS, MIX_ALL, N_TYPES };
 
 static const types all_types[N_TYPES] = {
     [FLOATS] = {"F32 F16", false, LIST(NM_TYPE_F32, NM_TYPE_F16)},
     [BF16] = {"BF16", false, LIST(NM_TYPE_BF16)},
-    [QUICK] = {"Q8_0 Q4_0 Q4_K Q6_K", false,
-               LIST(NM_TYPE_Q8_0, NM_TYPE_Q4_0, NM_TYPE_Q4_K, NM_TYPE_Q6_K)},
-    [BLOCKS] = {"other blocks", false,
-                LIST(NM_TYPE_Q4_1, NM_TYPE_Q5_0, NM_TYPE_Q5_1, NM_TYPE_Q2_K, NM_TYPE_Q3_K,
-                     NM_TYPE_Q5_K, NM_TYPE_IQ4_NL, NM_TYPE_IQ4_XS, NM_TYPE_MXFP4)},
-    [MIX_QUICK] = {"Q4_K + Q6_K", true, LIST(NM_TYPE_Q4_K, NM_TYPE_Q6_K)},
+    [BLOCKS] = {"blocks", false,
+                LIST(NM_TYPE_Q8_0, NM_TYPE_Q4_0, NM_TYPE_Q4_K, NM_TYPE_Q6_K, NM_TYPE_Q4_1,
+                     NM_TYPE_Q5_0, NM_TYPE_Q5_1, NM_TYPE_Q2_K, NM_TYPE_Q3_K, NM_TYPE_Q5_K,
+                     NM_TYPE_IQ4_NL, NM_TYPE_IQ4_XS, NM_TYPE_MXFP4)},
     [MIX_BLOCKS] = {"Q4_K + Q5_K", true, LIST(NM_TYPE_Q4_K, NM_TYPE_Q5_K)},
     [MIX_FLOATS] = {"BF16 + F16", true, LIST(NM_TYPE_BF16, NM_TYPE_F16)},
     [MIX_ALL] = {"Q4_K + BF16", true, LIST(NM_TYPE_Q4_K, NM_TYPE_BF16)},
@@ -72,12 +70,11 @@ enum {
     AVX512_CPU, .avx512_vnni = true, .avx512_bf16 = true, .amx_tile = true, .amx_bf16 = true
 
 /* Without a matrix unit: integers meet blocks, fp32 the rest. */
-#define NO_TILES                                                               \
-    {                                                                          \
-        [FLOATS] = {DF, F32, F32, F32}, [BF16] = {DF, F32, F32, F32},          \
-        [QUICK] = {DQ, I16, I16, I16}, [BLOCKS] = {DQ, I16, I16, I16},         \
-        [MIX_QUICK] = {DQ, I16, I16, I16}, [MIX_BLOCKS] = {DQ, I16, I16, I16}, \
-        [MIX_FLOATS] = {DF, F32, F32, F32}, [MIX_ALL] = {F32, F32, F32, F32},  \
+#define NO_TILES                                                              \
+    {                                                                         \
+        [FLOATS] = {DF, F32, F32, F32}, [BF16] = {DF, F32, F32, F32},         \
+        [BLOCKS] = {DQ, I16, I16, I16}, [MIX_BLOCKS] = {DQ, I16, I16, I16},   \
+        [MIX_FLOATS] = {DF, F32, F32, F32}, [MIX_ALL] = {F32, F32, F32, F32}, \
     }
 
 static const machine machines[] = {
@@ -92,31 +89,21 @@ static const machine machines[] = {
      {AMX_CPU, .amx_int8 = true},
      {[FLOATS] = {DF, B3, B1, B3},
       [BF16] = {DF, B2, B1, B2},
-      [QUICK] = {DQ, I8X3, B1, I8X3},
-      [BLOCKS] = {DQ, B1, B1, I8X3},
-      [MIX_QUICK] = {DQ, I8X3, B1, I8X3},
-      [MIX_BLOCKS] = {DQ, B1, B1, I8X3},
+      [BLOCKS] = {DQ, I8X3, B1, I8X3},
+      [MIX_BLOCKS] = {DQ, I8X3, B1, I8X3},
       [MIX_FLOATS] = {DF, B3, B1, B3},
       [MIX_ALL] = {F32, B3, B1, B3}}},
 #elif defined(__aarch64__)
     {"NEON",
      "neon",
      {.neon = true},
-     {[FLOATS] = {DF},
-      [BF16] = {DF},
-      [QUICK] = {DQ},
-      [BLOCKS] = {DQ},
-      [MIX_QUICK] = {DQ},
-      [MIX_BLOCKS] = {DQ},
-      [MIX_FLOATS] = {DF}}},
+     {[FLOATS] = {DF}, [BF16] = {DF}, [BLOCKS] = {DQ}, [MIX_BLOCKS] = {DQ}, [MIX_FLOATS] = {DF}}},
     {"NEON, DotProd",
      "neon",
      {.neon = true, .dotprod = true},
      {[FLOATS] = {DF},
       [BF16] = {DF},
-      [QUICK] = {DQ, I8X2, I8X2, I8X2},
       [BLOCKS] = {DQ, I8X2, I8X2, I8X2},
-      [MIX_QUICK] = {DQ, I8X2, I8X2, I8X2},
       [MIX_BLOCKS] = {DQ, I8X2, I8X2, I8X2},
       [MIX_FLOATS] = {DF}}},
     {"NEON, DotProd, I8MM, BF16",
@@ -124,9 +111,7 @@ static const machine machines[] = {
      {.neon = true, .dotprod = true, .i8mm = true, .bf16 = true},
      {[FLOATS] = {DF, B3, B1, B3},
       [BF16] = {DF, B2, B1, B2},
-      [QUICK] = {DQ, I8X2, I8X2, I8X2},
       [BLOCKS] = {DQ, I8X2, I8X2, I8X2},
-      [MIX_QUICK] = {DQ, I8X2, I8X2, I8X2},
       [MIX_BLOCKS] = {DQ, I8X2, I8X2, I8X2},
       [MIX_FLOATS] = {DF, B3, B1, B3}}},
 #endif
