@@ -126,18 +126,14 @@ static bool set_precision(const char *option, const char *name, npumoe_precision
     return name == NULL;
 }
 
-/* A cost table was measured with settings of its own; what asks for others would be ignored. (Types and the form of weights
- * are checked against it.) */
+/* What a cost table does not record, and so cannot be compared with. */
 static bool table_decides(const plan_args *a)
 {
     const struct {
         const char *option;
         bool given;
-    } settings[] = {{"--isa", a->o.isa != NULL},
-                    {"--threads", a->threads != 0},
-                    {"--precision", a->precision != NULL},
+    } settings[] = {{"--precision", a->precision != NULL},
                     {"--npu-isa", a->o.npu_isa != NULL},
-                    {"--npu-threads", a->npu_threads != 0},
                     {"--npu-precision", a->npu_precision != NULL}};
     for (size_t i = 0; a->cost && i < sizeof settings / sizeof settings[0]; i++)
         if (settings[i].given) {

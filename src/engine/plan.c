@@ -10,6 +10,7 @@
 #include "quant/quant.h"
 
 #include <stdio.h>
+#include <inttypes.h>
 #include <string.h>
 
 enum { DEFAULT_CHUNK = 512, DEFAULT_PROMPT = 2048, DEFAULT_IN_FLIGHT = 2 };
@@ -198,6 +199,33 @@ static npumoe_status measure(const nm_profile *profile, const npumoe_planner_opt
     return st;
 }
 
+/* A table is for the settings it was measured with; others that were asked for would be ignored. */
+static npumoe_status fits_settings(const nm_cost *c, const npumoe_planner_options *o,
+                                   npumoe_error *err)
+{
+    const char *const again = "measure again (leave out --cost)";
+    if (o->isa && strcmp(c->isa, o->isa) != 0)
+        return nm_err_set(err, NPUMOE_EMODEL,
+                          "cost table: the host was measured with kernels '%s', expected '%s'; %s",
+                          c->isa, o->isa, again);
+    if (o->n_threads > 0 && c->host_threads != (uint32_t)o->n_threads)
+        return nm_err_set(err, NPUMOE_EMODEL,
+                          "cost table: the host was measured with %" PRIu32
+                          " threads, expected %d; %s",
+                          c->host_threads, o->n_threads, again);
+    if (o->npu_threads > 0 && c->device.threads > 0 && c->device.threads != o->npu_threads)
+        return nm_err_set(err, NPUMOE_EMODEL,
+                          "cost table: the device was measured with %" PRIu32
+                          " threads, expected %" PRIu32 "; %s",
+                          c->device.threads, o->npu_threads, again);
+    if (o->npu_weights && strcmp(c->device.weights, o->npu_weights) != 0)
+        return nm_err_set(err, NPUMOE_EMODEL,
+                          "cost table: it was measured with weights kept as '%s', expected '%s'; "
+                          "%s",
+                          c->device.weights, o->npu_weights, again);
+    return NPUMOE_OK;
+}
+
 /* Measured or given, as text; *out is what the text says. */
 static npumoe_status get_cost(const nm_profile *profile, const npumoe_planner_options *o,
                               const nm_cost_geometry *g, uint32_t chunk, char **text, nm_cost *out,
@@ -225,13 +253,7 @@ static npumoe_status get_cost(const nm_profile *profile, const npumoe_planner_op
     }
     if (st == NPUMOE_OK)
         st = nm_cost_fits(out, g, chunk, o->device ? o->device : "tile", err);
-    if (st == NPUMOE_OK && o->npu_weights && strcmp(out->device.weights, o->npu_weights) != 0)
-        st = nm_err_set(
-            err, NPUMOE_EMODEL,
-            "cost table: it was measured with weights kept as '%s', expected '%s'; measure "
-            "again (leave out --cost)",
-            out->device.weights, o->npu_weights);
-    return st;
+    return st == NPUMOE_OK ? fits_settings(out, o, err) : st;
 }
 
 /* Budgets and added latency are the user's, whatever the table was measured with. */

@@ -15,12 +15,12 @@ for i in 1 2 3; do words "$i" xyz >"$work/code$i"; done
 plan() { # NAME OPTIONS...: three slots, so that a plan has to choose
     name=$1
     shift
-    run plan "$work/profile" --chunk 64 -t 1 --isa scalar --npu-isa scalar -q --slots 3 --max-group 2 \
+    run plan "$work/profile" --chunk 64 -t 1 --isa scalar -q --slots 3 --max-group 2 \
         --max-capacities 1 -o "$work/$name" "$@"
     is_code 0 "plan $name"
 }
 # A device that is said to be a thousand times faster: a busy machine measures anything.
-plan measured --save-cost "$work/slow"
+plan measured --npu-isa scalar --save-cost "$work/slow"
 perl -MJSON::PP -0ne 'my $t = decode_json($_); $_->[1] *= 1e-3 for @{$t->{device_expert}};
     $t->{launch_us} = $t->{launch_host_us} = 0.01; print encode_json($t)' "$work/slow" >"$work/cost"
 plan fast --cost "$work/cost"

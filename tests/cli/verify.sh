@@ -11,13 +11,13 @@ perl -e 'srand 7; print join(" ", map { chr(97 + rand 26) x (1 + rand 3) } 1 .. 
 plan() { # NAME OPTIONS...
     name=$1
     shift
-    run plan "$work/profile" --chunk 64 -t 1 --isa scalar --npu-isa scalar --in-flight 1 --all-experts -q -o "$work/$name" "$@"
+    run plan "$work/profile" --chunk 64 -t 1 --isa scalar --in-flight 1 --all-experts -q -o "$work/$name" "$@"
     is_code 0 "plan $name"
 }
 verify() { run verify -m "$model" -f "$work/text" -t 1 --isa scalar --npu-isa scalar -c 256 --chunks 2 "$@"; }
 # A device of scalar kernels is not worth a launch, and a busy machine measures anything: so what a plan is
 # made with is a device that is said to be a thousand times faster.
-plan measured --save-cost "$work/slow"
+plan measured --npu-isa scalar --save-cost "$work/slow"
 perl -MJSON::PP -0ne 'my $t = decode_json($_); $_->[1] *= 1e-3 for @{$t->{device_expert}};
     $t->{launch_us} = $t->{launch_host_us} = 0.01; print encode_json($t)' "$work/slow" >"$work/cost"
 plan spill --cost "$work/cost"
