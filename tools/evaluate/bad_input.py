@@ -18,7 +18,7 @@ def edited(material, plan, name, edit):
     return path
 
 
-def cases(material, good):
+def cases(material, good, lossy):
     """(what, arguments beside those of every run, expected, words)"""
     work = material.work
     other = edited(material, good, "other-model", lambda p: p["model"].update(router_hash="0123456789abcdef"))
@@ -52,7 +52,7 @@ def cases(material, good):
         ("submissions fail", ["--plan", good, "--npu-debug", "fail-submit=5-8", *forced], "finished", ""),
         ("the device is late, at random", ["--plan", good, "--npu-debug", "late=1", *forced], "finished", ""),
         ("a policy that loses rows, without --lossy",
-         ["--plan", edited(material, good, "lossy", lambda p: p.update(overflow="prune")), *forced], "refused", "lossy"),
+         ["--plan", lossy, *forced], "refused", "lossy"),
     ]
 
 
@@ -100,9 +100,11 @@ def evaluate(material, quick):
     def make():
         cost = material.cost(model, CHUNK, 1)
         good, _ = material.plan("bad.good", material.profile(model, 1), cost, CHUNK, PROMPT, [])
+        lossy, _ = material.plan("bad.lossy", material.profile(model, 1), cost, CHUNK, PROMPT,
+                                 ["--overflow", "prune", "--all-experts", "--alone"])
         answer = run_case(material, [])["out"]
         rows = []
-        for what, extra, expected, words in cases(material, good):
+        for what, extra, expected, words in cases(material, good, lossy):
             result = run_case(material, extra)
             rows.append({"case": what, "expected": expected, "code": result["code"],
                          "message": first_message(result["err"]).replace(str(work.folder), "WORK"),

@@ -7,7 +7,7 @@ Plans are used as they come, so a chunk for which a plan is predicted to lose st
 import json
 
 from ablation import run_command
-from exactness import verify
+from exactness import WINDOW, verify
 from work import median, read_run
 
 TEXTS = {"tales": "new-tales", "verse": "verse", "source code": "source", "all to the idlest": "new-tales"}
@@ -112,7 +112,16 @@ def check_exact(material, model, prompt, windows):
         routed = routes(material, model, title, windows)
         out[title] = verify(material, model, material.text(kind), plans["as calibrated"], False, None, 2, routed)
     out["tales, reversed"] = verify(material, model, material.text("new-tales"), plans["reversed"], False, None, 2)
+    for title, kind in TEXTS.items():
+        if title != ADVERSE:
+            out[title]["host_against_fp32"] = noise(material, model, material.text(kind))
     return out
+
+
+def noise(material, model, text):
+    """KL divergence of the CPU path's own arithmetic from fp32: what a difference of arithmetic is, on this text."""
+    args = ["verify", "-m", material.model(model), "-f", text, "-c", WINDOW, "--chunks", 2, "--against", "fp32", "--json"]
+    return json.loads(material.work.run(*args, *material.host())["out"])["compared"]["kl"]["mean"]
 
 
 def evaluate(material, quick):
