@@ -9,12 +9,14 @@ import itertools
 from material import MODELS, TYPE
 from work import median, read_run
 
-STATIC = ["--max-capacities", 1, "--no-parts", "--alone"]
+ALONE = ["--in-flight", 1]  # one chunk at a time
+STATIC = ["--max-capacities", 1, "--no-parts", "--alone", *ALONE]
 ROWS = {
     "cpu-only": None,
-    "naive": ["--policy", "naive"],
-    "ladder": ["--policy", "ladder"],
-    "paper": ["--policy", "paper"],
+    "naive": ["--policy", "naive", *ALONE],
+    "ladder": ["--policy", "ladder", *ALONE],
+    "ladder-wavefront": ["--policy", "ladder", "--in-flight", 2],
+    "paper": ["--policy", "paper", *ALONE],
     "base": ["--tiers", 1, "--max-group", 1, "--all-experts", *STATIC],
     "+tiers": ["--max-group", 1, "--all-experts", *STATIC],
     "+groups": ["--all-experts", *STATIC],
@@ -124,7 +126,8 @@ def row_of(key, runs, plan):
 
 def evaluate(material, quick, pattern="*"):
     work = material.work
-    cells = [c for c in (QUICK if quick else GRID + SPECIAL) if fnmatch.fnmatch(cell_name(c), pattern)]
+    cells = [c for c in (QUICK if quick else GRID + SPECIAL)
+             if fnmatch.fnmatch(cell_name(c), pattern) or work.is_done(f"cell-{cell_name(c)}")]
     windows = {"olmoe16": 4, "demo": 12}
     done = [work.step(f"cell-{cell_name(c)}", lambda c=c: run_cell(material, c, 1 if quick else windows.get(c["model"], 8)))
             for c in cells]

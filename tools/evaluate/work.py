@@ -95,6 +95,9 @@ class Work:
     def path(self, name):
         return self.folder / name
 
+    def is_done(self, name):
+        return (self.folder / "steps" / f"{name}.json").exists()
+
     def step(self, name, make):
         """The result of make(), from the folder if it was made before."""
         path = self.folder / "steps" / f"{name}.json"
