@@ -9,8 +9,8 @@
 #include "moe/loads.h"
 #include "quant/quant.h"
 
-#include <stdio.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { DEFAULT_CHUNK = 512, DEFAULT_PROMPT = 2048, DEFAULT_IN_FLIGHT = 2 };
