@@ -68,7 +68,7 @@ def run_command(material, model, prompt, kind="new-tales", plan=None, extra=(), 
         args += ["--plan", plan, "--stats-out", work.path("stats.json")]
         # Rows that are slower than the CPU are to be seen too, and a plan stays what it is.
         args += ["--npu-from", 2]
-        args += ["--no-replan"] if work.has("run", "--no-replan") else []
+        args += ["--no-replan"]
     return work.command(*args, *extra)
 
 

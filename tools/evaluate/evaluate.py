@@ -43,6 +43,7 @@ def parse():
     p.add_argument("--out", type=pathlib.Path, default=ROOT / "docs", help="evaluation.md and evaluation/ go there")
     p.add_argument("--verse", type=pathlib.Path, help="verse to run on, instead of verse made from a seed")
     p.add_argument("--book", type=pathlib.Path, help="a held-out text for exactness beside the tales")
+    p.add_argument("--note", help="a remark for the page, such as what else the machine did")
     p.add_argument("--host-isa", help="kernels of the host; default: the best that has no matrix unit")
     p.add_argument("--npumoe", type=pathlib.Path, default=ROOT / "build/release/npumoe")
     p.add_argument("--mkmodel", type=pathlib.Path, default=ROOT / "build/release/mkmodel")
@@ -92,7 +93,7 @@ def main():
 
 def measure(options):
     work = Work(options.folder, options)
-    machine = machine_of(work)
+    machine = machine_of(work) | ({"note": options.note} if options.note else {})
     material = Material(work, host_isa(options, machine), options.verse)
     raw = options.out / "evaluation"
     if options.redo:

@@ -114,9 +114,7 @@ class Material:
         """A plan and what it predicts for a whole prompt."""
         path = self.work.path(f"{label}.plan.json")
         chunks = max(1, -(-prompt // chunk))
-        past = ["--n-past", (chunks - 1) * chunk // 2]
-        if self.work.has("plan", "--prompt-tokens"):
-            past = ["--prompt-tokens", prompt]
+        past = ["--prompt-tokens", prompt]
         self.work.run("plan", profile, "--cost", cost, "--chunk", chunk, *past, *options, "-q", "-o", path)
         plan = json.loads(path.read_text())
         return path, summary(plan, chunks)

@@ -50,7 +50,8 @@ def ms(seconds):
 def stamp(data):
     m = data["machine"]
     return (f"{m['date']}, commit {m['commit']}, {m['cpu']}, {m['cpus']} CPUs, {m['os']}, {m['compiler']}. "
-            f"Host: 1 thread, `{data['host_isa']}`. Device: 1 thread, `{m['best']}`.")
+            f"Host: 1 thread, `{data['host_isa']}`. Device: 1 thread, `{m['best']}`."
+            + (f" **{m['note']}**" if "note" in m else ""))
 
 
 # ---- series 1 --------------------------------------------------------------------------------
