@@ -368,7 +368,7 @@ typedef struct npumoe_plan_options {
     void *log_user;
     bool no_replan; /* loads are not counted, and npumoe_plan_adapt() does nothing */
     uint32_t
-        from_tokens;  /* chunks of at least so many tokens go by the plan, whatever it predicts: to
+        from_tokens;  /* prompts of at least so many tokens go by the plan, whatever it predicts: to
                              compare plans. 2 to the plan's chunk; 0 = the plan's own crossover */
     const char *name; /* of the plan in messages, such as its file; copied; NULL = "plan" */
 } npumoe_plan_options;
@@ -377,8 +377,8 @@ NPUMOE_API npumoe_plan_options npumoe_plan_options_default(void);
 /* Loads a plan's programs; sessions made from then on evaluate prompts by it, in chunks of the plan's
  * length. NULL takes the plan away. EINVAL while a session that uses the model's plan is alive; EMODEL for
  * the plan of another model, EUNSUPPORTED for another device or a lossy policy, EFORMAT; ETOOBIG and
- * EDEVICE with require_npu, else what cannot be loaded stays on the CPU, and the log says so. A prompt of
- * which no chunk goes by the plan is evaluated on the CPU, and the log says why, once; with require_npu the
+ * EDEVICE with require_npu, else what cannot be loaded stays on the CPU, and the log says so. A prompt that
+ * does not go by the plan is evaluated on the CPU, and the log says why, once; with require_npu the
  * evaluation fails with EDEVICE. */
 NPUMOE_API npumoe_status npumoe_model_use_plan(npumoe_model *model,
                                                const npumoe_plan_options *options,

@@ -126,10 +126,10 @@ static void print_prediction(const json_t *r)
         printf("  energy        %9.3f J    with %s watts; %.3f J without the device\n",
                at(r, "predicted.joules"), report_text(r, "watts_source"), at(r, "cpu_only.joules"));
     if (json_is_integer(crossover))
-        printf("  below %d tokens the host alone is faster, and does it\n",
+        printf("  prompts of fewer than %d tokens are the host's alone: it is faster there\n",
                (int)at(r, "crossover"));
     else
-        printf("  the host alone is faster for every number of tokens\n");
+        printf("  the host alone is faster for prompts of any length\n");
 }
 
 static void print_rejected(const json_t *list, const char *title)

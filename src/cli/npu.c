@@ -16,7 +16,7 @@ const cli_opt npu_opts[] = {
     {NULL, "--plan", "FILE", cli_add_string, AT(plans), 0, 0,
      "evaluate prompts by this plan (npumoe plan)", true},
     {NULL, "--npu-from", "N", cli_set_i32, AT(from), 2, 65536,
-     "chunks of at least N tokens go by the plan, whatever it predicts;\n"
+     "prompts of at least N tokens go by the plan, whatever it predicts;\n"
      "default: those that it predicts to be faster",
      true},
     {NULL, "--in-flight", "N", cli_set_i32, AT(in_flight), 1, 2,

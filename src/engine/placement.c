@@ -132,7 +132,7 @@ static npumoe_status check_plan(const npumoe_model *m, const nm_plan *plan,
                           nm_plan_policy_name(plan->policy), plan->cost.device.name);
     if (o->from_tokens && (o->from_tokens < 2 || o->from_tokens > plan->chunk))
         return nm_err_set(err, NPUMOE_EINVAL,
-                          "tokens of a chunk by plan (from_tokens, --npu-from): found %" PRIu32
+                          "tokens of a prompt by plan (from_tokens, --npu-from): found %" PRIu32
                           ", expected 2 to %" PRIu32 ", the plan's chunk",
                           o->from_tokens, plan->chunk);
     if (lossy && !o->allow_lossy)
@@ -154,7 +154,7 @@ static void say(const nm_placement *p, npumoe_log_level level, const char *what)
     p->log(p->log_user, level, line);
 }
 
-static void explain_refusal(const nm_placement *p, uint32_t n, char *buf, size_t bytes)
+static void explain_refusal(const nm_placement *p, size_t n, char *buf, size_t bytes)
 {
     const nm_plan *plan = p->plan;
     const uint32_t from = nm_executor_from(p->ex);
@@ -166,18 +166,18 @@ static void explain_refusal(const nm_placement *p, uint32_t n, char *buf, size_t
     else if (from == UINT32_MAX)
         snprintf(buf, bytes,
                  "it predicts that the host alone is faster for any prompt (%.1f ms for %" PRIu32
-                 " tokens, by plan %.1f ms); --npu-from N runs it all the same",
+                 " tokens, by plan %.1f ms); --npu-from runs it all the same",
                  plan->cpu_only.us * 1e-3, plan->chunk, plan->predicted.us * 1e-3);
     else
         snprintf(buf, bytes,
-                 "%s at least %" PRIu32 " tokens, and the longest here has %" PRIu32
-                 "; --npu-from %" PRIu32 " runs it all the same",
-                 plan->crossover == from ? "it is predicted to pay for chunks of"
-                                         : "--npu-from asks for chunks of",
-                 from, n, n);
+                 "%s at least %" PRIu32 " tokens, and this one has %zu; --npu-from %" PRIu32
+                 " runs it all the same",
+                 plan->crossover == from ? "it is predicted to pay for prompts of"
+                                         : "--npu-from asks for prompts of",
+                 from, n, n < plan->chunk ? (uint32_t)n : plan->chunk);
 }
 
-npumoe_status nm_placement_refuse(nm_placement *p, uint32_t n, npumoe_error *err)
+npumoe_status nm_placement_refuse(nm_placement *p, size_t n, npumoe_error *err)
 {
     char why[512], line[640];
     explain_refusal(p, n, why, sizeof why);

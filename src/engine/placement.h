@@ -37,9 +37,9 @@ typedef struct nm_placement {
 } nm_placement;
 
 void nm_placement_free(const npumoe_allocator *a, nm_placement **p);
-/* For a prompt whose longest chunk, of n tokens, does not go by the plan: an error with require_npu, else
- * a line in the log, once. */
-npumoe_status nm_placement_refuse(nm_placement *p, uint32_t n, npumoe_error *err);
+/* For a prompt of n tokens that does not go by the plan: an error with require_npu, else a line in the log,
+ * once. */
+npumoe_status nm_placement_refuse(nm_placement *p, size_t n, npumoe_error *err);
 /* Layers' times begin at 0 again. */
 void nm_placement_forget_layers(nm_placement *p);
 /* CPU time of the pool's threads so far. */

@@ -2,6 +2,7 @@
 #include "engine/replan.h"
 
 #include "base/clock.h"
+#include "base/num.h"
 #include "engine/model.h"
 
 #include <stdio.h>
@@ -104,7 +105,7 @@ static bool is_worth_it(const nm_placement *p, const study *s)
     const double gain = s->cost_present - s->cost_other;
     const uint32_t asked = nm_executor_from(p->ex); /* by the user, or the plan's own */
     const uint32_t from = asked == p->plan->crossover ? s->other->crossover : asked;
-    return s->other->programs > 0 && from <= s->other->chunk &&
+    return s->other->programs > 0 && from <= nm_max_size(s->other->chunk, s->other->n_prompt) &&
            gain >= NM_REPLAN_GAIN * s->cost_present && c.loaded + c.unloaded > 0 &&
            gain * nm_drift_window(p->replan.drift) >= price_of(s->other, &c);
 }

@@ -341,15 +341,10 @@ static bool eval_chunk(npumoe_session *s, uint32_t n)
 /* Where chunks by plan end: the last ones may be too short to be worth it. */
 static size_t planned_end(const npumoe_session *s)
 {
-    const uint32_t chunk = s->buf.n_chunk;
-    const size_t rest = s->eval_end - s->n_past, tail = rest % chunk;
     /* Probes want one chunk after the other. */
     if (s->placement == NULL || s->forward.hooks.tensor)
         return s->n_past;
-    if (rest < chunk || !nm_executor_takes(s->placement->ex, chunk))
-        return nm_executor_takes(s->placement->ex, (uint32_t)nm_min_size(rest, chunk)) ? s->eval_end
-                                                                                       : s->n_past;
-    return nm_executor_takes(s->placement->ex, (uint32_t)tail) ? s->eval_end : s->eval_end - tail;
+    return s->n_past + nm_executor_share(s->placement->ex, s->buf.n_chunk, s->eval_end - s->n_past);
 }
 
 static uint32_t planned_wanted(void *user, size_t pos, uint32_t n)
@@ -427,8 +422,7 @@ static npumoe_status eval_rest(npumoe_session *s, const npumoe_token *tokens, si
     if (planned > s->n_past)
         st = eval_planned(s, planned, err);
     else if (s->placement && n_tokens - s->n_past > 1 && !s->forward.hooks.tensor)
-        st = nm_placement_refuse(s->placement,
-                                 (uint32_t)nm_min_size(n_tokens - s->n_past, s->buf.n_chunk), err);
+        st = nm_placement_refuse(s->placement, n_tokens - s->n_past, err);
     while (st == NPUMOE_OK && s->n_past < n_tokens) {
         const size_t n = nm_min_size(n_tokens - s->n_past, s->buf.n_chunk);
         st = eval_chunk(s, (uint32_t)n) ? NPUMOE_OK : NPUMOE_ECANCELED;

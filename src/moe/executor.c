@@ -420,10 +420,15 @@ uint32_t nm_executor_loaded(const nm_executor *ex)
     return ex->loaded;
 }
 
-bool nm_executor_takes(const nm_executor *ex, uint32_t n)
+size_t nm_executor_share(const nm_executor *ex, uint32_t chunk, size_t n)
 {
+    const uint32_t from = nm_executor_from(ex), whole = ex->o.plan->chunk;
     /* One token reads each weight once wherever it is computed: nothing to batch, only to wait for. */
-    return ex->loaded > 0 && n > 1 && n <= ex->o.n_tokens && n >= nm_executor_from(ex);
+    const size_t tail = n % chunk, least = nm_max_size(from, 2);
+    if (ex->loaded == 0 || n < least || chunk < nm_min_size(least, whole))
+        return 0;
+    /* Beside a chunk in flight a shorter one than `from` may pay: half of one is a rule of thumb. */
+    return n < chunk || tail >= nm_min_size(least, chunk / 2) ? n : n - tail;
 }
 
 bool nm_executor_has_layer(const nm_executor *ex, uint32_t layer)

@@ -52,7 +52,7 @@ typedef struct nm_executor_options {
     uint32_t n_lanes;      /* 1 .. NM_EXEC_MAX_LANES */
     uint64_t buffer_bytes; /* most for launches in flight; two launches fit always. 0 = 1 GiB */
     bool require;          /* what cannot run on the device is an error */
-    uint32_t from;         /* chunks of at least so many tokens; 0 = the plan's crossover */
+    uint32_t from;         /* prompts of at least so many tokens; 0 = the plan's crossover */
     const char *label;     /* what messages begin with: the plan's name */
     npumoe_log_fn log;     /* or NULL */
     void *log_user;
@@ -96,12 +96,13 @@ nm_exec_change nm_executor_compare(const nm_executor *ex, const nm_plan *next);
 npumoe_status nm_executor_replace(nm_executor **ex, nm_plan *next, nm_exec_change *change,
                                   npumoe_error *err);
 
-/* Chunks of at least so many tokens go by plan; UINT32_MAX: none. */
+/* Prompts of at least so many tokens go by plan; UINT32_MAX: none. */
 uint32_t nm_executor_from(const nm_executor *ex);
 /* Programs that were loaded. */
 uint32_t nm_executor_loaded(const nm_executor *ex);
-/* Whether a chunk of n tokens should go by plan. */
-bool nm_executor_takes(const nm_executor *ex, uint32_t n);
+/* How many of a prompt's n tokens, in chunks of that many, should go by plan: all, all but a short last
+ * chunk, or none. */
+size_t nm_executor_share(const nm_executor *ex, uint32_t chunk, size_t n);
 /* Whether the plan has anything on the device in this layer that still works. */
 bool nm_executor_has_layer(const nm_executor *ex, uint32_t layer);
 

@@ -326,7 +326,7 @@ static npumoe_status read_scalars(const nm_fields *f, nm_plan *p)
     NM_TRY(nm_fields_u32(f, "max_capacities", 1, NM_PLAN_MAX_CAPACITIES, &p->max_capacities));
     p->crossover = UINT32_MAX;
     if (!json_is_null(json_object_get(f->json, "crossover")))
-        NM_TRY(nm_fields_u32(f, "crossover", 0, NM_PLAN_MAX_CHUNK, &p->crossover));
+        NM_TRY(nm_fields_u32(f, "crossover", 0, 1u << 30, &p->crossover));
     NM_TRY(nm_fields_u32(f, "programs", 0, UINT32_MAX, &p->programs));
     NM_TRY(nm_fields_u64(f, "bytes", &p->bytes));
     NM_TRY(nm_fields_real(f, "bound_us", 0.0, MOST_US, &p->bound_us));

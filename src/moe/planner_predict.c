@@ -168,27 +168,56 @@ npumoe_status nm_planner_predict(nm_plan *plan, const nm_loads *loads, npumoe_er
     return NPUMOE_OK;
 }
 
-/* The fewest tokens of a prompt from which on (of the lengths tried: powers of two and their middles) the plan is
- * predicted faster than the host alone. */
-npumoe_status nm_planner_crossover(nm_plan *plan, const nm_loads *loads, npumoe_error *err)
+/* Whether the plan is predicted to be no slower than the host alone for a prompt of n tokens: whole chunks as
+ * they were counted, or a shorter one. */
+static npumoe_status pays(const nm_plan *plan, const nm_loads *loads, uint32_t n, bool *out,
+                          npumoe_error *err)
 {
     nm_planner_options o = nm_planner_options_of(plan);
+    nm_loads shorter = {0};
+    nm_prediction with = {0}, without = {0};
+    npumoe_status st = NPUMOE_OK;
+    o.n_prompt = n;
+    if (n < loads->chunk)
+        st = thin_loads(plan->allocator, loads, n, &shorter, err);
+    if (st == NPUMOE_OK)
+        st = predict(plan, n < loads->chunk ? &shorter : loads, &o, NULL, &with, &without, err);
+    nm_loads_free(plan->allocator, &shorter);
+    *out = with.us <= without.us;
+    return st;
+}
+
+/* The next shorter prompt to look at: half as many chunks, then parts of one. 0: none. */
+static uint32_t next_shorter(uint32_t n, uint32_t chunk)
+{
+    if (n > chunk)
+        return n / chunk / 2 * chunk;
+    return n > 4 ? n * 3 / 4 : n - 1;
+}
+
+/* Begins with the prompt that the plan is predicted for, so that the two cannot contradict each other; goes
+ * down from there while it pays, or up until it does. A prompt of several chunks may pay where one alone
+ * does not: the device works on one chunk while the host works on the other. */
+npumoe_status nm_planner_crossover(nm_plan *plan, const nm_loads *loads, npumoe_error *err)
+{
+    enum { MOST_CHUNKS = 8 };
+    const uint32_t chunk = plan->chunk, most = MOST_CHUNKS * chunk;
+    uint32_t n = plan->n_prompt ? ((plan->n_prompt - 1) / chunk + 1) * chunk : most;
+    bool yes = false;
     plan->crossover = UINT32_MAX;
     if (plan->programs == 0)
         return NPUMOE_OK;
-    o.n_past = 0;
-    for (uint32_t n = plan->chunk; n >= 1; n = n > 4 ? n * 3 / 4 : n - 1) {
-        nm_loads shorter = {0};
-        nm_prediction with, without;
-        o.n_prompt = n;
-        npumoe_status st = thin_loads(plan->allocator, loads, n, &shorter, err);
-        if (st == NPUMOE_OK)
-            st = predict(plan, &shorter, &o, NULL, &with, &without, err);
-        nm_loads_free(plan->allocator, &shorter);
-        NM_TRY(st);
-        if (with.us > without.us)
-            break;
+    NM_TRY(pays(plan, loads, n, &yes, err));
+    while (!yes && n < most) {
+        n *= 2;
+        NM_TRY(pays(plan, loads, n, &yes, err));
+    }
+    while (yes) {
         plan->crossover = n;
+        n = next_shorter(n, chunk);
+        yes = false;
+        if (n > 0)
+            NM_TRY(pays(plan, loads, n, &yes, err));
     }
     return NPUMOE_OK;
 }

@@ -77,19 +77,25 @@ static void torture_sleep(double seconds)
 TAP_UNUSED
 static pid_t torture_start(char *const argv[], const char *out, const char *err)
 {
-    pid_t pid = fork();
-    if (pid < 0)
-        bail("fork: %s", strerror(errno));
-    if (pid > 0)
-        return pid;
+    /* Emptied before the fork: who waits for output must not meet that of an earlier run. */
     int in_fd = open("/dev/null", O_RDONLY);
     int out_fd = open(out, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     int err_fd = open(err, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    if (in_fd < 0 || out_fd < 0 || err_fd < 0 || dup2(in_fd, 0) < 0 || dup2(out_fd, 1) < 0 ||
-        dup2(err_fd, 2) < 0)
-        _exit(126);
-    execv(argv[0], argv);
-    _exit(127);
+    if (in_fd < 0 || out_fd < 0 || err_fd < 0)
+        bail("%s, %s: %s", out, err, strerror(errno));
+    pid_t pid = fork();
+    if (pid < 0)
+        bail("fork: %s", strerror(errno));
+    if (pid == 0) {
+        if (dup2(in_fd, 0) < 0 || dup2(out_fd, 1) < 0 || dup2(err_fd, 2) < 0)
+            _exit(126);
+        execv(argv[0], argv);
+        _exit(127);
+    }
+    close(in_fd);
+    close(out_fd);
+    close(err_fd);
+    return pid;
 }
 
 /* Exit code; 128 + N after signal N as shells have it; -1 when it did not end in time. */
