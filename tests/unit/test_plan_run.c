@@ -49,6 +49,7 @@ typedef struct plan_spec {
     uint32_t capacity;        /* of all groups; 0 = a ladder of 16 and 32 */
     uint32_t group, n_groups; /* experts per group; the first n_groups * group experts */
     uint32_t in_flight;
+    uint32_t crossover;   /* 0 = 17 */
     bool parts;           /* QKV, O and the shared expert on the device */
     uint64_t router_hash; /* not 0: another model's */
 } plan_spec;
@@ -148,7 +149,7 @@ static char *make_plan(npumoe_model *m, const plan_spec *s)
     p->n_tiers = 2;
     p->max_group = 8;
     p->max_capacities = 2;
-    p->crossover = 17;
+    p->crossover = s->crossover ? s->crossover : 17;
     fill_cost(p, true);
     p->n_layers = c->n_layer;
     p->layers = nm_alloc_array(a, c->n_layer, sizeof *p->layers);
@@ -170,6 +171,7 @@ typedef struct run_spec {
     bool require, lossy, no_plan;
     int n_threads;
     uint32_t trace_events;
+    uint32_t n_prompt, n_chunk; /* 0 = N_PROMPT, CHUNK */
 } run_spec;
 
 typedef struct run {
@@ -205,12 +207,12 @@ static void remember(void *user, npumoe_log_level level, const char *line)
     r->log = strdup(line);
 }
 
-static void evaluate(run *r, npumoe_model *m, counter *count)
+static void evaluate(run *r, npumoe_model *m, const run_spec *spec, counter *count)
 {
     npumoe_session *s = NULL;
     npumoe_eval_options o = npumoe_eval_options_default();
     npumoe_session_options so = npumoe_session_options_default();
-    so.n_chunk = CHUNK;
+    so.n_chunk = spec->n_chunk ? spec->n_chunk : CHUNK;
     so.type_k = so.type_v = NPUMOE_KV_F32; /* F16 would turn a last bit into one of eleven */
     o.on_logits = keep;
     o.user = r;
@@ -218,7 +220,8 @@ static void evaluate(run *r, npumoe_model *m, counter *count)
     if (r->status != NPUMOE_OK)
         return;
     const long before = count->calls;
-    r->status = npumoe_session_eval(s, prompt, N_PROMPT, &o, &r->err);
+    r->status =
+        npumoe_session_eval(s, prompt, spec->n_prompt ? spec->n_prompt : N_PROMPT, &o, &r->err);
     r->calls_in_eval = count->calls - before;
     r->n_past = npumoe_session_length(s);
     npumoe_session_free(&s);
@@ -252,7 +255,7 @@ static run *execute(const run_spec *s)
     r->stats.struct_bytes = sizeof r->stats;
     r->status = s->no_plan ? NPUMOE_OK : npumoe_model_use_plan(m, &po, &r->err);
     if (r->status == NPUMOE_OK) {
-        evaluate(r, m, &count);
+        evaluate(r, m, s, &count);
         npumoe_plan_get_stats(m, &r->stats);
         if (!s->no_plan)
             npumoe_plan_report(m, &r->report, NULL);
@@ -511,6 +514,41 @@ static void test_api(void)
     npumoe_device_free(&d);
 }
 
+/* How much of a prompt goes by plan: nothing below the crossover, whole chunks from there on, and a last
+ * one if it is not too short. */
+static void test_share(void)
+{
+    static const struct {
+        uint32_t crossover, chunk, n, by_plan;
+    } cases[] = {{17, CHUNK, 16, 0},
+                 {17, CHUNK, 17, 17},
+                 {17, CHUNK, CHUNK + 15, CHUNK},
+                 {17, CHUNK, CHUNK + 16, CHUNK + 16},
+                 {5, CHUNK, 2 * CHUNK + 4, 2 * CHUNK},
+                 {5, CHUNK, 2 * CHUNK + 5, 2 * CHUNK + 5},
+                 {3 * CHUNK, CHUNK, 3 * CHUNK - 1, 0},
+                 {3 * CHUNK, CHUNK, 3 * CHUNK + 15, 3 * CHUNK},
+                 {3 * CHUNK, CHUNK, 3 * CHUNK + 16, 3 * CHUNK + 16},
+                 {3 * CHUNK, CHUNK / 2, 4 * CHUNK, 0}, /* chunks that it was not made for */
+                 {20, CHUNK / 2, 4 * CHUNK, 0},
+                 {10, CHUNK / 2, 4 * CHUNK + 1, 4 * CHUNK},
+                 {1, CHUNK, 1, 0},
+                 {UINT32_MAX, CHUNK, 4 * CHUNK, 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        plan_spec p = spill;
+        p.crossover = cases[i].crossover;
+        run_spec s = run_of(&p);
+        s.n_prompt = cases[i].n;
+        s.n_chunk = cases[i].chunk;
+        run *r = execute(&s);
+        is_int((int64_t)r->stats.n_tokens, cases[i].by_plan,
+               "%u tokens in chunks of %u, crossover %u", cases[i].n, cases[i].chunk,
+               cases[i].crossover);
+        is_int((int64_t)r->n_past, cases[i].n, "... all evaluated");
+        run_free(&r);
+    }
+}
+
 static bool stop_at(void *user, uint64_t done, uint64_t total)
 {
     (void)total;
@@ -583,6 +621,7 @@ int main(void)
             test_lossy(cpu);
             test_limits(cpu);
             test_api();
+            test_share();
             test_cancel(cpu);
         }
         run_free(&cpu);

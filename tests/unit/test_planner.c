@@ -493,6 +493,39 @@ static void test_launch_rule(void)
     free_setting(&x);
 }
 
+/* What it predicts for its prompt and from where on it says that it pays are one statement; among the cases
+ * are plans that pay for several chunks in flight only. */
+static void test_crossover(void)
+{
+    enum { CASES = 60 };
+    unsigned agree = 0, plans = 0, chunks = 0, parts = 0, never = 0;
+    for (int i = 0; i < CASES; i++) {
+        const synth_shape s = {2, 8 + synth_next(&rng, 16), 2, 128, 8, synth_unit(&rng), 0.5};
+        setting x = make_setting(&s, 20.0 + 400.0 * synth_unit(&rng));
+        nm_planner_options o = nm_planner_options_default();
+        o.policy = synth_next(&rng, NM_POLICY_END);
+        o.in_flight = 1 + synth_next(&rng, 2);
+        o.n_prompt = synth_next(&rng, 5) * 100;
+        nm_plan *p = make(&x, &o);
+        if (p && p->programs > 0) {
+            const uint32_t whole =
+                p->n_prompt ? (p->n_prompt - 1) / p->chunk + 1 : 8; /* endless: 8 are as good */
+            plans++;
+            chunks += p->crossover > p->chunk && p->crossover < UINT32_MAX;
+            parts += p->crossover < p->chunk;
+            never += p->crossover == UINT32_MAX;
+            agree += p->n_prompt == 0 ||
+                     (p->predicted.us <= p->cpu_only.us) == (p->crossover <= whole * p->chunk);
+        }
+        nm_plan_free(&p);
+        free_setting(&x);
+    }
+    note("%u plans: %u for several chunks, %u for less than one, %u never", plans, chunks, parts,
+         never);
+    is_int(agree, plans, "a plan's crossover agrees with its prediction");
+    ok(chunks > 0 && parts > 0 && never > 0, "some pay late, some early, some never");
+}
+
 int main(void)
 {
     note("seed %llu", (unsigned long long)rng.state);
@@ -505,5 +538,6 @@ int main(void)
     test_refusals();
     test_bound();
     test_launch_rule();
+    test_crossover();
     return done_testing();
 }
