@@ -152,10 +152,11 @@ typedef struct nm_plan {
     uint32_t n_past; /* tokens before it */
     uint32_t n_tiers, max_group;
     uint32_t max_capacities; /* of a group; 1 = static tiers */
-    uint32_t crossover; /* prompts of fewer tokens are faster on the host alone; may be several chunks;
+    uint32_t
+        crossover; /* prompts of fewer tokens are faster on the host alone; may be several chunks;
                            UINT32_MAX = all that were tried */
-    nm_cost cost;       /* embedded; cost.device has the budgets as the user set them */
-    uint32_t n_layers;  /* that have experts */
+    nm_cost cost;  /* embedded; cost.device has the budgets as the user set them */
+    uint32_t n_layers; /* that have experts */
     nm_plan_layer *layers;
     uint32_t programs;
     uint64_t bytes;
