@@ -1,5 +1,5 @@
 /* tile_priv.h: what the files of device `tile` share. tile.c owns programs and memory, weights.c
- * what programs keep of their weights, queue.c launches and the worker. */
+ * what programs keep of their weights, slabs.c where, queue.c launches and the worker. */
 #ifndef NM_DEVICE_TILE_PRIV_H
 #define NM_DEVICE_TILE_PRIV_H
 
@@ -31,9 +31,13 @@ typedef struct tile_launch {
     bool passed_over; /* cancelled before it started */
 } tile_launch;
 
+typedef struct tile_block tile_block;
+typedef struct tile_slab tile_slab;
+
 typedef struct tile {
     nm_npu head;
     const npumoe_allocator *allocator;
+    tile_slab *slabs; /* memory of loaded programs' weights */
     uint32_t depth;
     nm_kern kern;
     nm_compute compute;
@@ -64,6 +68,10 @@ npumoe_status nm_tile_check_form(const tile *t, const nm_program_desc *d, npumoe
 uint64_t nm_tile_program_bytes(const nm_npu *npu, const nm_program_desc *d);
 npumoe_status nm_tile_load(nm_npu *npu, nm_program *head, npumoe_error *err);
 void nm_tile_unload(nm_npu *npu, nm_program *head);
+
+/* Memory at a multiple of NM_ALIGN; NULL = none left. Given back by its address; NULL is allowed. */
+char *nm_tile_take(tile *t, size_t bytes);
+void nm_tile_give(tile *t, const char *p);
 
 npumoe_status nm_tile_start(tile *t, npumoe_error *err);
 void nm_tile_stop(tile *t);

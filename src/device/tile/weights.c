@@ -12,12 +12,11 @@
  * many rows share it: docs/device.md has the figures. A packed program always runs the product for many
  * rows, whatever its capacity: its panels are that product's alone.
  *
- * A program's bytes are one allocation: matrix after matrix, each followed by nothing but the padding to
+ * A program's bytes are one block (slabs.c): matrix after matrix, each followed by nothing but the padding to
  * NM_ALIGN, biases as they come. A program with a twin has none of its own. */
 #include "device/tile/tile_priv.h"
 
 #include "base/num.h"
-#include "base/sys.h"
 
 #include <string.h>
 
@@ -195,10 +194,9 @@ npumoe_status nm_tile_load(nm_npu *npu, nm_program *head, npumoe_error *err)
         load_twin(p, (const tile_program *)head->twin);
         return NPUMOE_OK;
     }
-    p->weights = nm_alloc_aligned(t->allocator, (size_t)head->bytes);
+    p->weights = nm_tile_take(t, (size_t)head->bytes);
     if (p->weights == NULL)
         return nm_err_nomem(err, head->bytes, "a program of device tile");
-    nm_sys_advise_huge(p->weights, (size_t)head->bytes);
     char *at = p->weights;
     for (uint32_t i = 0; head->kind == NM_PROGRAM_EXPERTS && i < head->n; i++)
         load_network(t, head->capacity, &p->networks[i], &p->items[i], &at);
@@ -210,6 +208,6 @@ npumoe_status nm_tile_load(nm_npu *npu, nm_program *head, npumoe_error *err)
 void nm_tile_unload(nm_npu *npu, nm_program *head)
 {
     tile_program *p = (tile_program *)head;
-    nm_free_aligned(((tile *)npu)->allocator, p->weights);
+    nm_tile_give((tile *)npu, p->weights);
     p->weights = NULL;
 }
