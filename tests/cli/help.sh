@@ -26,6 +26,13 @@ for verb in $(sed -n 's/^  \([a-z]*\)  .*/\1/p' tests/cli/expected/help.txt); do
     check "help $verb fits into 100 columns" sh -c "! grep -q '.\{101\}' '$work/out'"
 done
 
+lines=$(sed -n 's/^  \([a-z]*\)  .*/| [\1](#\1) |/p' tests/cli/expected/help.txt)
+rows=$(sed -n 's/^\(| \[[a-z]*\](#[a-z]*) |\).*/\1/p' docs/cli.md)
+check "docs/cli.md has a table of all verbs, in this order" test "$rows" = "$lines"
+for verb in $(sed -n 's/^  \([a-z]*\)  .*/\1/p' tests/cli/expected/help.txt); do
+    check "... and a section for $verb" grep -qx "## $verb" docs/cli.md
+done
+
 missing=
 for word in $(sed -n 's/^  .*\(--[a-z][a-z-]*\).*/\1/p' tests/cli/expected/help-*.txt | sort -u); do
     grep -qe "\`$word\b" -e ", \`$word\b" docs/cli.md || missing="$missing $word"
