@@ -6,6 +6,7 @@
  * machine's limits come from a cost table, or from a quick measurement before the first test. */
 #include "bench.h"
 #include "env.h"
+#include "out.h"
 #include "report.h"
 #include "verbs.h"
 
@@ -191,7 +192,8 @@ static const cli_help help = {
     "them with what the machine allows. LIST is 1,2,4 or a range: 512-2048+512, 8-64*2. All\n"
     "combinations are run. The second form measures nothing. --plan takes several plans, with\n"
     "commas or given again, and none for the host alone: each test is run by all of them in\n"
-    "turns, with a row for each.",
+    "turns, with a row for each. A plan stays as it is: bench never makes another. --stats,\n"
+    "--stats-out and --trace-out are of the last repetition; the files of one test by one plan.",
     "npumoe bench -m olmoe.gguf\n"
     "npumoe bench -m olmoe.gguf -p 512,2048 -n 0 -d 0,4096 -t 1-16*2\n"
     "npumoe bench -m olmoe.gguf --plan none,olmoe.plan.json -p 1024 -n 0\n"
@@ -260,6 +262,8 @@ static int one(bench *b, bench_test t, int64_t n_prompt, int64_t n_gen)
             publish(b, result_of(b, &b->m[i], &tests[i]));
         free(tests[i].seconds);
     }
+    for (size_t i = 0; i < b->n_models && code == 0; i++)
+        code = bench_report(&b->a->npu, &b->m[i], &tests[i]);
     return code ? code : ferror(stdout) ? 1 : 0;
 }
 
@@ -576,6 +580,39 @@ static bool defaults(bench_args *a)
     return true;
 }
 
+/* Tests of all lists together, each by all plans. */
+static size_t count_tests(const bench_args *a)
+{
+    const cli_numbers *const factors[] = {&a->n_depth, &a->threads, &a->batch,     &a->ubatch,
+                                          &a->type_k,  &a->type_v,  &a->precisions};
+    size_t n = a->n_pg.n / 2, plans = 0;
+    for (size_t i = 0; i < a->n_prompt.n; i++)
+        n += a->n_prompt.v[i] > 0;
+    for (size_t i = 0; i < a->n_gen.n; i++)
+        n += a->n_gen.v[i] > 0;
+    for (size_t i = 0; i < sizeof factors / sizeof factors[0]; i++)
+        n *= factors[i]->n;
+    for (size_t i = 0; i < a->npu.plans.n; i++)
+        plans += strcmp(a->npu.plans.v[i], "none") != 0;
+    return n * a->isas.n * plans;
+}
+
+/* A plan is for one model, and a file about what it did for one test. */
+static bool plans_fit(const bench_args *a)
+{
+    const char *file = a->npu.stats_out ? "--stats-out" : "--trace-out";
+    if (a->npu.plans.n == 0)
+        return true;
+    if (a->models.n > 1)
+        ui_error("--plan: a plan is for one model, found %zu with -m", a->models.n);
+    else if ((a->npu.stats_out || a->npu.trace_out) && count_tests(a) != 1)
+        ui_error("%s: the file is of one test by one plan, found %zu; such as -p 512 -n 0", file,
+                 count_tests(a));
+    else
+        return true;
+    return false;
+}
+
 /* Commas separate names, except in the name of a file that is there. The words live in *room. */
 static bool split_words(cli_strings *list, bool files, char **room)
 {
@@ -607,30 +644,26 @@ static bool split_words(cli_strings *list, bool files, char **room)
 static bool spares_models(const bench_args *a)
 {
     bool ok = true;
-    for (size_t i = 0; i < a->models.n && ok; i++) {
-        const model_args one_model = {.path = a->models.v[i]};
-        ok = spares_model(&one_model, "--log-file", a->common.log_file);
+    for (size_t i = 0; (i < a->models.n || i == 0) && ok; i++) {
+        const model_args one_model = {.path = a->models.n ? a->models.v[i] : NULL,
+                                      .routes = a->model.routes};
+        ok = spares_model(&one_model, "--log-file", a->common.log_file) &&
+             npu_spares_inputs(&a->npu, &one_model, a->common.log_file, NULL);
     }
     return ok;
 }
 
-/* The log is written from the beginning, so it must be no file that is read. */
+/* What is written must be no file that is read. */
 static bool spares_inputs(const bench_args *a, const char *results)
 {
-    const struct {
-        const char *option, *path;
-    } inputs[] = {{"--cost", a->cost}, {"--compare", a->compare}, {"the results", results}};
-    struct stat log, input;
-    if (!a->common.log_file || stat(a->common.log_file, &log) != 0)
-        return true;
-    for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++) {
-        if (!inputs[i].path || stat(inputs[i].path, &input) != 0 || input.st_dev != log.st_dev ||
-            input.st_ino != log.st_ino)
-            continue;
-        ui_error("--log-file: %s is the file of %s, which must not be overwritten",
-                 a->common.log_file, inputs[i].option);
-        return false;
-    }
+    const char *const ins[][2] = {
+        {"--cost", a->cost}, {"--compare", a->compare}, {"the results", results}};
+    const char *const outs[][2] = {{"--log-file", a->common.log_file},
+                                   {"--stats-out", a->npu.stats_out},
+                                   {"--trace-out", a->npu.trace_out}};
+    for (size_t i = 0; i < 9; i++)
+        if (!out_apart(outs[i / 3][0], outs[i / 3][1], ins[i % 3][0], ins[i % 3][1]))
+            return false;
     return true;
 }
 
@@ -663,12 +696,13 @@ static int prepared(bench_args *a, const char *results)
         ok = ok && cli_add_string(NULL, &a->isas, isa ? isa : "auto", why, sizeof why);
     ok = ok && split_words(&a->models, true, &model_room) &&
          split_words(&a->isas, false, &isa_room) && split_words(&a->npu.plans, true, &plan_room);
+    a->npu.no_replan |= a->npu.plans.n > 0; /* what is measured must stay the same */
     int code = 1;
     if (!ok)
         ui_error("out of memory");
     else if (a->npu.plans.n > BENCH_MAX_PLANS)
         ui_error("--plan: found %zu, expected at most %d", a->npu.plans.n, BENCH_MAX_PLANS);
-    else if (npu_has_plan(&a->npu) && (results || defaults(a)))
+    else if (npu_has_plan(&a->npu) && (results || (defaults(a) && plans_fit(a))))
         code = bench_logged(a, results);
     free(model_room);
     free(isa_room);

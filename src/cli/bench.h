@@ -50,6 +50,8 @@ enum { BENCH_MAX_PLANS = 16 };
  * machine does meanwhile meets all of them; t[i] is of m[i]. An exit code, 0 = the results are filled
  * in. */
 int bench_run(const bench_model *m, bench_test *t, size_t n);
+/* What --stats, --stats-out and --trace-out say of the last repetition. Exit code. */
+int bench_report(const npu_args *args, const bench_model *m, const bench_test *t);
 /* After each timed repetition: adds up what the plan did since npumoe_plan_reset_stats(). */
 void bench_add_plan(npumoe_model *model, bench_test *t);
 

@@ -82,3 +82,11 @@ void bench_put_plan(json_t *o, const bench_model *m, const bench_test *t)
     put_count(o, "launch_failures", s->n_failures, t);
     put(o, "fallbacks", json_integer(s->n_fallbacks));
 }
+
+int bench_report(const npu_args *a, const bench_model *m, const bench_test *t)
+{
+    if (a->stats && m->npu.path)
+        ui_note("%s: the last of %d repetitions of %d + %d tokens", m->npu.path, t->reps,
+                t->n_prompt, t->n_gen);
+    return npu_report(a, m->model, &m->npu);
+}

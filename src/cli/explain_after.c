@@ -97,9 +97,12 @@ static void print_spans(const json_t *r)
             printf("  ... and %zu more (--json)\n", json_array_size(list) - SPANS_SHOWN);
             break;
         }
-        printf("  %8.0f %8.0f %7.0f  %10.2f %10.2f ms  %10s\n", at(s, "position"), at(s, "tokens"),
-               at(s, "chunks"), at(us, "predicted") * 1e-3, at(us, "measured") * 1e-3,
-               percent(us, off));
+        printf("  %8.0f %8.0f %7.0f  ", at(s, "position"), at(s, "tokens"), at(s, "chunks"));
+        if (json_is_number(json_object_get(us, "predicted")))
+            printf("%10.2f ", at(us, "predicted") * 1e-3);
+        else
+            printf("%10s ", "-");
+        printf("%10.2f ms  %10s\n", at(us, "measured") * 1e-3, percent(us, off));
     }
 }
 

@@ -142,8 +142,11 @@ bool npu_read_one(const char *path, model_args *model, npu *n)
 bool npu_has_plan(const npu_args *a)
 {
     const char *lonely = a->plans.n == 0 ? needs_plan(a) : NULL;
+    const bool figures = lonely && strncmp(lonely, "--stats", 7) == 0;
     if (lonely)
-        ui_error("%s needs --plan", lonely);
+        ui_error("%s needs --plan%s", lonely,
+                 figures ? ": it says what a plan did; the host alone is measured by npumoe bench"
+                         : "");
     return lonely == NULL;
 }
 
@@ -263,6 +266,8 @@ static void print_stats(npumoe_model *model, const npu *n)
             share((double)s.n_overflow, (double)s.n_pairs), (unsigned long long)s.n_dropped,
             (unsigned long long)s.n_rerouted, (unsigned long long)s.n_skipped,
             (unsigned long long)s.n_failures, s.n_fallbacks);
+    if (s.n_tokens == 0)
+        fprintf(stderr, "  nothing went by the plan: the host computed all of it alone\n");
     if (s.n_chunks_seen)
         print_replans(&s);
 }

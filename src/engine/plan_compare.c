@@ -223,6 +223,15 @@ static npumoe_status put_layers(const nm_plan *plan, const nm_fields *report, do
     return NPUMOE_OK;
 }
 
+static const char *why_nothing(const nm_plan *plan)
+{
+    if (plan->programs == 0)
+        return "it leaves everything to the host";
+    return plan->crossover > plan->chunk
+               ? "it predicts that the host alone is faster (--npu-from runs it all the same)"
+               : "no prompt was long enough";
+}
+
 static npumoe_status put_all(const nm_plan *plan, const nm_fields *report, json_t *out)
 {
     static const char *const as_it_is[] = {"device", "tokens", "in_flight", "fallbacks", "load_us"};
@@ -235,8 +244,8 @@ static npumoe_status put_all(const nm_plan *plan, const nm_fields *report, json_
     NM_TRY(nm_fields_real(report, "wall_us", 0.0, 1e18, &wall));
     NM_TRY(nm_fields_real(report, "host_cpu_us", 0.0, 1e18, &cpu));
     if (tokens == 0.0)
-        return nm_err_set(report->err, NPUMOE_EINVAL,
-                          "nothing went by the plan in that run: no prompt was long enough");
+        return nm_err_set(report->err, NPUMOE_EINVAL, "nothing went by the plan in that run: %s",
+                          why_nothing(plan));
     const double chunks = tokens / (double)plan->chunk;
     span_sums sums = {0};
     NM_TRY(put_spans(report, out, &sums));

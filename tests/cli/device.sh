@@ -49,7 +49,34 @@ check "... a row each, the device's figures in the second" json '
         && $p->{plan_tokens} == 128 && $p->{device_busy_seconds} > 0 && $p->{dropped_pairs} == 0
         && $p->{added_launch_us} == 20 && @{$p->{samples_ns}} == 2)' "$work/out"
 
+by_bench() { run bench --no-probe -r 1 --npu-from 2 "$@"; }
+by_bench --plan none,"$work/ladder" -p 128 -n 0 --stats --stats-out "$work/stats" --trace-out "$work/trace"
+is_code 0 "bench --stats-out of one test"
+check "... for explain --after" "$NPUMOE" explain "$work/ladder" --after "$work/stats"
+check "... of one repetition" json 'exit !($t->{tokens} == 128 && $t->{measured}{launches} > 0)' "$work/stats"
+check "... and the trace" json 'exit !(@{$t->{traceEvents}} > 3)' "$work/trace"
+check "... and on standard error, by name" grep -q 'ladder: the last of 1 repetitions of 128 + 0 tokens' "$work/err"
+check "... the plan stays: no loads are counted" test "$(grep -c '^  plans' "$work/err")" = 0
+by_bench --plan "$work/ladder" -p 128 -n 4 --stats-out "$work/two"
+is_code 1 "bench --stats-out of two tests"
+echo 'npumoe: --stats-out: the file is of one test by one plan, found 2; such as -p 512 -n 0' |
+    err_is "... says what it takes"
+by_bench --plan "$work/ladder","$work/all" -p 128 -n 0 --trace-out "$work/two"
+check "... and of two plans" grep -q 'trace-out: .* found 2' "$work/err"
+check "... nothing was written" test ! -e "$work/two"
+by_bench --plan "$work/ladder" -p 128 -n 0 --stats-out "$work/ladder"
+check "... nor over the plan" grep -q 'ladder is the file of --plan, which must not' "$work/err"
+by_bench --plan "$work/ladder" -m "$(tiny olmoe)" -m "$(tiny llama)"
+echo 'npumoe: --plan: a plan is for one model, found 2 with -m' | err_is "a plan and two models"
+answer --plan "$work/cpu" --stats --stats-out "$work/stats"
+is_code 0 "what a plan for no device did"
+check "... nothing" grep -q 'nothing went by the plan' "$work/err"
+run explain "$work/cpu" --after "$work/stats"
+check "... for that reason" grep -q 'in that run: it leaves everything to the host$' "$work/err"
+
 # ---- or says why not ----
+run run -p x -n 1 --stats-out "$work/two"
+check "figures without a plan are bench's" grep -q -- '--stats-out needs --plan: .* measured by npumoe bench' "$work/err"
 run run -p "Once upon" -n 1 --temp 0 --plan "$work/all" --npu-from 64
 is_code 0 "a short prompt stays on the host"
 check "... with a warning" grep -q 'all: the prompt does not run by plan: --npu-from asks' "$work/err"
