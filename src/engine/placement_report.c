@@ -137,6 +137,38 @@ static json_t *spans(const nm_timings *t)
     return list;
 }
 
+static json_t *replan_event(const nm_replan_event *e)
+{
+    static const char *const outcomes[] = {
+        [NM_REPLAN_KEPT] = "kept", [NM_REPLAN_CHANGED] = "changed", [NM_REPLAN_FAILED] = "failed"};
+    return json_pack("{s:s, s:I, s:f, s:f, s:i, s:i, s:i, s:f, s:f}", "outcome",
+                     outcomes[e->outcome], "chunks_seen", (json_int_t)e->seen, "at_us",
+                     (double)e->at_ns * 1e-3, "gain", e->gain, "programs_kept",
+                     (int)e->programs.kept, "programs_loaded", (int)e->programs.loaded,
+                     "programs_unloaded", (int)e->programs.unloaded, "planning_us",
+                     e->planning_seconds * 1e6, "loading_us", e->loading_seconds * 1e6);
+}
+
+/* What was seen, what keeps the plan from changing, and the last plans that were made; null = off. */
+static json_t *replanning(const nm_placement *p)
+{
+    const nm_replan *r = &p->replan;
+    if (r->drift == NULL)
+        return json_null();
+    json_t *events = json_array();
+    const uint64_t first = r->n_events > NM_REPLAN_EVENTS ? r->n_events - NM_REPLAN_EVENTS : 0;
+    for (uint64_t i = first; i < r->n_events; i++)
+        json_array_append_new(events, replan_event(&r->events[i % NM_REPLAN_EVENTS]));
+    return json_pack("{s:I, s:i, s:i, s:I, s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:o}",
+                     "chunks_seen", (json_int_t)nm_drift_seen(r->drift), "window",
+                     (int)nm_drift_window(r->drift), "least_window", NM_DRIFT_LEAST, "next_look",
+                     (json_int_t)r->next, "shift", nm_drift_shift(r->drift), "least_shift",
+                     NM_REPLAN_SHIFT, "least_gain", NM_REPLAN_GAIN, "looks", (json_int_t)r->looks,
+                     "plans", (json_int_t)r->plans, "changes", (json_int_t)r->changes, "failures",
+                     (json_int_t)r->failures, "earlier_tokens", (json_int_t)p->earlier.n_tokens,
+                     "events", events);
+}
+
 static uint64_t all_layers_ns(const nm_placement *p)
 {
     uint64_t sum = 0;
@@ -156,7 +188,7 @@ npumoe_status npumoe_plan_report(npumoe_model *model, char **json, npumoe_error 
     json_t *root = json_pack(
         "{s:s, s:i, s:s, s:i, s:f, s:{s:s, s:s, s:s, s:b, s:i, s:f}, s:s, s:s, s:i, s:i, s:I, s:f, "
         "s:f, "
-        "s:i, s:o, s:o, s:o}",
+        "s:i, s:o, s:o, s:o, s:o}",
         "schema", "npumoe-plan-report", "schema_version", 1, "router_hash", hash, "programs",
         (int)p->plan->programs, "load_us",
         (double)nm_npu_get_stats(nm_device_npu(p->device)).load_ns * 1e-3, "device", "name",
@@ -167,7 +199,7 @@ npumoe_status npumoe_plan_report(npumoe_model *model, char **json, npumoe_error 
         (int)p->n_lanes, "tokens", (json_int_t)p->n_tokens, "wall_us", (double)p->wall_ns * 1e-3,
         "host_cpu_us", (double)p->host_cpu_ns * 1e-3, "fallbacks", (int)nm_executor_failed(p->ex),
         "measured", measured(&total, all_layers_ns(p)), "predicted_per_chunk",
-        predicted(&p->plan->predicted), "spans", spans(&p->timings));
+        predicted(&p->plan->predicted), "spans", spans(&p->timings), "replanning", replanning(p));
     json_t *layers = json_array();
     for (uint32_t i = 0; root && i < p->plan->n_layers; i++) {
         const nm_plan_layer *l = &p->plan->layers[i];

@@ -98,10 +98,23 @@ static double price_of(const nm_plan *plan, const nm_exec_change *c)
     return plan->objective == NM_OBJECTIVE_ENERGY ? us * cost->host_watts * 1e-6 : us;
 }
 
-/* A plan that never runs would see no more loads and could never be left again. */
-static bool is_worth_it(const nm_placement *p, const study *s)
+static void remember(nm_placement *p, const study *s, nm_replan_outcome outcome,
+                     const nm_exec_change *c, double loading_seconds)
 {
-    const nm_exec_change c = nm_executor_compare(p->ex, s->other);
+    nm_replan *r = &p->replan;
+    r->events[r->n_events++ % NM_REPLAN_EVENTS] =
+        (nm_replan_event){.outcome = outcome,
+                          .seen = nm_drift_seen(r->drift),
+                          .at_ns = nm_clock_ns() - p->start_ns,
+                          .gain = nm_replan_gain(r),
+                          .programs = *c,
+                          .planning_seconds = s->seconds,
+                          .loading_seconds = loading_seconds};
+}
+
+/* A plan that never runs would see no more loads and could never be left again. */
+static bool is_worth_it(const nm_placement *p, const study *s, nm_exec_change c)
+{
     const double gain = s->cost_present - s->cost_other;
     const uint32_t asked = nm_executor_from(p->ex); /* by the user, or the plan's own */
     const uint32_t from = asked == p->plan->crossover ? s->other->crossover : asked;
@@ -134,6 +147,7 @@ static npumoe_status change(nm_placement *p, study *s, npumoe_error *err)
     r->loading_seconds += seconds;
     if (st != NPUMOE_OK) {
         r->failures++;
+        remember(p, s, NM_REPLAN_FAILED, &c, seconds);
         nm_err_prefix(err, st, "the old plan stays: another one cannot be loaded");
         say(p, NPUMOE_LOG_WARN, err->message);
         return st;
@@ -143,6 +157,7 @@ static npumoe_status change(nm_placement *p, study *s, npumoe_error *err)
     p->plan = s->other;
     s->other = old;
     r->changes++;
+    remember(p, s, NM_REPLAN_CHANGED, &c, seconds);
     r->programs.kept += c.kept;
     r->programs.loaded += c.loaded;
     r->programs.unloaded += c.unloaded;
@@ -166,7 +181,11 @@ static npumoe_status decide(npumoe_model *m, study *s, npumoe_status thought, np
     r->plans++;
     r->cost_present = s->cost_present;
     r->cost_other = s->cost_other;
-    return is_worth_it(p, s) ? change(p, s, err) : NPUMOE_OK;
+    const nm_exec_change c = nm_executor_compare(p->ex, s->other);
+    if (is_worth_it(p, s, c))
+        return change(p, s, err);
+    remember(p, s, NM_REPLAN_KEPT, &c, 0.0);
+    return NPUMOE_OK;
 }
 
 /* ---- all three -------------------------------------------------------------------------------- */

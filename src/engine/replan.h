@@ -36,8 +36,24 @@
 
 enum {
     NM_REPLAN_WAIT = 12, /* chunks from one look to the next */
-    NM_REPLAN_REST = 32  /* chunks from a change to the next look */
+    NM_REPLAN_REST = 32, /* chunks from a change to the next look */
+    NM_REPLAN_EVENTS = 16
 };
+
+/* A plan that was made, and what became of it. */
+typedef enum nm_replan_outcome {
+    NM_REPLAN_KEPT, /* not worth it: the present plan stays */
+    NM_REPLAN_CHANGED,
+    NM_REPLAN_FAILED /* it could not be loaded: the present plan stays */
+} nm_replan_outcome;
+
+typedef struct nm_replan_event {
+    nm_replan_outcome outcome;
+    uint64_t seen, at_ns;    /* chunks so far; since the plan was attached */
+    double gain;             /* predicted, as nm_replan_gain */
+    nm_exec_change programs; /* what changing takes, or took */
+    double planning_seconds, loading_seconds;
+} nm_replan_event;
 
 typedef struct nm_replan {
     nm_drift *drift; /* NULL = off */
@@ -48,6 +64,8 @@ typedef struct nm_replan {
     nm_exec_change programs;         /* of all changes */
     double cost_present, cost_other; /* of the last plan made, on chunks kept back */
     double planning_seconds, loading_seconds;
+    uint64_t n_events; /* the last NM_REPLAN_EVENTS are kept, number i at i % NM_REPLAN_EVENTS */
+    nm_replan_event events[NM_REPLAN_EVENTS];
 } nm_replan;
 
 /* Share of its cost that the last plan made promised to save; below 0: it was worse. */

@@ -8,6 +8,7 @@
 #include "support/tiny.h"
 #include "tap.h"
 
+#include <jansson.h>
 #include <unistd.h>
 
 enum { CHUNK = 32, N_PROMPT = 4 * CHUNK, N_VOCAB = 101, REQUESTS = 4 };
@@ -217,6 +218,55 @@ static uint32_t loaded(const bed *b)
     return info.programs_loaded;
 }
 
+/* What the report says about re-planning: json_decref() it. */
+static json_t *reported(const bed *b)
+{
+    npumoe_error err;
+    char *text = NULL;
+    if (npumoe_plan_report(b->model, &text, &err) != NPUMOE_OK)
+        bail("%s", err.message);
+    json_t *root = json_loads(text, 0, NULL), *r = json_object_get(root, "replanning");
+    json_incref(r);
+    json_decref(root);
+    npumoe_text_free(&text);
+    return r;
+}
+
+static int64_t number(const json_t *o, const char *key)
+{
+    return (int64_t)json_number_value(json_object_get(o, key));
+}
+
+static int count_events(const json_t *report, const char *outcome)
+{
+    const json_t *events = json_object_get(report, "events");
+    int n = 0;
+    for (size_t i = 0; i < json_array_size(events); i++) {
+        const json_t *o = json_object_get(json_array_get(events, i), "outcome");
+        n += json_is_string(o) && strcmp(json_string_value(o), outcome) == 0;
+    }
+    return n;
+}
+
+/* Of a device whose first plan has been exchanged; all events are still there. */
+static void check_report(const bed *b)
+{
+    json_t *r = reported(b);
+    const npumoe_plan_stats s = stats_of(b);
+    const json_t *events = json_object_get(r, "events"), *e = json_array_get(events, 0);
+    is_int(number(r, "chunks_seen"), (int64_t)s.n_chunks_seen, "report: chunks seen");
+    is_int(number(r, "changes"), (int64_t)s.n_replans, "report: changes");
+    is_int(count_events(r, "changed"), (int64_t)s.n_replans, "report: each is an event");
+    is_int((int64_t)json_array_size(events), (int64_t)s.n_new_plans, "report: so is each plan");
+    ok(number(r, "next_look") > number(e, "chunks_seen") && number(r, "window") <= 64,
+       "report: the next look is after %d chunks", (int)number(r, "next_look"));
+    ok(json_number_value(json_object_get(e, "gain")) > 0.05 && number(e, "programs_loaded") > 0 &&
+           number(e, "chunks_seen") > 0 && number(e, "planning_us") > 0 &&
+           number(e, "loading_us") > 0,
+       "report: when, why, what it took");
+    json_decref(r);
+}
+
 static double distance(const float *a, const float *b)
 {
     double most = 0;
@@ -293,6 +343,7 @@ static void test_adapts(void)
     ok(memcmp(before, after, sizeof after) == 0, "by one plan, the same bits");
     s = stats_of(b);
     ok(s.n_tokens == s.n_chunks_seen * CHUNK, "counters go on: %d tokens", (int)s.n_tokens);
+    check_report(b);
     bed_free(&b);
 }
 
@@ -321,6 +372,9 @@ static void test_off(void)
         is_int(requests(b, TALES, &err), NPUMOE_OK, "off: nothing happens");
     npumoe_plan_stats s = stats_of(b);
     ok(s.n_replans == 0 && s.n_looks == 0 && s.n_chunks_seen == 0, "off: nothing is counted");
+    json_t *r = reported(b);
+    ok(json_is_null(r), "off: the report has null");
+    json_decref(r);
     bed_free(&b);
     b = bed_new(&(bed_spec){.policy = NM_POLICY_NAIVE});
     requests(b, TALES, &err);
@@ -353,6 +407,9 @@ static void test_failure(void)
         const npumoe_plan_stats s = stats_of(b);
         ok(s.n_replan_failures == 1 && s.n_replans == 0 && s.n_fallbacks == 0,
            "counted, and the old plan is whole");
+        json_t *r = reported(b);
+        is_int(count_events(r, "failed"), 1, "and reported");
+        json_decref(r);
         is_int(loaded(b), n, "with all its programs");
         ok(strstr(b->log, "the old plan stays") != NULL, "the log says so: %s", b->log);
         answer(b, TALES, after);
