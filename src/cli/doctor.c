@@ -23,7 +23,8 @@ static const cli_help help = {
     "doctor",
     "[options]",
     "Shows the version, the CPU, which kernels are built, usable and chosen, how many CPUs\n"
-    "and how much memory may be used, and whether the demo model is there.",
+    "and how much memory may be used, the devices and their limits, and whether the demo\n"
+    "model is there.",
     "npumoe doctor\n"
     "npumoe doctor --json | jq .kernels.chosen",
 };
@@ -39,6 +40,34 @@ static const char *join(const json_t *array, char *buf, size_t cap)
         n += w > 0 ? (size_t)w : 0;
     }
     return buf;
+}
+
+static const char *limit(const json_t *bytes, char *buf, size_t cap)
+{
+    return json_is_integer(bytes) ? human_bytes((uint64_t)json_integer_value(bytes), buf, cap)
+                                  : "any";
+}
+
+static void print_device(const json_t *d)
+{
+    char forms[64], slots[32] = "any number", one[32], all[32];
+    printf("%-14s %s", "device", report_text(d, "name"));
+    if (!json_object_get(d, "weights")) {
+        printf(": none, for plans that leave everything to the host\n");
+        return;
+    }
+    printf(": %s products, %" PRIu64 " thread%s, %" PRIu64 " launches in flight; weights: %s\n",
+           report_text(d, "arithmetic"), report_u64(d, "threads"),
+           report_u64(d, "threads") == 1 ? "" : "s", report_u64(d, "queue_depth"),
+           join(json_object_get(d, "weights"), forms, sizeof forms));
+    if (json_is_integer(json_object_get(d, "slots")))
+        snprintf(slots, sizeof slots, "%" PRIu64, report_u64(d, "slots"));
+    printf("%-14s programs: %s, bytes of one: %s, of all: %s; capacities %" PRIu64 " to %" PRIu64
+           " in steps of %" PRIu64 "\n",
+           "", slots, limit(json_object_get(d, "program_bytes"), one, sizeof one),
+           limit(json_object_get(d, "memory_bytes"), all, sizeof all),
+           report_u64(d, "capacity_min"), report_u64(d, "capacity_max"),
+           report_u64(d, "capacity_multiple"));
 }
 
 static void print_machine(const json_t *r)
@@ -64,7 +93,11 @@ static void print_machine(const json_t *r)
         printf(", huge pages of %s: %s",
                human_bytes(report_u64(r, "memory.huge_page_bytes"), a, sizeof a),
                report_text(r, "memory.huge_pages"));
-    printf("\n%-14s %s\n", "architectures", join(report_at(r, "architectures"), buf, sizeof buf));
+    printf("\n");
+    const json_t *devices = report_at(r, "devices");
+    for (size_t i = 0; i < json_array_size(devices); i++)
+        print_device(json_array_get(devices, i));
+    printf("%-14s %s\n", "architectures", join(report_at(r, "architectures"), buf, sizeof buf));
 }
 
 /* Things that make npumoe slower or less useful than it could be here. Returns how many. */

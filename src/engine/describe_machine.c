@@ -2,8 +2,10 @@
 #include "base/sys.h"
 #include "base/threads.h"
 #include "engine/describe.h"
+#include "engine/device.h"
 #include "engine/memory.h"
 #include "kernels/kern.h"
+#include "kernels/product.h"
 
 #if defined(__clang__)
 #define COMPILER "clang " __clang_version__
@@ -95,6 +97,63 @@ static json_t *describe_memory(void)
     return o;
 }
 
+static json_t *limit(uint64_t n, uint64_t none)
+{
+    return n == none ? json_null() : nm_describe_u64(n);
+}
+
+/* Forms of weights that the device can be made with; whether panels can be made depends on the product. */
+static json_t *forms_of_weights(const nm_cpu *cpu)
+{
+    static const char *const names[] = {"file", "packed"};
+    const uint32_t type = NM_TYPE_Q4_0;
+    json_t *list = json_array();
+    nm_kern kern;
+    const bool panels =
+        nm_kern_init(&kern, cpu, NULL, NULL) == NPUMOE_OK &&
+        nm_product_panels_bytes(nm_product_pick(&kern, NM_PRECISION_FULL, NM_PRODUCT_FEW, &type, 1),
+                                256, 256) > 0;
+    for (int i = 0; i < (panels ? 2 : 1); i++)
+        json_array_append_new(list, json_string(names[i]));
+    return list;
+}
+
+/* As it is without options: each of these is one of `npumoe run`. */
+static void describe_device(json_t *list, const char *name, const nm_cpu *cpu)
+{
+    npumoe_device_options options = npumoe_device_options_default();
+    npumoe_device *device = NULL;
+    options.name = name;
+    if (npumoe_device_new(&options, &device, NULL) != NPUMOE_OK)
+        return;
+    const nm_npu_caps *c = &nm_device_npu(device)->caps;
+    json_t *o = json_object();
+    nm_describe_put(o, "name", json_string(c->name));
+    nm_describe_put(o, "simulated", json_boolean(c->simulated));
+    if (c->n_threads > 0) { /* else it has no programs */
+        nm_describe_put(o, "arithmetic", json_string(c->arithmetic));
+        nm_describe_put(o, "weights", forms_of_weights(cpu));
+        nm_describe_put(o, "threads", json_integer(c->n_threads));
+        nm_describe_put(o, "slots", limit(c->slots, UINT32_MAX));
+        nm_describe_put(o, "program_bytes", limit(c->program_bytes, UINT64_MAX));
+        nm_describe_put(o, "memory_bytes", limit(c->total_bytes, UINT64_MAX));
+        nm_describe_put(o, "capacity_min", json_integer(c->capacity_min));
+        nm_describe_put(o, "capacity_max", json_integer(c->capacity_max));
+        nm_describe_put(o, "capacity_multiple", json_integer(c->capacity_multiple));
+        nm_describe_put(o, "queue_depth", json_integer(c->queue_depth));
+    }
+    json_array_append_new(list, o);
+    npumoe_device_free(&device);
+}
+
+static json_t *describe_devices(const nm_cpu *cpu)
+{
+    json_t *list = json_array();
+    describe_device(list, "tile", cpu);
+    describe_device(list, "cpu", cpu);
+    return list;
+}
+
 static json_t *describe_architectures(void)
 {
     json_t *list = json_array();
@@ -115,6 +174,7 @@ npumoe_status npumoe_describe_machine(char **json, npumoe_error *err)
     nm_describe_put(root, "cpu", describe_cpu(&cpu));
     nm_describe_put(root, "kernels", describe_kernels(&cpu));
     nm_describe_put(root, "memory", describe_memory());
+    nm_describe_put(root, "devices", describe_devices(&cpu));
     nm_describe_put(root, "architectures", describe_architectures());
     return nm_describe_finish(root, json, err);
 }

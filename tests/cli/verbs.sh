@@ -218,7 +218,18 @@ check "ranges and lists multiply" test "$(grep -c '| *pp' "$work/out")" = 6
 run doctor
 is_code 0 "doctor"
 check "... names the kernels" grep -Eq '^kernels +(scalar|avx2|avx512|amx|neon)( with [a-z0-9 ]+)? \(usable: .*; built: .*\)$' "$work/out"
+check "... and the device's limits" grep -Eq '^ +programs: any number, bytes of one: any, of all: any; capacities 16 to [0-9]+ in steps of 16$' "$work/out"
 run doctor --json
+cat >"$work/doctor.pl" <<'EOF'
+use JSON::PP;
+local $/;
+my ($tile, $cpu) = @{decode_json(<STDIN>)->{devices}};
+$tile->{name} eq 'tile' && $tile->{weights}[0] eq 'file' && @{$tile->{weights}} <= 2 or die "forms\n";
+exists $tile->{$_} && !defined $tile->{$_} or die "$_\n" for qw(slots program_bytes memory_bytes);
+$tile->{capacity_min} == 16 && $tile->{queue_depth} == 64 && $tile->{threads} == 1 or die "figures\n";
+$cpu->{name} eq 'cpu' && !exists $cpu->{weights} or die "none\n";
+EOF
+check "... in JSON null where there is none" sh -c "perl '$work/doctor.pl' <'$work/out'"
 check "... as JSON" grep -q '"chosen": "' "$work/out"
 tier=$(sed -n 's/.*"chosen": "\(.*\)".*/\1/p' "$work/out")
 run bench --no-probe -m "$olmoe" -p 4 -n 0 -r 1
