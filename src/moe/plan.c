@@ -212,7 +212,9 @@ static npumoe_status check_layer(const nm_plan *plan, uint32_t i, uint8_t *seen,
         if (!nm_add_u64(*bytes, d->part_bytes[p], bytes))
             return bad(&w, "bytes", HUGE_VAL, "at most ", (double)d->total_bytes);
     }
-    if (plan->policy == NM_POLICY_OURS && count_tiers(l) > plan->n_tiers)
+    /* Groups of several capacities each have those of their own loads. */
+    if (plan->policy == NM_POLICY_OURS && plan->max_capacities == 1 &&
+        count_tiers(l) > plan->n_tiers)
         return bad(&w, "different capacities", count_tiers(l), "at most ", plan->n_tiers);
     if (!(l->price <= 1.0))
         return bad(&w, "price", l->price, "at most ", 1);

@@ -112,7 +112,7 @@ static void set_scores(const nm_planner *p, nm_layer_work *layers, double price)
             nm_way *w = layers[l].ways[i];
             const nm_prediction *x = &w->predicted;
             w->score = price < 0.0 ? x->us : price * x->device_us + (1.0 - price) * x->host_us;
-            w->score *= l < whole ? 1.0 : 0.01;
+            w->score = nm_planner_padded(w->score, x) * (l < whole ? 1.0 : 0.01);
         }
 }
 
@@ -132,8 +132,9 @@ static npumoe_status choose_once(const nm_planner *p, nm_layer_work *layers, cho
     for (uint32_t l = 0; l < n; l++)
         c->ways[l] = layers[l].ways[c->now[l]];
     NM_TRY(nm_planner_schedule(p, c->ways, &x, err));
-    if (x.us < c->best_us) {
-        c->best_us = x.us;
+    const double us = nm_planner_padded(x.us, &x);
+    if (us < c->best_us) {
+        c->best_us = us;
         memcpy(c->best, c->now, n * sizeof *c->best);
     }
     return NPUMOE_OK;

@@ -34,9 +34,14 @@
  * capacities are moved one by one while that helps.
  *
  * GROUPS are runs of at most max_group experts of one tier, ordered by load, so that groups that are
- * small are small together and are skipped together. A group may have several capacities of the layer's
- * tiers (programs of the same weights); then the tiers are chosen for the distribution of single loads,
- * where only "at least" counts: the same path with one-sided costs, exact without any condition.
+ * small are small together and are skipped together. A group may have several capacities (programs of the
+ * same weights), its own ones: they are chosen for the distribution of its busiest load, where only "at least"
+ * counts: the same path with one-sided costs, exact without any condition. Tiers that all groups of a layer share
+ * are for those with one capacity each, or a layer of 128 experts would have six for all.
+ *
+ * PADDING is time wherever the device is what a layer waits for. Where it is not, rows computed in vain seem
+ * free, and a plan would take them without end; so padding has a small price of its own
+ * (NM_PLANNER_PADDING).
  *
  * RESIDENCY. Slots and bytes couple the layers. Each layer offers a list of ways (none depends on a
  * budget, so a larger budget can only help): structures at several prices of a slot and of a byte, each

@@ -123,6 +123,15 @@ typedef struct nm_group_figures {
 /* Fills w->predicted; figures[w->n_groups] or NULL. */
 void nm_planner_simulate(const nm_planner *p, const uint32_t *load, nm_way *w,
                          nm_group_figures *figures);
+/* What padding is held against a plan beyond the time it takes. Rows that are computed in vain are energy and a
+ * device that others could use, but where the device waits anyway they take no time at all, and between ways that
+ * are equally quick they should decide. So a score grows by this share of it for each share of padding: one
+ * hundredth of time for a quarter of padding less. */
+#define NM_PLANNER_PADDING 0.04
+double nm_planner_padded(double score, const nm_prediction *x);
+/* The same for one row, where nothing is known yet but what the host alone takes. */
+double nm_planner_padding_us(const nm_planner *p, double cpu_only_us);
+
 /* By the objective; HUGE_VAL when the way is slower than the host alone and only host time counts. */
 double nm_planner_score(const nm_planner *p, const nm_prediction *x, double cpu_only_us);
 

@@ -281,6 +281,19 @@ void nm_planner_simulate(const nm_planner *p, const uint32_t *load, nm_way *w,
     }
 }
 
+double nm_planner_padded(double score, const nm_prediction *x)
+{
+    const double computed = x->rows + x->padding;
+    return score * (1.0 + NM_PLANNER_PADDING * (computed > 0.0 ? x->padding / computed : 0.0));
+}
+
+double nm_planner_padding_us(const nm_planner *p, double cpu_only_us)
+{
+    const double pairs = (double)p->loads->chunk * p->cost->geometry.n_expert_used;
+    const bool time = p->options.objective == NM_OBJECTIVE_LATENCY;
+    return time && cpu_only_us < HUGE_VAL ? NM_PLANNER_PADDING * 0.5 * cpu_only_us / pairs : 0.0;
+}
+
 double nm_planner_score(const nm_planner *p, const nm_prediction *x, double cpu_only_us)
 {
     switch (p->options.objective) {
@@ -292,5 +305,5 @@ double nm_planner_score(const nm_planner *p, const nm_prediction *x, double cpu_
     case NM_OBJECTIVE_END:
         break;
     }
-    return x->us;
+    return nm_planner_padded(x->us, x);
 }

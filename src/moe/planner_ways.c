@@ -3,7 +3,7 @@
  * A way is made in four steps, for every SHAPE (group size, number of tiers, capacities per group, parts
  * on the device):
  *   1  the price at which device and host finish together, every expert for itself
- *   2  tiers at this price: planner_tiers.c
+ *   2  tiers at this price, or capacities of each group: planner_tiers.c
  *   3  groups of experts with the same tier, busiest first, what each saves and what it costs
  *   4  prefixes of the groups in the order of host time saved per device time: all of them are ways,
  *      because a budget may want any. The simulation says what each is really worth
@@ -38,8 +38,10 @@ typedef struct maker {
     const nm_planner *p;
     shape s;
     double move_us; /* gather and scatter of a row */
+    double pad_us;  /* what a row of padding is taken for beyond its time */
     double *host;   /* [n_grid][n_expert] host us at a capacity: overflow, moved rows */
     double *passes; /* [n_grid][n_expert] launches, if it had its own */
+    double *held;   /* [n_grid][n_expert] rows that they carry */
     double *shared; /* [n_expert] launches of its group for each of its own */
     double device0_us, host0_us; /* what is there before any expert */
     double *w, *cap;             /* [n_grid][n_expert], [n_expert] */
@@ -60,11 +62,12 @@ static void table_entry(maker *k, uint32_t m, uint32_t e)
 {
     const nm_planner *p = k->p;
     const uint32_t c = p->grid[m];
-    double host = 0.0, passes = 0.0;
+    double host = 0.0, passes = 0.0, held = 0.0;
     for (uint32_t s = 0; s < p->n_scenarios; s++) {
         const uint32_t n = k->l->load[(size_t)s * p->n_expert + e];
         if (n == 0)
             continue;
+        held += n > c && !repasses(p) ? c : n;
         if (repasses(p)) {
             passes += (n + c - 1) / c;
             host += k->move_us * n;
@@ -76,6 +79,7 @@ static void table_entry(maker *k, uint32_t m, uint32_t e)
     const size_t at = (size_t)m * p->n_expert + e;
     k->passes[at] = passes / p->n_scenarios;
     k->host[at] = host / p->n_scenarios;
+    k->held[at] = held / p->n_scenarios;
 }
 
 /* A group is launched when any of its experts has rows: about as often as if all were like this one. */
@@ -96,7 +100,8 @@ static double priced(const maker *k, double price, uint32_t m, uint32_t e, doubl
     const double launches = k->passes[at] * k->shared[e];
     *device = launches * (p->device_us[p->grid[m]] + p->cost->launch_us / k->s.group);
     *host = k->host[at] + launches * p->cost->launch_host_us / k->s.group;
-    return price * *device + (1.0 - price) * *host;
+    return price * *device + (1.0 - price) * *host +
+           k->pad_us * (launches * p->grid[m] - k->held[at]);
 }
 
 /* What it costs to leave an expert on the host. */
@@ -288,71 +293,47 @@ static uint32_t busiest_of(const nm_planner *p, const uint32_t *load, const uint
     return busiest <= p->grid[p->n_grid - 1] ? busiest : p->grid[p->n_grid - 1];
 }
 
-/* The tiers that all groups of the layer choose from. Groups that stay on the host at this price have
- * no say. */
-static uint32_t choose_cover(maker *k, double price, uint32_t *tiers)
+/* Capacities of a group by its own loads: of those that they ask for, as many as the shape allows. Chunks in
+ * which the group stays on the host at this price have no say. */
+static void choose_capacities(const maker *k, double price, nm_way_group *g)
 {
     const nm_planner *p = k->p;
+    const uint32_t *e = k->experts + g->first;
     double need[NM_PLANNER_GRID] = {0.0}, cost[NM_PLANNER_GRID], tail[NM_PLANNER_GRID] = {0.0};
-    const uint32_t group = k->s.group;
+    uint32_t asked[NM_PLANNER_GRID], n_asked = 0, picked[NM_PLANNER_GRID];
     double total;
     for (uint32_t m = 0; m < p->n_grid; m++)
-        cost[m] = price * (p->cost->launch_us + group * p->device_us[p->grid[m]]) +
-                  (1.0 - price) * p->cost->launch_host_us;
-    for (uint32_t i = 0; i < p->n_expert; i += group) {
-        const uint32_t n = p->n_expert - i < group ? p->n_expert - i : group;
-        for (uint32_t s = 0; s < p->n_scenarios; s++) {
-            const uint32_t *load = k->l->load + (size_t)s * p->n_expert;
-            const uint32_t busiest = busiest_of(p, load, k->l->order + i, n);
-            double alone = 0.0;
-            for (uint32_t j = 0; j < n; j++)
-                alone += p->host_us[load[k->l->order[i + j]]];
-            const uint32_t m = grid_above(p, busiest);
-            if (busiest == 0 || cost[m] >= (1.0 - price) * alone)
-                continue;
-            need[m] += 1.0;
-            for (uint32_t c = 0; c < m; c++)
-                for (uint32_t j = 0; j < n; j++) {
-                    const uint32_t load_j = load[k->l->order[i + j]];
-                    if (load_j > p->grid[c])
-                        tail[c] += (1.0 - price) * p->host_us[load_j - p->grid[c]];
-                }
-        }
-    }
-    return nm_tiers_cover(p->n_grid, k->s.tiers, need, cost, tail, tiers, &total);
-}
-
-/* Of the layer's tiers, the capacities that this group's loads ask for most often. */
-static void choose_capacities(const maker *k, const uint32_t *tiers, uint32_t n_tiers,
-                              nm_way_group *g)
-{
-    const nm_planner *p = k->p;
-    uint32_t used[NM_PLAN_MAX_CAPACITIES] = {0};
+        cost[m] = price * (p->cost->launch_us + g->n * p->device_us[p->grid[m]]) +
+                  (1.0 - price) * p->cost->launch_host_us + k->pad_us * g->n * p->grid[m];
     for (uint32_t s = 0; s < p->n_scenarios; s++) {
-        const uint32_t busiest =
-            busiest_of(p, k->l->load + (size_t)s * p->n_expert, k->experts + g->first, g->n);
-        uint32_t t = 0;
-        while (t + 1 < n_tiers && p->grid[tiers[t]] < busiest)
-            t++;
-        used[t] += busiest > 0;
+        const uint32_t *load = k->l->load + (size_t)s * p->n_expert;
+        const uint32_t busiest = busiest_of(p, load, e, g->n), m = grid_above(p, busiest);
+        double alone = 0.0;
+        for (uint32_t i = 0; i < g->n; i++)
+            alone += p->host_us[load[e[i]]];
+        if (busiest == 0 || cost[m] >= (1.0 - price) * alone)
+            continue;
+        need[m] += 1.0;
+        for (uint32_t i = 0; i < g->n; i++)
+            for (uint32_t c = 0; c < m && p->grid[c] < load[e[i]]; c++)
+                tail[c] += (1.0 - price) * p->host_us[load[e[i]] - p->grid[c]];
     }
-    uint32_t kept = 0;
-    for (uint32_t t = 0; t < n_tiers; t++)
-        kept += used[t] > 0;
-    for (; kept > k->s.capacities; kept--) {
-        uint32_t least = UINT32_MAX;
-        for (uint32_t t = 0; t < n_tiers; t++)
-            if (used[t] > 0 && (least == UINT32_MAX || used[t] < used[least]))
-                least = t;
-        used[least] = 0;
-    }
+    for (uint32_t m = 0; m < p->n_grid; m++)
+        if (need[m] > 0.0) {
+            asked[n_asked] = m;
+            need[n_asked] = need[m];
+            tail[n_asked] = tail[m];
+            cost[n_asked++] = cost[m];
+        }
     g->n_capacities = 0;
-    for (uint32_t t = 0; t < n_tiers; t++)
-        if (used[t] > 0)
-            g->capacities[g->n_capacities++] = p->grid[tiers[t]];
+    if (n_asked > 0)
+        g->n_capacities =
+            nm_tiers_cover(n_asked, k->s.capacities, need, cost, tail, picked, &total);
+    for (uint32_t c = 0; c < g->n_capacities; c++)
+        g->capacities[c] = p->grid[asked[picked[c]]];
 }
 
-static void group_cover(maker *k, const uint32_t *tiers, uint32_t n_tiers)
+static void group_cover(maker *k, double price)
 {
     const nm_planner *p = k->p;
     memcpy(k->experts, k->l->order, p->n_expert * sizeof *k->experts);
@@ -360,7 +341,7 @@ static void group_cover(maker *k, const uint32_t *tiers, uint32_t n_tiers)
         nm_way_group *g = &k->c[k->n_c].g;
         *g = (nm_way_group){.first = i, .n = p->n_expert - i};
         g->n = g->n < k->s.group ? g->n : k->s.group;
-        choose_capacities(k, tiers, n_tiers, g);
+        choose_capacities(k, price, g);
         if (g->n_capacities > 0)
             keep_candidate(k);
     }
@@ -489,8 +470,7 @@ static npumoe_status make_shape(maker *k, shape s, npumoe_error *err)
     k->s = s;
     k->n_c = 0;
     if (s.capacities > 1) {
-        n_tiers = choose_cover(k, price, tiers);
-        group_cover(k, tiers, n_tiers);
+        group_cover(k, price);
     } else {
         NM_TRY(choose_static(k, price, tiers, &n_tiers, err));
         group_static(k, 0.85 * price, tiers, n_tiers);
@@ -584,15 +564,18 @@ static npumoe_status maker_init(maker *k, nm_layer_work *l, npumoe_error *err)
     const size_t n = p->n_expert, cells = n * p->n_grid;
     const uint32_t rows = p->loads->chunk;
     *k = (maker){.l = l, .p = p};
+    k->pad_us = nm_planner_padding_us(p, l->cpu_only_us);
     k->move_us = (nm_planner_gather(p, rows) + nm_planner_scatter(p, rows)) / rows;
     k->host = nm_alloc_array(p->a, cells, sizeof *k->host);
     k->shared = nm_alloc_array(p->a, n, sizeof *k->shared);
     k->passes = nm_alloc_array(p->a, cells, sizeof *k->passes);
+    k->held = nm_alloc_array(p->a, cells, sizeof *k->held);
     k->w = nm_alloc_array(p->a, cells, sizeof *k->w);
     k->cap = nm_alloc_array(p->a, n, sizeof *k->cap);
     k->experts = nm_alloc_array(p->a, n, sizeof *k->experts);
     k->c = nm_alloc_array(p->a, n + 1, sizeof *k->c);
-    if (!k->host || !k->shared || !k->passes || !k->w || !k->cap || !k->experts || !k->c)
+    if (!k->host || !k->shared || !k->passes || !k->held || !k->w || !k->cap || !k->experts ||
+        !k->c)
         return nm_err_nomem(err, cells * sizeof *k->host, "planning");
     for (uint32_t m = 0; m < p->n_grid; m++)
         for (uint32_t e = 0; e < p->n_expert; e++)
@@ -606,6 +589,7 @@ static void maker_fini(maker *k)
     nm_free(a, k->host);
     nm_free(a, k->shared);
     nm_free(a, k->passes);
+    nm_free(a, k->held);
     nm_free(a, k->w);
     nm_free(a, k->cap);
     nm_free(a, k->experts);
