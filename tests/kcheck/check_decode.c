@@ -1,5 +1,5 @@
 /* check_decode.c: decoders of all types: the reference's bits from any bytes whatever. */
-#include "kcheck.h"
+#include "products.h"
 
 #include "quant/blocks.h"
 
@@ -44,6 +44,16 @@ static void check_type(kcheck *c, uint32_t type)
         }
 }
 
+static void check_extremes(kcheck *c, uint32_t type)
+{
+    const nm_type_traits *t = nm_type_get(type);
+    for (int where = 0; where < N_PLACEMENTS; where++) {
+        char *src = slot_take(0, (placement)where, EXTREME_ROWS * t->block_bytes, 1);
+        draw_extreme_weights(c, type, (extremes){0}, EXTREME_ROWS, t->block_elems, src);
+        compare(c, type, src, EXTREME_ROWS * t->block_elems, (placement)where);
+    }
+}
+
 static void check_every_half(kcheck *c, uint32_t type)
 {
     uint16_t *all = slot_take(0, ALIGNED, 65536, sizeof *all);
@@ -55,8 +65,11 @@ static void check_every_half(kcheck *c, uint32_t type)
 void check_decode(kcheck *c)
 {
     for (uint32_t type = 0; type < NM_TYPE_END; type++)
-        if (c->ref.decode[type])
+        if (c->ref.decode[type]) {
             check_type(c, type);
+            if (nm_type_get(type)->block_elems > 1)
+                check_extremes(c, type);
+        }
     check_every_half(c, NM_TYPE_F16);
     check_every_half(c, NM_TYPE_BF16);
 }

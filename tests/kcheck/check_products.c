@@ -48,8 +48,10 @@ typedef struct problem {
 } problem;
 
 static problem prob;
-static float gate_w[PROBLEM_N * PROBLEM_K], gate_min[PROBLEM_N * PROBLEM_K];
-static float up_w[PROBLEM_N * PROBLEM_K], up_min[PROBLEM_N * PROBLEM_K];
+static float gate_w[PROBLEM_N * PROBLEM_K], gate_min[PROBLEM_N * PROBLEM_K],
+    gate_most[PROBLEM_N * PROBLEM_K];
+static float up_w[PROBLEM_N * PROBLEM_K], up_min[PROBLEM_N * PROBLEM_K],
+    up_most[PROBLEM_N * PROBLEM_K];
 
 /* ---- problems ------------------------------------------------------------------------------- */
 
@@ -91,22 +93,23 @@ static void draw_rows(kcheck *c, problem *p)
     }
 }
 
-static void make_problem(kcheck *c, uint32_t type, size_t k, flavour f)
+static problem *new_problem(kcheck *c, uint32_t type, size_t k, flavour f)
 {
     problem *p = &prob;
-    const bool large = k > 800;
-    *p = (problem){.type = type, .k = k, .flavour = f};
-    p->m = large ? 17 : PROBLEM_M;
-    p->n = large ? 64 : PROBLEM_N;
+    *p = (problem){.type = type, .k = k, .m = PROBLEM_M, .n = PROBLEM_N, .flavour = f};
     p->up_type = draw_bits(c) % 2 ? type : k % 32 == 0 ? NM_TYPE_Q8_0 : NM_TYPE_F32;
     p->gate.w = gate_w;
     p->gate.min = gate_min;
+    p->gate.most = gate_most;
     p->up.w = up_w;
     p->up.min = up_min;
-    /* One poisoned row of gate would poison all that comes after `gated`. */
-    flavour of_gate = f == SPECIAL && draw_bits(c) % 2 ? PLAIN : f;
-    draw_mat(c, p, type, of_gate, SLOT_W, &p->gate);
-    draw_mat(c, p, p->up_type, f == SPECIAL ? PLAIN : f, SLOT_UP, &p->up);
+    p->up.most = up_most;
+    return p;
+}
+
+/* Once matrices are drawn. */
+static void finish_problem(kcheck *c, problem *p)
+{
     draw_rows(c, p);
     exact_products(&p->gate, p->m, p->x, p->e_gate);
     exact_products(&p->up, p->m, p->x, p->e_up);
@@ -115,7 +118,38 @@ static void make_problem(kcheck *c, uint32_t type, size_t k, flavour f)
     draw_many(c, PLAIN, p->weight, p->m);
     for (size_t i = 0; i < p->m; i++)
         draw_many(c, PLAIN, p->before[i], p->n);
+}
+
+static void make_problem(kcheck *c, uint32_t type, size_t k, flavour f)
+{
+    problem *p = new_problem(c, type, k, f);
+    if (k > 800) {
+        p->m = 17;
+        p->n = 64;
+    }
+    /* One poisoned row of gate would poison all that comes after `gated`. */
+    flavour of_gate = f == SPECIAL && draw_bits(c) % 2 ? PLAIN : f;
+    draw_mat(c, p, type, of_gate, SLOT_W, &p->gate);
+    draw_mat(c, p, p->up_type, f == SPECIAL ? PLAIN : f, SLOT_UP, &p->up);
+    finish_problem(c, p);
     snprintf(p->name, sizeof p->name, "%s k %zu, numbers %d", nm_type_get(type)->name, k, (int)f);
+}
+
+/* Extreme blocks of gate (`out` shows them one by one), plain ones of up and of x. */
+static void make_extremes(kcheck *c, uint32_t type, size_t k, extremes kind)
+{
+    problem *p = new_problem(c, type, k, PLAIN);
+    const nm_type_traits *t = nm_type_get(type);
+    const size_t bytes = p->n * (k / t->block_elems) * t->block_bytes;
+    p->m = 17;
+    void *data = slot_take(SLOT_W, kind.finite ? ONE_OFF : AT_PAGE_END, bytes, 1);
+    draw_extreme_weights(c, type, kind, p->n, k, data);
+    p->gate.mat = make_mat(type, p->n, k, data);
+    exact_weights(&p->gate);
+    draw_mat(c, p, p->up_type, PLAIN, SLOT_UP, &p->up);
+    finish_problem(c, p);
+    snprintf(p->name, sizeof p->name, "%s k %zu, extreme%s%s", t->name, k,
+             kind.finite ? ", finite" : "", kind.one_block ? ", one block of a row" : "");
 }
 
 /* ---- running a product ---------------------------------------------------------------------- */
@@ -229,19 +263,26 @@ static bool too_large(double size)
 
 static double largest(const exact *e)
 {
-    return fmax(fmax(e->terms, e->blocks), e->groups);
+    return fmax(fmax(e->terms, e->blocks), fmax(e->apart, e->groups));
 }
 
-static void compare_one(kcheck *c, const char *name, float got, double want, double size,
-                        double bound)
+/* An element of a result: row i of x, row j of W. */
+typedef struct element {
+    const char *name;
+    size_t i, j;
+} element;
+
+static void compare_one(kcheck *c, element e, float got, double want, double size, double bound)
 {
     if (!isfinite(want)) {
         if (isfinite(got))
-            fail(c, "%s: %.9g, exact is %g", name, (double)got, want);
+            fail(c, "%s: element %zu,%zu is %.9g, exact is %g", e.name, e.i, e.j, (double)got,
+                 want);
     } else if (!too_large(fmax(size, 0x1p16 * bound))) { /* nor does rounding by that leave much */
         double off = fabs((double)got - want);
         if (!(off <= bound))
-            fail(c, "%s: %.9g, exact is %.9g, bound %.3g", name, (double)got, want, bound);
+            fail(c, "%s: element %zu,%zu is %.9g, exact is %.9g, bound %.3g", e.name, e.i, e.j,
+                 (double)got, want, bound);
         else if (bound > 0 && off / bound > c->worst)
             c->worst = off / bound;
     }
@@ -256,9 +297,11 @@ static void compare_out(kcheck *c, const ask *a)
             double b = a->bias ? (double)p->bias[j] : 0;
             double f = a->weight ? (double)p->weight[i] : 1;
             double y = a->add ? (double)p->before[i][j] : 0;
+            if (e->beyond)
+                continue;
             double size = fmax(fabs(f), 1) * (largest(e) + fabs(b)) + fabs(y);
             double bound = fabs(f) * product_bound(a->run->slot, p->type, p->k, e);
-            compare_one(c, a->name, a->y[i][j], f * (e->sum + b) + y, size,
+            compare_one(c, (element){a->name, i, j}, a->y[i][j], f * (e->sum + b) + y, size,
                         bound + 0x1p-22 * (fabs(f) * (e->size + fabs(b)) + fabs(y)) + 0x1p-148);
         }
 }
@@ -287,8 +330,9 @@ static void compare_gated_row(kcheck *c, const ask *a, const float *y, size_t i)
             product_bound(a->run->slot, p->up_type, p->k, eu) + 0x1p-22 * (eu->size + fabs(bu));
         double exact_h;
         gated_bound(eg->sum + bg, dg, eu->sum + bu, du, &exact_h, &dh[j]);
-        poisoned = poisoned || !isfinite(eg->sum) || !isfinite(eu->sum);
-        extreme = extreme || !(largest(eg) < 1e18 && largest(eu) < 1e18 && dh[j] < 1e36);
+        poisoned = poisoned || (!isfinite(eg->sum) && !eg->beyond) || !isfinite(eu->sum);
+        extreme =
+            extreme || eg->beyond || !(largest(eg) < 1e18 && largest(eu) < 1e18 && dh[j] < 1e36);
         h[j] = (float)exact_h;
         h_max[j / 32] = fmax(h_max[j / 32], fabs(exact_h) + dh[j]);
         h_sum += fabs(exact_h) + dh[j];
@@ -304,9 +348,10 @@ static void compare_gated_row(kcheck *c, const ask *a, const float *y, size_t i)
         exact e = {.sum = (double)h[j], .size = size, .terms = size, .x = h_sum, .w = 1};
         e.blocks = h_max[j / 32];
         e.groups = (double)a->n * h_most;
+        e.apart = 2 * h_sum;
         double bound = product_bound(a->run->slot, NM_TYPE_F32, a->n, &e) + dh[j];
         if (!extreme)
-            compare_one(c, a->name, y[j], e.sum, size, bound + 0x1p-22 * size);
+            compare_one(c, (element){a->name, i, j}, y[j], e.sum, size, bound + 0x1p-22 * size);
     }
 }
 
@@ -501,18 +546,48 @@ static void run_case(kcheck *c, product_run *run, void *scratch, size_t m, size_
     c->cases++;
 }
 
+static void *take_scratch(const product_run *run)
+{
+    const size_t bytes = run->product->scratch_bytes(nm_max_size(prob.k, PROBLEM_N));
+    return slot_take(SLOT_SCRATCH, AT_PAGE_END, (bytes + NM_ALIGN - 1) / NM_ALIGN, NM_ALIGN);
+}
+
 /* Every m and every n, each with one drawn of the other. */
 static void run_problem(kcheck *c, void *of_run)
 {
     product_run *run = of_run;
-    const size_t k = nm_max_size(prob.k, PROBLEM_N);
-    void *scratch = slot_take(SLOT_SCRATCH, AT_PAGE_END,
-                              (run->product->scratch_bytes(k) + NM_ALIGN - 1) / NM_ALIGN, NM_ALIGN);
+    void *scratch = take_scratch(run);
     for (size_t i = 0; i < COUNT(ms) + COUNT(ns); i++) {
         size_t m = i < COUNT(ms) ? ms[i] : ms[draw_bits(c) % COUNT(ms)];
         size_t n = i < COUNT(ms) ? ns[draw_bits(c) % COUNT(ns)] : ns[i - COUNT(ms)];
         if (m <= prob.m && n <= prob.n && chosen(c))
             run_case(c, run, scratch, m, n);
+    }
+}
+
+/* Every row of W, few and many of x. */
+static void run_extremes(kcheck *c, void *of_run)
+{
+    product_run *run = of_run;
+    void *scratch = take_scratch(run);
+    run_case(c, run, scratch, 1, prob.n);
+    run_case(c, run, scratch, prob.m, prob.n);
+}
+
+static void run_all(product_run *runs, size_t n, uint32_t type,
+                    void (*run)(kcheck *c, void *of_run))
+{
+    for (size_t r = 0; r < n; r++)
+        if (runs[r].product->takes(type))
+            guarded(&runs[r].check, run, &runs[r]);
+}
+
+static void check_extremes(kcheck *draws, product_run *runs, size_t n_runs, uint32_t type)
+{
+    const size_t k = nm_type_get(type)->block_elems == 32 ? 288 : 512;
+    for (unsigned i = 0; i < 4; i++) {
+        make_extremes(draws, type, k, (extremes){.finite = i & 1, .one_block = i & 2});
+        run_all(runs, n_runs, type, run_extremes);
     }
 }
 
@@ -526,10 +601,10 @@ static void check_type(kcheck *draws, product_run *runs, size_t n_runs, uint32_t
             if (!chosen(draws))
                 continue;
             make_problem(draws, type, ks[i], (flavour)f);
-            for (size_t r = 0; r < n_runs; r++)
-                if (runs[r].product->takes(type))
-                    guarded(&runs[r].check, run_problem, &runs[r]);
+            run_all(runs, n_runs, type, run_problem);
         }
+    if (block > 1)
+        check_extremes(draws, runs, n_runs, type);
 }
 
 /* SDOT and SMMLA do the same sums of integers and the same roundings (arm/i8x2_neon.inc). All runs

@@ -6,9 +6,11 @@
  *   F32, DOT_F       nothing else
  *   DOT_Q, I16,      x is rounded to integers of at least 14 bits with a sign: by at most 2^-14 of
  *   I8X2             its block's maximum (a block is 32 inputs), whatever the weights; they are exact,
- *                    but their minimums are summed apart, so the terms are |x| (|w| + 2 |min|)
+ *                    but their minimums are summed apart, so the terms are |x| (|w| + 2 |min|), and
+ *                    so are offsets of codes, at most the largest weight that a block's scale
+ *                    allows: eps of that times |x| for each block
  *   I8X3             x is rounded by 2^-16, weights by 2^-15 of the largest that their scales allow in
- *                    256 inputs (drawn codes come near that), and the product of what is below
+ *                    256 inputs, and the product of what is below
  *                    2^-8 of either is left out
  *   BF16             x and w each by 2^-8 of itself (8 significant bits)
  *   BF16X2           x = hi + lo by 2^-16 (lo is below 2^-8 of x and rounded likewise); w by 2^-8,
@@ -22,6 +24,7 @@
 
 #include "quant/blocks.h"
 
+#include <float.h>
 #include <math.h>
 #include <stddef.h>
 
@@ -30,10 +33,11 @@
 /* Where a block has its scales (halves) and its codes; -1 = none. */
 typedef struct block_map {
     uint32_t type;
+    bool has_min;
     int scale[2];
     struct {
         size_t at, bytes;
-    } codes[2];
+    } codes[3];
 } block_map;
 
 #define CODES(t, f)                                             \
@@ -43,18 +47,19 @@ typedef struct block_map {
 #define AT(t, f) (int)offsetof(nm_block_##t, f)
 
 static const block_map maps[] = {
-    {NM_TYPE_Q4_0, {AT(q4_0, d), -1}, {{0, 0}}},
-    {NM_TYPE_Q4_1, {AT(q4_1, d), AT(q4_1, m)}, {CODES(q4_1, qs)}},
-    {NM_TYPE_Q5_0, {AT(q5_0, d), -1}, {{0, 0}}},
-    {NM_TYPE_Q5_1, {AT(q5_1, d), AT(q5_1, m)}, {CODES(q5_1, qs), CODES(q5_1, qh)}},
-    {NM_TYPE_Q8_0, {AT(q8_0, d), -1}, {{0, 0}}},
-    {NM_TYPE_Q2_K, {AT(q2_k, d), AT(q2_k, dmin)}, {CODES(q2_k, qs)}},
-    {NM_TYPE_Q3_K, {AT(q3_k, d), -1}, {{0, 0}}},
-    {NM_TYPE_Q4_K, {AT(q4_k, d), AT(q4_k, dmin)}, {CODES(q4_k, qs)}},
-    {NM_TYPE_Q5_K, {AT(q5_k, d), AT(q5_k, dmin)}, {CODES(q5_k, qs), CODES(q5_k, qh)}},
-    {NM_TYPE_Q6_K, {AT(q6_k, d), -1}, {{0, 0}}},
-    {NM_TYPE_IQ4_NL, {AT(iq4_nl, d), -1}, {{0, 0}}},
-    {NM_TYPE_IQ4_XS, {AT(iq4_xs, d), -1}, {{0, 0}}},
+    {NM_TYPE_Q4_0, false, {AT(q4_0, d), -1}, {CODES(q4_0, qs)}},
+    {NM_TYPE_Q4_1, true, {AT(q4_1, d), AT(q4_1, m)}, {CODES(q4_1, qs)}},
+    {NM_TYPE_Q5_0, false, {AT(q5_0, d), -1}, {CODES(q5_0, qs), CODES(q5_0, qh)}},
+    {NM_TYPE_Q5_1, true, {AT(q5_1, d), AT(q5_1, m)}, {CODES(q5_1, qs), CODES(q5_1, qh)}},
+    {NM_TYPE_Q8_0, false, {AT(q8_0, d), -1}, {CODES(q8_0, qs)}},
+    {NM_TYPE_Q2_K, true, {AT(q2_k, d), AT(q2_k, dmin)}, {CODES(q2_k, qs)}},
+    {NM_TYPE_Q3_K, false, {AT(q3_k, d), -1}, {CODES(q3_k, qs), CODES(q3_k, hmask)}},
+    {NM_TYPE_Q4_K, true, {AT(q4_k, d), AT(q4_k, dmin)}, {CODES(q4_k, qs)}},
+    {NM_TYPE_Q5_K, true, {AT(q5_k, d), AT(q5_k, dmin)}, {CODES(q5_k, qs), CODES(q5_k, qh)}},
+    {NM_TYPE_Q6_K, false, {AT(q6_k, d), -1}, {CODES(q6_k, ql), CODES(q6_k, qh)}},
+    {NM_TYPE_IQ4_NL, false, {AT(iq4_nl, d), -1}, {CODES(iq4_nl, qs)}},
+    {NM_TYPE_IQ4_XS, false, {AT(iq4_xs, d), -1}, {CODES(iq4_xs, qs)}},
+    {NM_TYPE_MXFP4, false, {-1, -1}, {CODES(mxfp4, qs)}},
 };
 
 static const block_map *map_of(uint32_t type)
@@ -113,29 +118,108 @@ void draw_weights(kcheck *c, uint32_t type, flavour f, size_t rows, size_t k, vo
         flavour usual = f == SPECIAL ? PLAIN : f;
         for (size_t b = 0; b < blocks; b++, at += t->block_bytes) {
             bool special = poison && b == where;
-            if (map)
-                draw_scales(c, map, usual, special, at);
-            else if (type == NM_TYPE_MXFP4)
+            if (type == NM_TYPE_MXFP4)
                 *at = (char)(special || f == WIDE
                                  ? (draw_bits(c) >> 8) % 250 /* above, decoded weights overflow */
                                  : 120 + (draw_bits(c) >> 8) % 6);
+            else if (map)
+                draw_scales(c, map, usual, special, at);
             else
                 draw_number(c, type, usual, special, at);
         }
     }
 }
 
-static void decode_min(const drawn_mat *w, size_t j, float *to)
+/* ---- extreme blocks -------------------------------------------------------------------------- */
+
+enum { MINUS_ONE = 0xbc00, LARGEST = 0x7bff, LEAST_NORMAL = 0x0400, MOST_DENORMAL = 0x03ff };
+enum { HALF_INF = 0x7c00, HALF_NAN = 0x7e00, LOUD_NAN = 0x7c01, HALF_ONE = 0x3c00, MINUS = 0x8000 };
+
+/* d and dmin; where there is one scale, d. */
+static const uint16_t extreme_scales[][2] = {
+    {MINUS_ONE, MINUS_ONE},
+    {LARGEST, LARGEST},
+    {MINUS | LARGEST, LARGEST},
+    {LEAST_NORMAL, MINUS | LEAST_NORMAL},
+    {MOST_DENORMAL, MOST_DENORMAL},
+    {MINUS | 1, 1},
+    {LARGEST, 1},
+    {1, LARGEST},
+    {0, 0},
+    {MINUS, HALF_ONE},
+    {HALF_ONE, 0},
+    /* From here on not finite. */
+    {HALF_INF, HALF_ONE},
+    {MINUS | HALF_INF, HALF_INF},
+    {HALF_ONE, HALF_INF},
+    {HALF_NAN, HALF_NAN},
+    {LOUD_NAN, HALF_ONE},
+    {HALF_ONE, MINUS | LOUD_NAN},
+};
+
+/* Of MXFP4. 12 times 2^(e - 128) is the largest weight: from 253 on it exceeds fp32. */
+static const uint8_t extreme_exponents[] = {0,   1,   2,   100, 127,      128, 200,
+                                            249, 250, 251, 252, /**/ 253, 254, 255};
+
+/* Every byte of codes: unsigned codes and those of 2 to 6 bits at min and max, then signed bytes. */
+static const int extreme_fills[] = {0x00, 0xff, 0x80, 0x7f, -1 /* noise */};
+
+enum { N_FINITE = 11, N_FILLS = sizeof extreme_fills / sizeof extreme_fills[0] };
+
+void draw_extreme_weights(kcheck *c, uint32_t type, extremes kind, size_t rows, size_t k, void *to)
 {
-    const nm_type_traits *t = nm_type_get(w->mat.type);
-    const block_map *map = map_of(w->mat.type);
-    const char *from = (const char *)w->mat.data + j * w->mat.row_bytes;
-    for (uint64_t p = 0; p < w->mat.cols; p += t->block_elems, from += t->block_bytes) {
+    const nm_type_traits *t = nm_type_get(type);
+    const block_map *map = map_of(type);
+    const size_t blocks = k / t->block_elems, size = t->block_bytes;
+    const size_t n = kind.finite             ? N_FINITE
+                     : type == NM_TYPE_MXFP4 ? sizeof extreme_exponents
+                                             : sizeof extreme_scales / sizeof extreme_scales[0];
+    draw_weights(c, type, PLAIN, rows, k, to);
+    for (size_t r = 0; r < rows; r++) {
+        const uint16_t *scales = extreme_scales[r % n];
+        const int fill = extreme_fills[r / n % N_FILLS];
+        const size_t where = draw_bits(c) % blocks;
+        for (size_t b = 0; b < blocks; b++) {
+            char *block = (char *)to + (r * blocks + b) * size;
+            if (kind.one_block && b != where)
+                continue;
+            if (fill >= 0)
+                memset(block, fill, size);
+            if (type == NM_TYPE_MXFP4)
+                *block = (char)extreme_exponents[r % n];
+            for (int i = 0; i < 2 && map->scale[i] >= 0; i++)
+                memcpy(block + map->scale[i], &scales[i], sizeof scales[i]);
+        }
+    }
+}
+
+/* Row j of w as if every byte of codes were `fill`. */
+static void decode_filled(const nm_mat *w, const block_map *map, size_t j, int fill, float *to)
+{
+    const nm_type_traits *t = nm_type_get(w->type);
+    const char *from = (const char *)w->data + j * w->row_bytes;
+    for (uint64_t p = 0; p < w->cols; p += t->block_elems, from += t->block_bytes) {
         char block[sizeof(nm_block_q6_k)];
         memcpy(block, from, t->block_bytes);
-        for (int i = 0; i < 2; i++)
-            memset(block + map->codes[i].at, 0, map->codes[i].bytes);
+        for (int i = 0; i < 3; i++)
+            memset(block + map->codes[i].at, fill, map->codes[i].bytes);
         t->decode(block, to + p, t->block_elems);
+    }
+}
+
+/* What the scales of row j allow for: at least each weight's own size. */
+static void find_most(const nm_mat *w, const block_map *map, size_t j, const float *row,
+                      float *most)
+{
+    /* Least and largest code of unsigned ones, of signed bytes; of MXFP4 0x77 is the largest. */
+    static const int fills[] = {0x00, 0xff, 0x80, 0x7f, 0x77};
+    float other[PROBLEM_K];
+    for (size_t p = 0; p < w->cols; p++)
+        most[p] = fabsf(row[p]);
+    for (size_t f = 0; map && f < sizeof fills / sizeof fills[0]; f++) {
+        decode_filled(w, map, j, fills[f], other);
+        for (size_t p = 0; p < w->cols; p++)
+            most[p] = fmaxf(most[p], fabsf(other[p]));
     }
 }
 
@@ -144,25 +228,27 @@ void exact_weights(drawn_mat *w)
     const nm_mat *mat = &w->mat;
     const size_t k = (size_t)mat->cols;
     const block_map *map = map_of(mat->type);
-    const bool has_min = map && map->codes[0].bytes > 0;
     memset(w->min, 0, mat->rows * k * sizeof *w->min);
     for (size_t j = 0; j < mat->rows; j++) {
         nm_type_get(mat->type)->decode((const char *)mat->data + j * mat->row_bytes, w->w + j * k,
                                        k);
-        if (has_min)
-            decode_min(w, j, w->min + j * k);
+        if (map && map->has_min)
+            decode_filled(mat, map, j, 0, w->min + j * k);
+        find_most(mat, map, j, w->w + j * k, w->most + j * k);
     }
 }
 
 /* ---- results -------------------------------------------------------------------------------- */
 
-/* Largest magnitude of x or sum of magnitudes of w in each block of 32. */
-static double block_max(const float *x, size_t n)
+enum { MOST_BLOCKS = (PROBLEM_K + NM_QK - 1) / NM_QK, MOST_GROUPS = PROBLEM_K / NM_QK_K };
+
+/* Largest magnitude of n numbers; NaN counts for nothing. */
+static double largest(const float *x, size_t n)
 {
-    double max = 0;
+    float max = 0;
     for (size_t p = 0; p < n; p++)
-        max = fmax(max, fabs((double)x[p]));
-    return max;
+        max = fabsf(x[p]) > max ? fabsf(x[p]) : max;
+    return (double)max;
 }
 
 static double sum_abs(const float *w, size_t n)
@@ -173,41 +259,81 @@ static double sum_abs(const float *w, size_t n)
     return sum;
 }
 
-static void exact_row(const drawn_mat *w, size_t j, const float *x, const double *x_max, exact *e)
+static size_t part(size_t k, size_t p, size_t most)
+{
+    return k - p < most ? k - p : most;
+}
+
+/* What a row of x contributes to every element, and a row of W: computed once. */
+typedef struct x_facts {
+    double block[MOST_BLOCKS], group[MOST_GROUPS], sum; /* largest, largest, of magnitudes */
+} x_facts;
+
+typedef struct w_facts {
+    double block[MOST_BLOCKS], group[MOST_GROUPS], sum; /* sum, largest that may be, sum */
+    bool beyond;
+} w_facts;
+
+static void know_x(const float *x, size_t k, x_facts *to)
+{
+    for (size_t p = 0; p < k; p += NM_QK)
+        to->block[p / NM_QK] = largest(x + p, part(k, p, NM_QK));
+    for (size_t p = 0; p < k; p += NM_QK_K)
+        to->group[p / NM_QK_K] = largest(x + p, part(k, p, NM_QK_K));
+    to->sum = sum_abs(x, k);
+}
+
+static void know_w(const drawn_mat *w, size_t j, w_facts *to)
 {
     const size_t k = (size_t)w->mat.cols;
-    const float *row = w->w + j * k, *min = w->min + j * k;
-    double sum = 0, size = 0, mins = 0;
+    const float *row = w->w + j * k, *min = w->min + j * k, *most = w->most + j * k;
+    *to = (w_facts){0};
+    for (size_t p = 0; p < k; p += NM_QK)
+        to->sum += to->block[p / NM_QK] = sum_abs(row + p, part(k, p, NM_QK));
+    for (size_t p = 0; p < k; p += NM_QK_K) {
+        const size_t n = part(k, p, NM_QK_K);
+        to->group[p / NM_QK_K] = largest(most + p, n) + 2 * largest(min + p, n);
+    }
+    to->beyond = w->mat.type == NM_TYPE_MXFP4 && largest(most, k) > (double)FLT_MAX / 4;
+}
+
+static void exact_row(const drawn_mat *w, size_t j, const w_facts *of_w, const float *x,
+                      const x_facts *of_x, exact *e)
+{
+    const size_t k = (size_t)w->mat.cols;
+    const float *row = w->w + j * k, *min = w->min + j * k, *most = w->most + j * k;
+    double sum = 0, size = 0, mins = 0, apart = 0;
     for (size_t p = 0; p < k; p++) {
-        double term = (double)x[p] * (double)row[p];
+        const double v = (double)x[p], term = v * (double)row[p];
         sum += term;
         size += fabs(term);
-        mins += fabs((double)x[p] * (double)min[p]);
+        mins += fabs(v * (double)min[p]);
+        apart += fabs(v * (double)most[p]);
     }
-    *e = (exact){.sum = sum, .size = size, .terms = size + 2 * mins};
-    for (size_t p = 0; p < k; p += NM_QK_K) {
-        size_t n = k - p < NM_QK_K ? k - p : NM_QK_K;
+    *e = (exact){.sum = sum,
+                 .size = size,
+                 .terms = size + 2 * mins,
+                 .apart = apart,
+                 .x = of_x->sum,
+                 .w = of_w->sum,
+                 .beyond = of_w->beyond};
+    for (size_t p = 0; p < k; p += NM_QK_K)
         e->groups +=
-            (double)n * block_max(x + p, n) * (block_max(row + p, n) + 2 * block_max(min + p, n));
-    }
-    for (size_t b = 0; b * NM_QK < k; b++) {
-        size_t n = k - b * NM_QK < NM_QK ? k - b * NM_QK : NM_QK;
-        double in_block = sum_abs(row + b * NM_QK, n);
-        e->blocks += x_max[b] * in_block;
-        e->w += in_block;
-    }
-    e->x = sum_abs(x, k);
+            (double)part(k, p, NM_QK_K) * of_x->group[p / NM_QK_K] * of_w->group[p / NM_QK_K];
+    for (size_t b = 0; b * NM_QK < k; b++)
+        e->blocks += of_x->block[b] * of_w->block[b];
 }
 
 void exact_products(const drawn_mat *w, size_t m, const float *const *x, exact *to)
 {
-    const size_t k = (size_t)w->mat.cols;
-    double x_max[(PROBLEM_K + NM_QK - 1) / NM_QK];
-    for (size_t i = 0; i < m; i++) {
-        for (size_t p = 0; p < k; p += NM_QK)
-            x_max[p / NM_QK] = block_max(x[i] + p, k - p < NM_QK ? k - p : NM_QK);
-        for (size_t j = 0; j < w->mat.rows; j++)
-            exact_row(w, j, x[i], x_max, &to[i * PROBLEM_N + j]);
+    static x_facts of_x[PROBLEM_M];
+    w_facts of_w;
+    for (size_t i = 0; i < m; i++)
+        know_x(x[i], (size_t)w->mat.cols, &of_x[i]);
+    for (size_t j = 0; j < w->mat.rows; j++) {
+        know_w(w, j, &of_w);
+        for (size_t i = 0; i < m; i++)
+            exact_row(w, j, &of_w, x[i], &of_x[i], &to[i * PROBLEM_N + j]);
     }
 }
 
@@ -222,7 +348,8 @@ double product_bound(nm_product_slot slot, uint32_t type, size_t k, const exact 
     case NM_PRODUCT_DOT_Q:
     case NM_PRODUCT_I16:
     case NM_PRODUCT_I8X2:
-        return 0x1p-14 * e->blocks + order * e->terms + 0x1p-100 * (e->x + e->w + (double)k);
+        return 0x1p-14 * e->blocks + order * e->terms +
+               ((double)k / NM_QK + 8) * 0x1p-24 * e->apart + 0x1p-100 * (e->x + e->w + (double)k);
     case NM_PRODUCT_I8X3:
         return 0x1p-13 * e->groups + order * e->size + 0x1p-100 * (e->x + e->w + (double)k);
     case NM_PRODUCT_BF16:

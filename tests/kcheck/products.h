@@ -35,15 +35,28 @@ size_t product_runs(const nm_cpu *cpu, const char *tier, product_run runs[MAX_PR
  * SPECIAL: plain ones, but some rows have a block whose scale is NaN, infinite, huge or denormal. */
 void draw_weights(kcheck *c, uint32_t type, flavour f, size_t rows, size_t k, void *to);
 
+/* Which ones: only such that every weight is finite, and one block of a row rather than all. */
+typedef struct extremes {
+    bool finite, one_block;
+} extremes;
+
+/* Enough rows for each pair of extreme scales with each extreme of codes. */
+enum { EXTREME_ROWS = 95 };
+
+/* Block formats: rows whose blocks have d = dmin = -1, the largest and smallest half or one that is none,
+ * or MXFP4's first and last exponents; codes all at min, all at max, or any. */
+void draw_extreme_weights(kcheck *c, uint32_t type, extremes kind, size_t rows, size_t k, void *to);
+
 /* A matrix and its exact numbers. */
 typedef struct drawn_mat {
     nm_mat mat;
     float *w; /* [rows][cols] */
     float
         *min; /* [rows][cols]: what a weight is when its code is 0, for types that have minimums */
+    float *most; /* [rows][cols]: the largest magnitude that a weight's scales allow */
 } drawn_mat;
 
-/* Fills w and min from mat. */
+/* Fills w, min and most from mat. */
 void exact_weights(drawn_mat *w);
 
 /* One element of x W^T. */
@@ -52,8 +65,12 @@ typedef struct exact {
     double size;   /* of |x w| */
     double terms;  /* of |x| (|w| + 2 |min|): what is added up where minimums are summed apart */
     double blocks; /* over blocks of 32 inputs: max |x| sum |w| */
-    double groups; /* over groups of n <= 256 inputs: n max |x| (max |w| + 2 max |min|) */
+    double groups; /* over groups of n <= 256 inputs: n max |x| (max |most| + 2 max |min|) */
+    double apart;  /* of |x most| */
     double x, w;   /* of |x|, of |w| */
+    /* MXFP4: scales allow for weights next to fp32's limit or beyond it. Integers know the sum, fp32 does
+     * not, and what the scale becomes may be infinite: any result is right. */
+    bool beyond;
 } exact;
 
 /* exact[i * PROBLEM_N + j] for i < m and all rows of the matrix. */
