@@ -110,7 +110,7 @@ typedef int32_t npumoe_token;
 typedef enum npumoe_precision {
     NPUMOE_PRECISION_AUTO = 0, /* by weight type: rounding stays below what the type itself lost */
     NPUMOE_PRECISION_FAST,     /* bf16, one pass of the matrix unit, whatever the type */
-    NPUMOE_PRECISION_FULL,     /* near fp32: bf16 in two parts, three passes */
+    NPUMOE_PRECISION_FULL,     /* near fp32; on a host the projections of attention nearest */
     NPUMOE_PRECISION_FP32      /* fp32 only: the same bits for any chunk size; the slowest */
 } npumoe_precision;
 

@@ -71,6 +71,13 @@ static void fine_product(const nm_forward *f, const nm_mat *w, const float *bias
     product(&fine, w, bias, n, x, y);
 }
 
+static nm_compute attention_compute(const nm_forward *f)
+{
+    nm_compute c = f->compute;
+    c.precision = nm_precision_of_attention(c.precision);
+    return c;
+}
+
 static void norm_row(const nm_forward *f, const nm_norm *w, const float *in, float *out)
 {
     const nm_kern *kern = f->compute.kern;
@@ -216,7 +223,8 @@ void nm_layer_project(nm_layer_job *job)
         {&l->wk, l->bk, rows_of(b->rows_out[1], b->k, job->n, (size_t)l->wk.rows)},
         {&l->wv, l->bv, rows_of(b->rows_out[2], b->v, job->n, (size_t)l->wv.rows)},
     };
-    nm_matmul(&f->compute, qkv, 3, job->n, (const float *const *)in);
+    const nm_compute compute = attention_compute(f);
+    nm_matmul(&compute, qkv, 3, job->n, (const float *const *)in);
 }
 
 void nm_layer_store(nm_layer_job *job)
@@ -271,7 +279,9 @@ bool nm_layer_attend(nm_layer_job *job, uint32_t first)
 void nm_layer_output(nm_layer_job *job)
 {
     const nm_buffers *b = job->f->buf;
-    product(job->f, &job->l->wo, job->l->bo, job->n, b->h, b->q);
+    nm_forward f = *job->f;
+    f.compute = attention_compute(job->f);
+    product(&f, &job->l->wo, job->l->bo, job->n, b->h, b->q);
 }
 
 void nm_layer_join(nm_layer_job *job)

@@ -239,13 +239,14 @@ static npumoe_status measure_parts(host *h, nm_cost *out, nm_curve *router, npum
     nm_mat qkv[3] = {{0}}, o = {0}, r = {0};
     const nm_precision fine =
         job->precision == NM_PRECISION_FP32 ? NM_PRECISION_FP32 : NM_PRECISION_FULL;
+    const nm_precision attention = nm_precision_of_attention(job->precision);
     npumoe_status st = NPUMOE_OK;
     for (int i = 0; i < 3; i++)
         NM_TRY_OUT(nm_cost_matrix(job->type_qkv, kv[i], g->n_embd, &qkv[i], err));
     NM_TRY_OUT(nm_cost_matrix(job->type_out, g->n_embd, (uint64_t)g->n_head * g->dim_v, &o, err));
     NM_TRY_OUT(nm_cost_matrix(NM_TYPE_F32, g->n_expert, g->n_embd, &r, err));
-    NM_TRY_OUT(measure_matmul(h, qkv, 3, job->precision, &out->host_part[NM_PART_QKV], err));
-    NM_TRY_OUT(measure_matmul(h, &o, 1, job->precision, &out->host_part[NM_PART_O], err));
+    NM_TRY_OUT(measure_matmul(h, qkv, 3, attention, &out->host_part[NM_PART_QKV], err));
+    NM_TRY_OUT(measure_matmul(h, &o, 1, attention, &out->host_part[NM_PART_O], err));
     NM_TRY_OUT(measure_matmul(h, &r, 1, fine, router, err));
 out:
     for (int i = 0; i < 3; i++)

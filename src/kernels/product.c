@@ -42,7 +42,12 @@ static nm_product_slot planes_for(nm_precision precision, uint32_t type)
     if (type == NM_TYPE_BF16)
         return NM_PRODUCT_BF16X2;
     bool fine = type == NM_TYPE_F32 || type == NM_TYPE_F16 || type == NM_TYPE_Q8_0;
-    return fine || precision == NM_PRECISION_FULL ? NM_PRODUCT_BF16X3 : NM_PRODUCT_BF16;
+    return fine || precision != NM_PRECISION_AUTO ? NM_PRODUCT_BF16X3 : NM_PRODUCT_BF16;
+}
+
+nm_precision nm_precision_of_attention(nm_precision model)
+{
+    return model == NM_PRECISION_FULL ? NM_PRECISION_FINE : model;
 }
 
 /* The most demanding of the types decides for all. */
@@ -66,7 +71,8 @@ const nm_product *nm_product_pick(const nm_kern *kern, nm_precision precision, s
     const nm_product_slot few[] = {NM_PRODUCT_DOT_Q, NM_PRODUCT_DOT_F, NM_PRODUCT_F32};
     const nm_product_slot planes = matrix_slot(precision, types, n_types);
     /* Two planes of bytes are half the price of two of bf16. */
-    const bool bytes = planes != NM_PRODUCT_BF16 || precision == NM_PRECISION_AUTO;
+    const bool bytes = precision == NM_PRECISION_AUTO || precision == NM_PRECISION_FULL ||
+                       (planes != NM_PRODUCT_BF16 && precision != NM_PRECISION_FINE);
     const nm_product_slot many[] = {bytes ? NM_PRODUCT_I8X3 : planes, planes, NM_PRODUCT_I16,
                                     NM_PRODUCT_I8X2, NM_PRODUCT_F32};
     const nm_product_slot plain[] = {NM_PRODUCT_F32};

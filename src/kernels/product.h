@@ -132,8 +132,14 @@ typedef enum nm_precision {
     NM_PRECISION_AUTO, /* by weight type: rounding stays below what the type itself rounded */
     NM_PRECISION_FAST, /* one pass of the matrix unit, whatever the type */
     NM_PRECISION_FULL, /* near fp32 */
+    NM_PRECISION_FINE, /* the same, with planes of bf16 where FULL has bytes: 2^-18 for 2^-14 */
     NM_PRECISION_FP32  /* fp32 only: bit-identical for any chunk, the reference */
 } nm_precision;
+
+/* Of a model's precision, what its projections to and from attention take: of FULL, FINE. They are a quarter
+ * of a token's products, yet most of what rounding does to a route: keys and values near the boundary of two
+ * F16 numbers fall on its other side (docs/accuracy.md). */
+nm_precision nm_precision_of_attention(nm_precision model);
 
 /* Upper bound of packed_bytes over all products: for planning memory before a CPU is known. */
 static inline size_t nm_product_packed_max(size_t m, size_t k)

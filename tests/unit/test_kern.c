@@ -136,13 +136,16 @@ static void test_types(const nm_kern *kern, const machine *m, size_t row, const 
     } precisions[] = {{"auto", NM_PRECISION_AUTO},
                       {"fast", NM_PRECISION_FAST},
                       {"full", NM_PRECISION_FULL},
+                      {"fine", NM_PRECISION_FINE},
                       {"fp32", NM_PRECISION_FP32}};
     static const size_t ms[] = {1, NM_PRODUCT_FEW - 1, NM_PRODUCT_FEW, 512};
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < sizeof precisions / sizeof precisions[0]; i++)
         for (size_t j = 0; j < 4; j++) {
             const nm_precision p = precisions[i].precision;
+            const uint8_t full = m->expected[row][3]; /* FINE has bf16 where that has bytes */
             const uint8_t want = p == NM_PRECISION_FP32   ? NM_PRODUCT_F32
                                  : ms[j] < NM_PRODUCT_FEW ? m->expected[row][0]
+                                 : p == NM_PRECISION_FINE ? (full == I8X3 ? B3 : full)
                                                           : m->expected[row][1 + i];
             const nm_product *got = nm_product_pick(kern, p, ms[j], list, n);
             is_str(slot_name(kern, got), slot_name(kern, kern->products[want]),
