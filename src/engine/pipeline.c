@@ -272,7 +272,9 @@ static bool is_over(const pipeline *p)
     return true;
 }
 
-static void trace(const pipeline *p, const lane *l, stage ran, uint64_t start, uint64_t end)
+/* l: the lane with that number, as it was. */
+static void trace(const pipeline *p, uint32_t n, const lane *l, stage ran, uint64_t start,
+                  uint64_t end)
 {
     static const char *const names[] = {"norm", "attend", "join, route", "host experts", "finish"};
     if (p->job->trace == NULL)
@@ -280,7 +282,7 @@ static void trace(const pipeline *p, const lane *l, stage ran, uint64_t start, u
     nm_trace_add(p->job->trace, &(nm_trace_event){.name = names[ran],
                                                   .track = NM_TRACK_HOST,
                                                   .layer = l->job.layer,
-                                                  .lane = number(p, l),
+                                                  .lane = n,
                                                   .group = -1,
                                                   .rows = l->job.n,
                                                   .start_ns = start,
@@ -297,7 +299,7 @@ static npumoe_status step(pipeline *p, lane *l, npumoe_error *err)
     npumoe_status st = run[now](p, l, err);
     const uint64_t end = nm_clock_ns();
     p->job->layer_ns[before.job.layer] += end - start;
-    trace(p, &before, now, start, end);
+    trace(p, number(p, l), &before, now, start, end);
     return st;
 }
 

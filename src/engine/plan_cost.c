@@ -101,10 +101,10 @@ static int by_value(const void *x, const void *y)
     return (a > b) - (a < b);
 }
 
-double nm_cost_median(double *us, size_t n)
+double nm_cost_quartile(double *us, size_t n)
 {
     qsort(us, n, sizeof *us, by_value);
-    return us[n / 2];
+    return us[n / 4];
 }
 
 double nm_cost_time(void (*fn)(void *arg), void *arg)
@@ -120,7 +120,7 @@ double nm_cost_time(void (*fn)(void *arg), void *arg)
         else
             us[i] = took;
     }
-    return nm_cost_median(us, (size_t)runs);
+    return nm_cost_quartile(us, (size_t)runs);
 }
 
 void nm_cost_add_point(nm_curve *c, uint32_t rows, double us)
@@ -145,10 +145,12 @@ npumoe_status nm_cost_measure(nm_cost_job *job, nm_cost *out, npumoe_error *err)
                  .device_watts = -1.0};
     snprintf(c.isa, sizeof c.isa, "%s", job->kern->isa);
     NM_TRY(nm_cost_measure_host(job, &c, err));
-    if (job->npu)
-        NM_TRY(nm_cost_measure_device(job, &c, err));
-    else
+    if (job->npu == NULL) {
         nm_cost_no_device(&c);
+    } else {
+        NM_TRY(nm_cost_measure_device(job, &c, err));
+        NM_TRY(nm_cost_measure_moves(job, &c, err));
+    }
     *out = c;
     return NPUMOE_OK;
 }

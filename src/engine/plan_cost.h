@@ -6,8 +6,8 @@
  * its queue. Weights and buffers are taken in turns, so that they come from memory as those of a whole
  * model do and not from a cache that one expert has for itself.
  *
- * Every figure is the median of a few runs. Host and device are timed one after the other; that they share
- * memory and heat when both run is for the comparison of prediction and measurement to show. */
+ * Every figure is the lower quartile of a few runs. Host and device are timed one after the other: beside a
+ * device at work the host takes no longer, as far as could be measured. */
 #ifndef NM_ENGINE_PLAN_COST_H
 #define NM_ENGINE_PLAN_COST_H
 
@@ -32,10 +32,13 @@ typedef struct nm_cost_job {
 /* EUNSUPPORTED for types that this geometry cannot have; ENOMEM; ECANCELED. */
 npumoe_status nm_cost_measure(nm_cost_job *job, nm_cost *out, npumoe_error *err);
 
-/* ---- shared by plan_cost_host.c and plan_cost_device.c ---------------------------------------- */
+/* ---- shared by plan_cost_*.c ------------------------------------------------------------------ */
 
 npumoe_status nm_cost_measure_host(nm_cost_job *job, nm_cost *out, npumoe_error *err);
 npumoe_status nm_cost_measure_device(nm_cost_job *job, nm_cost *out, npumoe_error *err);
+
+/* Gather and scatter anew, with a device's buffers. */
+npumoe_status nm_cost_measure_moves(nm_cost_job *job, nm_cost *out, npumoe_error *err);
 
 /* One step done; ECANCELED. */
 npumoe_status nm_cost_step(nm_cost_job *job, npumoe_error *err);
@@ -53,10 +56,11 @@ npumoe_status nm_cost_network_new(const nm_cost_job *job, uint32_t n_ff, nm_cost
                                   npumoe_error *err);
 void nm_cost_network_free(nm_cost_network *n);
 
-/* Median us of a few runs of fn, after one to warm up; fewer when a run is long. */
+/* us of fn: the lower quartile of a few runs, after one to warm up; fewer when a run is long. */
 double nm_cost_time(void (*fn)(void *arg), void *arg);
 
-double nm_cost_median(double *us, size_t n); /* sorts; n > 0 */
+/* Sorts; n > 0. What disturbs a measurement only adds to it, and often to half of the runs. */
+double nm_cost_quartile(double *us, size_t n);
 
 /* Appends a point. More rows never take less time, and what disturbs only adds: points that are above it
  * come down. */

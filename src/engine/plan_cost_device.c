@@ -1,8 +1,14 @@
 /* plan_cost_device.c: the device's part of a cost table (plan_cost.h).
  *
- * A point of the curve is a program of several experts, launched often in a row: what a launch takes from
+ * A point of the curve is programs of several experts, launched often in a row: what a launch takes from
  * the one before it, less what an empty one takes, over its experts. So the curve and launch_us together
- * give back what was measured, added latency included. */
+ * give back what was measured, added latency included.
+ *
+ * A model's weights do not stay in a cache from one chunk to the next, so launches take turns among programs with
+ * more bytes than caches have, where capacities can share them (a device that keeps a copy for each capacity would
+ * load for longer than it is measured). And short launches are measured twice, with time in between: a core
+ * that was asleep, or disturbed for a moment, is slow for longer than a few of them take, and a planner that
+ * believes 16 rows to cost what 48 cost never asks for 16. */
 #include "engine/plan_cost.h"
 
 #include "base/clock.h"
@@ -12,13 +18,17 @@
 #include <string.h>
 
 enum {
-    MOST_EXPERTS = 4,
-    COLD_BYTES = 48 << 20,
+    MOST_EXPERTS = 4, /* of a program */
+    MOST_PROGRAMS = 48,
+    MOST_POINTS = 16,
+    COLD_BYTES = 160 << 20, /* all programs together */
     WARM_UP = 2,
     LAUNCHES = 7,
     EMPTY_LAUNCHES = 63,
     MOST_LAUNCHES = 63,
-    ENOUGH_ROWS = 64, /* from here on a point may be left to the last two */
+    ENOUGH_US = 40000, /* of launches, for one point */
+    SHORT_US = 60000,  /* launches up to this are measured twice */
+    ENOUGH_ROWS = 64,  /* from here on a point may be left to the last two */
     LONG_US = 150000
 };
 
@@ -27,13 +37,21 @@ typedef struct device {
     nm_npu *npu;
     nm_cost_network experts[MOST_EXPERTS];
     uint32_t n_experts;
+    nm_program *owners[MOST_PROGRAMS]; /* the weights, for programs of any capacity; or none */
+    uint32_t n_owners;
     double host_us; /* of the latest series: submit and wait, per launch */
 } device;
 
-/* ---- one program ---------------------------------------------------------------------------- */
+/* Programs that take turns. */
+typedef struct turns {
+    nm_program *p[MOST_PROGRAMS];
+    uint32_t n, next;
+} turns;
+
+/* ---- launches in a row ---------------------------------------------------------------------- */
 
 /* us[i]: from the end of the launch before, or its own submission, to its end. */
-static npumoe_status launch(device *d, nm_program *p, const nm_npu_buffer *in, nm_npu_buffer *out,
+static npumoe_status launch(device *d, turns *t, const nm_npu_buffer *in, nm_npu_buffer *out,
                             uint32_t n, double *us, npumoe_error *err)
 {
     uint64_t first = 0, ticket, host_ns = 0, last_end = 0;
@@ -43,7 +61,7 @@ static npumoe_status launch(device *d, nm_program *p, const nm_npu_buffer *in, n
         nm_launch_times times;
         const uint64_t start = nm_clock_thread_cpu_ns();
         if (submitted < n && submitted - waited < depth) {
-            NM_TRY(nm_npu_submit(d->npu, p, in, out, &ticket, err));
+            NM_TRY(nm_npu_submit(d->npu, t->p[t->next++ % t->n], in, out, &ticket, err));
             if (ticket == 0)
                 return nm_err_set(err, NPUMOE_EINTERNAL,
                                   "device %s: its queue of %u is full after %u", d->npu->caps.name,
@@ -62,34 +80,47 @@ static npumoe_status launch(device *d, nm_program *p, const nm_npu_buffer *in, n
     return NPUMOE_OK;
 }
 
-/* us of a launch in a row of n, after two to warm up; load_us: of loading it, or NULL. */
-static npumoe_status time_program(device *d, const nm_program_desc *desc, uint32_t n, double *us,
-                                  double *load_us, npumoe_error *err)
+/* us of a launch in a row of n or, when they are short, of more; after some to warm up. */
+static npumoe_status time_turns(device *d, turns *t, uint32_t n, double *us, npumoe_error *err)
 {
-    nm_program *p = NULL;
     nm_npu_buffer in = {0}, out = {0};
     double each[MOST_LAUNCHES];
-    npumoe_status st = nm_npu_compile(d->npu, desc, &p, err);
-    const uint64_t start = nm_clock_ns();
+    npumoe_status st = nm_npu_buffer_init(d->npu, &in, (size_t)t->p[0]->in_bytes, err);
     if (st == NPUMOE_OK)
-        st = nm_npu_load(d->npu, p, err);
-    if (load_us)
-        *load_us = (double)(nm_clock_ns() - start) * 1e-3;
-    if (st == NPUMOE_OK)
-        st = nm_npu_buffer_init(d->npu, &in, (size_t)p->in_bytes, err);
-    if (st == NPUMOE_OK)
-        st = nm_npu_buffer_init(d->npu, &out, (size_t)p->out_bytes, err);
+        st = nm_npu_buffer_init(d->npu, &out, (size_t)t->p[0]->out_bytes, err);
     for (size_t i = 0; st == NPUMOE_OK && i < in.bytes / sizeof *in.data; i++)
         in.data[i] = (float)(i % 251) / 128.0f - 1.0f;
     if (st == NPUMOE_OK)
-        st = launch(d, p, &in, &out, WARM_UP, each, err);
+        st = launch(d, t, &in, &out, WARM_UP, each, err);
+    while (st == NPUMOE_OK && n < MOST_LAUNCHES && n * each[WARM_UP - 1] < ENOUGH_US)
+        n = 2 * n + 1;
     if (st == NPUMOE_OK)
-        st = launch(d, p, &in, &out, n, each, err);
+        st = launch(d, t, &in, &out, n, each, err);
     if (st == NPUMOE_OK)
-        *us = nm_cost_median(each, n);
+        *us = nm_cost_quartile(each, n);
     nm_npu_buffer_fini(d->npu, &in);
     nm_npu_buffer_fini(d->npu, &out);
-    nm_npu_program_free(d->npu, &p);
+    return st;
+}
+
+static npumoe_status load(device *d, const nm_program_desc *desc, nm_program **out,
+                          npumoe_error *err)
+{
+    NM_TRY(nm_npu_compile(d->npu, desc, out, err));
+    npumoe_status st = nm_npu_load(d->npu, *out, err);
+    if (st != NPUMOE_OK)
+        nm_npu_program_free(d->npu, out);
+    return st;
+}
+
+static npumoe_status time_program(device *d, const nm_program_desc *desc, uint32_t n, double *us,
+                                  npumoe_error *err)
+{
+    turns t = {.n = 1};
+    npumoe_status st = load(d, desc, &t.p[0], err);
+    if (st == NPUMOE_OK)
+        st = time_turns(d, &t, n, us, err);
+    nm_npu_program_free(d->npu, &t.p[0]);
     return st;
 }
 
@@ -108,7 +139,7 @@ static npumoe_status measure_launch(device *d, nm_cost *out, npumoe_error *err)
                                   .networks = &network,
                                   .n = 1};
     if (st == NPUMOE_OK)
-        st = time_program(d, &desc, EMPTY_LAUNCHES, &out->launch_us, NULL, err);
+        st = time_program(d, &desc, EMPTY_LAUNCHES, &out->launch_us, err);
     out->launch_host_us = d->host_us;
     nm_cost_matrix_free(&gate);
     nm_cost_matrix_free(&down);
@@ -157,29 +188,95 @@ static npumoe_status make_experts(device *d, nm_cost *out, npumoe_error *err)
                       (unsigned long long)caps->total_bytes);
 }
 
+/* Weights that no cache holds, where programs can share them; how long loading took. */
+static npumoe_status make_owners(device *d, nm_program_desc *desc, nm_cost *out, npumoe_error *err)
+{
+    const nm_npu_caps *caps = &d->npu->caps;
+    const uint64_t bytes = d->n_experts * out->device.expert_bytes, start = nm_clock_ns();
+    uint64_t n = caps->shares_weights ? COLD_BYTES / (bytes + 1) + 1 : 0;
+    n = n < MOST_PROGRAMS ? n : MOST_PROGRAMS;
+    n = n < caps->slots / 2 ? n : caps->slots / 2; /* each has a twin */
+    n = n < caps->total_bytes / (bytes + 1) ? n : caps->total_bytes / (bytes + 1);
+    desc->capacity = caps->capacity_min;
+    while (d->n_owners < n) {
+        NM_TRY(load(d, desc, &d->owners[d->n_owners], err));
+        d->n_owners++;
+    }
+    if (n > 0)
+        out->load_us_per_mb = (double)(nm_clock_ns() - start) * 1e3 / (double)(n * bytes);
+    return NPUMOE_OK;
+}
+
+static void free_turns(device *d, turns *t)
+{
+    for (uint32_t i = 0; i < t->n; i++)
+        nm_npu_program_free(d->npu, &t->p[i]);
+    t->n = 0;
+}
+
+/* Programs of that capacity. */
+static npumoe_status make_turns(device *d, nm_program_desc desc, turns *t, nm_cost *out,
+                                npumoe_error *err)
+{
+    const uint64_t start = nm_clock_ns();
+    npumoe_status st = NPUMOE_OK;
+    do {
+        desc.twin = d->n_owners > 0 ? d->owners[t->n] : NULL;
+        st = load(d, &desc, &t->p[t->n], err);
+        t->n += st == NPUMOE_OK;
+    } while (st == NPUMOE_OK && t->n < d->n_owners);
+    if (d->n_owners == 0)
+        out->load_us_per_mb = (double)(nm_clock_ns() - start) * 1e3 /
+                              (double)(d->n_experts * out->device.expert_bytes);
+    if (st != NPUMOE_OK)
+        free_turns(d, t);
+    return st;
+}
+
+/* us of a launch with that capacity; the lesser of this time and *us, unless that is 0. */
+static npumoe_status measure_capacity(device *d, const nm_program_desc *desc, nm_cost *out,
+                                      double *us, npumoe_error *err)
+{
+    turns t = {.n = 0};
+    double now = 0.0;
+    NM_TRY(make_turns(d, *desc, &t, out, err));
+    npumoe_status st = time_turns(d, &t, LAUNCHES, &now, err);
+    free_turns(d, &t);
+    *us = *us > 0.0 && *us < now ? *us : now;
+    return st == NPUMOE_OK ? nm_cost_step(d->job, err) : st;
+}
+
 static npumoe_status measure_experts(device *d, nm_cost *out, npumoe_error *err)
 {
     static const uint32_t steps[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128};
     const nm_npu_caps *caps = &d->npu->caps;
     const uint32_t multiple = caps->capacity_multiple;
     const uint32_t most = (d->job->chunk + multiple - 1) / multiple * multiple;
+    uint32_t capacities[MOST_POINTS], n = 0;
+    double us[MOST_POINTS] = {0.0};
     nm_program_network networks[MOST_EXPERTS];
     nm_program_desc desc;
     NM_TRY(make_experts(d, out, err));
     describe(d, networks, &desc);
+    NM_TRY(make_owners(d, &desc, out, err));
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
-        double us, load_us;
-        desc.capacity = steps[i] * multiple;
+        desc.capacity = capacities[n] = steps[i] * multiple;
         if (desc.capacity < caps->capacity_min || desc.capacity > caps->capacity_max ||
             desc.capacity > most)
             continue;
-        NM_TRY(time_program(d, &desc, LAUNCHES, &us, &load_us, err));
-        nm_cost_add_point(&out->device_expert, desc.capacity, (us - out->launch_us) / d->n_experts);
-        out->load_us_per_mb = load_us * 1e6 / (double)(d->n_experts * out->device.expert_bytes);
-        NM_TRY(nm_cost_step(d->job, err));
-        if (desc.capacity >= ENOUGH_ROWS && out->device_expert.n >= 2 && us > LONG_US)
+        NM_TRY(measure_capacity(d, &desc, out, &us[n], err));
+        n++;
+        if (desc.capacity >= ENOUGH_ROWS && n >= 2 && us[n - 1] > LONG_US)
             break;
     }
+    for (uint32_t i = 0; i < n; i++) {
+        desc.capacity = capacities[i];
+        if (us[i] < SHORT_US)
+            NM_TRY(measure_capacity(d, &desc, out, &us[i], err));
+    }
+    for (uint32_t i = 0; i < n; i++)
+        nm_cost_add_point(&out->device_expert, capacities[i],
+                          (us[i] - out->launch_us) / d->n_experts);
     if (out->device_expert.n > 0)
         return NPUMOE_OK;
     return nm_err_set(err, NPUMOE_EUNSUPPORTED,
@@ -202,7 +299,7 @@ static npumoe_status measure_part(device *d, nm_cost *out, nm_cost_part part, nm
         out->device.part_bytes[part] > caps->program_bytes ||
         out->device.part_bytes[part] > caps->total_bytes)
         return NPUMOE_OK; /* not on this device */
-    NM_TRY(time_program(d, desc, 3, &us, NULL, err));
+    NM_TRY(time_program(d, desc, 3, &us, err));
     nm_cost_add_point(&out->device_part[part], desc->capacity, us - out->launch_us);
     return nm_cost_step(d->job, err);
 }
@@ -258,6 +355,8 @@ npumoe_status nm_cost_measure_device(nm_cost_job *job, nm_cost *out, npumoe_erro
     npumoe_status st = measure_launch(&d, out, err);
     if (st == NPUMOE_OK)
         st = measure_experts(&d, out, err);
+    for (; d.n_owners > 0; d.n_owners--)
+        nm_npu_program_free(d.npu, &d.owners[d.n_owners - 1]);
     if (st == NPUMOE_OK && caps->has_linear)
         st = measure_parts(&d, out, err);
     for (uint32_t i = 0; i < d.n_experts; i++)
