@@ -1,7 +1,7 @@
 /* attend.h: one task of attention, as the kernels of the tiers see it. Private to src/kernels.
  *
  * attention.c cuts the work into tasks and shares them out; a tier may bring a kernel that does a
- * whole task its own way (nm_kern.attend_tiles). */
+ * whole task its own way (nm_kern.attend_task). */
 #ifndef NM_KERNELS_ATTEND_H
 #define NM_KERNELS_ATTEND_H
 
@@ -12,16 +12,17 @@
  * query query0 + i of the chunk and head head0 + h. */
 typedef struct nm_attend {
     const nm_attention_args *args;
+    const nm_kern *kern; /* decoders */
     uint32_t kv_head, head0, heads;
     size_t query0, queries;
     size_t first, end; /* positions to look at, of those that a row sees */
-    bool fine;         /* near fp32; false: one pass of bf16 */
+    bool fine;         /* near fp32; false: one pass of bf16, if the tier has it */
     /* Where results go. NULL: divided by their sum, with sinks, to args->out. Else row r is
      * part + r * dim_v, relative to maximum max[r] (natural units) and not divided by sum[r]. */
     float *part, *max, *sum;
 } nm_attend;
 
-/* Sizes of the kernel on the matrix unit (x86/attend_amx.c). Widths are padded to a tile. */
+/* Sizes of these kernels (x86/attend_amx.c, tmpl/attend.inc). Widths are padded to a tile. */
 enum {
     NM_ATTEND_KEYS = 128,     /* positions of a block */
     NM_ATTEND_COLUMN = 32,    /* rows that go through a block together */
@@ -35,7 +36,7 @@ static inline size_t nm_attend_padded(size_t dim)
     return (dim + 31) / 32 * 32;
 }
 
-/* Bytes that one row keeps in scratch: q in two planes of bf16, o in fp32, its numbers. */
+/* Bytes that one row keeps in scratch: q in two planes of bf16 or in fp32, o in fp32, its numbers. */
 static inline size_t nm_attend_row_bytes(size_t dim_k, size_t dim_v)
 {
     return 4 * (nm_attend_padded(dim_k) + nm_attend_padded(dim_v) + 4);
@@ -50,8 +51,8 @@ static inline size_t nm_attend_max_rows(size_t dim_k, size_t dim_v)
                        nm_max_size(rows * NM_ATTEND_COLUMN, NM_ATTEND_MIN_ROWS));
 }
 
-/* Scratch of attend_tiles for tasks of nm_attend_max_rows, whatever the widths up to dim. */
-static inline size_t nm_attend_tiles_bytes(size_t dim)
+/* Scratch of attend_task for tasks of nm_attend_max_rows, whatever the widths up to dim. */
+static inline size_t nm_attend_task_bytes(size_t dim)
 {
     size_t row = nm_attend_row_bytes(dim, dim);
     size_t rows = nm_max_size(NM_ATTEND_ROWS_BYTES, NM_ATTEND_MIN_ROWS * row);
@@ -83,10 +84,10 @@ enum { NM_ATTEND_FEW_ROWS = 8 };
  * more heads than the scratch has room for. */
 bool nm_attend_few(const nm_compute *c, const nm_attention_args *args);
 
-/* ---- sharing out tasks of attend_tiles ----------------------------------------------------- */
+/* ---- sharing out tasks of attend_task ----------------------------------------------------- */
 
 size_t nm_attend_shared_bytes(uint32_t head_dim);
-/* All of nm_attention() by kern->attend_tiles, which the table must have. */
+/* All of nm_attention() by kern->attend_task, which the table must have. */
 void nm_attend_shared(const nm_compute *c, const nm_attention_args *args);
 
 #endif

@@ -419,7 +419,7 @@ void nm_attention(const nm_compute *c, const nm_attention_args *args)
     if (c->precision != NM_PRECISION_FP32) {
         if (nm_attend_few(c, args))
             return;
-        if (c->kern->attend_tiles) {
+        if (c->kern->attend_task) {
             nm_attend_shared(c, args);
             return;
         }

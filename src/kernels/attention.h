@@ -5,10 +5,10 @@
  * (Milakov & Gimelshein 2018, Dao 2022). Work is split over (KV head, rows), and over positions
  * where rows are few.
  *
- * Which way a call goes: with NM_PRECISION_FP32, blocks in fp32. Else up to 8 rows of a KV head
- * (decode) stream the cache, in fp32; more rows go to the matrix unit, where there is one: FULL and AUTO
- * split every number into two of bf16 (scores off by 2^-16 of sum |q k| at most, in practice a
- * hundredth of that), FAST takes one.
+ * Which way a call goes: with NM_PRECISION_FP32, blocks in fp32 (attention.c). Else up to 8 rows of a KV
+ * head (decode) stream the cache, in fp32; more rows go to the tier's own kernel: on a matrix unit FULL and
+ * AUTO split every number into two of bf16 (scores off by 2^-16 of sum |q k| at most, in practice a
+ * hundredth of that) and FAST takes one; tiers of vectors (tmpl/attend.inc) stay in fp32.
  *
  * Promise: a result is the same bits for any number of threads. With NM_PRECISION_FP32 it is also the
  * same for any cut of a prompt into chunks; else the chunk decides which way a query goes. A

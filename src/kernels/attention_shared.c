@@ -1,4 +1,4 @@
-/* attention_shared.c: which thread does what, when a tier has a kernel for whole tasks (attend_tiles).
+/* attention_shared.c: which thread does what, when a tier has a kernel for whole tasks (attend_task).
  *
  * Whole tasks, where there are enough: (KV head, rows), each over all positions its rows see. A
  * row's result is the same bits in any task, so their size may follow the number of threads.
@@ -51,6 +51,7 @@ static nm_attend task_make(const shared_job *job, size_t ticket)
     uint32_t kv_head = (uint32_t)(ticket % tasks / job->head_parts);
     uint32_t at = (uint32_t)(ticket % job->head_parts) * job->task_heads, left = job->group - at;
     nm_attend t = {.args = a,
+                   .kern = job->compute->kern,
                    .fine = job->compute->precision != NM_PRECISION_FAST,
                    .kv_head = kv_head,
                    .head0 = kv_head * job->group + at,
@@ -72,7 +73,7 @@ static void whole_region(void *arg, int thread, int n_threads)
     size_t ticket;
     while ((ticket = nm_pool_next(job->compute->pool)) < task_count(job)) {
         nm_attend t = task_make(job, ticket);
-        job->compute->kern->attend_tiles(&t, nm_compute_slice(job->compute, thread));
+        job->compute->kern->attend_task(&t, nm_compute_slice(job->compute, thread));
     }
 }
 
@@ -108,7 +109,7 @@ static void compute_part(const shared_job *job, const nm_attend *task, size_t pa
     t.max = at;
     t.sum = at + PART_ROWS;
     t.part = at + 2 * PART_ROWS;
-    job->compute->kern->attend_tiles(&t, scratch);
+    job->compute->kern->attend_task(&t, scratch);
 }
 
 /* One row takes up the round's parts; totals of o gather where the result will be. */
@@ -157,7 +158,7 @@ static void parts_region(void *arg, int thread, int n_threads)
 
 size_t nm_attend_shared_bytes(uint32_t head_dim)
 {
-    return part_floats(head_dim) * sizeof(float) + nm_attend_tiles_bytes(head_dim);
+    return part_floats(head_dim) * sizeof(float) + nm_attend_task_bytes(head_dim);
 }
 
 /* Few rows over many positions. */

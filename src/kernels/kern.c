@@ -39,6 +39,7 @@ static void fill_avx2(nm_kern *table, const nm_cpu *cpu)
     nm_kern_fill_rows_avx2(table);
     nm_kern_fill_cache_avx2(table);
     nm_kern_fill_decode_avx2(table);
+    nm_kern_fill_attend_avx2(table);
     table->products[NM_PRODUCT_DOT_F] = &nm_product_dot_f_avx2;
     table->products[NM_PRODUCT_DOT_Q] =
         cpu->avx_vnni ? &nm_product_dot_q_avxvnni : &nm_product_dot_q_avx2;
@@ -59,6 +60,7 @@ static void fill_avx512(nm_kern *table, const nm_cpu *cpu)
     nm_kern_fill_rows_avx512(table);
     nm_kern_fill_cache_avx512(table);
     nm_kern_fill_decode_avx512(table);
+    nm_kern_fill_attend_avx512(table);
     table->products[NM_PRODUCT_DOT_F] = &nm_product_dot_f_avx512;
     if (!cpu->avx512_vnni)
         return;
@@ -98,6 +100,7 @@ static void fill_neon(nm_kern *table, const nm_cpu *cpu)
     nm_kern_fill_rows_neon(table);
     nm_kern_fill_cache_neon(table);
     nm_kern_fill_decode_neon(table);
+    nm_kern_fill_attend_neon(table);
     table->products[NM_PRODUCT_DOT_F] = &nm_product_dot_f_neon;
     table->products[NM_PRODUCT_DOT_Q] =
         cpu->dotprod ? &nm_product_dot_q_neondot : &nm_product_dot_q_neon;

@@ -28,8 +28,8 @@ struct nm_kern {
     /* A row of n elements (multiple of the block) to fp32; bit-equal to nm_type_get()->decode in
      * every tier. NULL for types that are not supported. */
     void (*decode[NM_TYPE_END])(const void *src, float *dst, size_t n);
-    /* A whole task of attention on a matrix unit (attend.h); NULL = this tier has none. */
-    void (*attend_tiles)(const struct nm_attend *task, void *scratch);
+    /* A whole task of attention, the tier's own way (attend.h); NULL = attention.c's blocks. */
+    void (*attend_task)(const struct nm_attend *task, void *scratch);
     const nm_product *products[NM_PRODUCT_END]; /* by slot; NULL = this tier has none */
 };
 

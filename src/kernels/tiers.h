@@ -17,16 +17,19 @@ void nm_kern_fill_gemm_avx2(nm_kern *table);
 void nm_kern_fill_rows_avx2(nm_kern *table);
 void nm_kern_fill_cache_avx2(nm_kern *table);
 void nm_kern_fill_decode_avx2(nm_kern *table);
+void nm_kern_fill_attend_avx2(nm_kern *table);
 void nm_kern_fill_gemm_avx512(nm_kern *table);
 void nm_kern_fill_rows_avx512(nm_kern *table);
 void nm_kern_fill_cache_avx512(nm_kern *table);
 void nm_kern_fill_decode_avx512(nm_kern *table);
+void nm_kern_fill_attend_avx512(nm_kern *table);
 void nm_kern_fill_attend_amx(nm_kern *table);
 #elif defined(__aarch64__)
 void nm_kern_fill_gemm_neon(nm_kern *table);
 void nm_kern_fill_rows_neon(nm_kern *table);
 void nm_kern_fill_cache_neon(nm_kern *table);
 void nm_kern_fill_decode_neon(nm_kern *table);
+void nm_kern_fill_attend_neon(nm_kern *table);
 #endif
 
 #endif

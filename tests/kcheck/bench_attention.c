@@ -143,13 +143,18 @@ static double positions_seen(const nm_attention_args *a)
     return (double)(seen < end ? seen : end);
 }
 
+static bool on_tiles(const nm_kern *kern)
+{
+    return strcmp(kern->isa, "amx") == 0;
+}
+
 static void measure(bench *b, const char *name, bool queries)
 {
     nm_attention_args *a = &b->args;
     a->n_q = queries ? PROMPT_ROWS / a->n_head : 1;
     a->pos0 = queries ? PROMPT_END - a->n_q : CONTEXT - 1;
     const bool few = a->n_q * (a->n_head / a->n_head_kv) <= NM_ATTEND_FEW_ROWS;
-    const bool tiles = b->compute.kern->attend_tiles && !few;
+    const bool tiles = on_tiles(b->compute.kern) && !few;
     const double products = b->compute.precision == NM_PRECISION_FAST ? 1 : 3;
     const double most_ops = tiles ? b->most_tiles / products : b->most_f32;
     const double s = seconds_per_call(b);
@@ -172,7 +177,7 @@ static void limits(bench *b, const nm_cpu *cpu)
     b->most_tiles = unit_rate(cpu, b->compute.kern->isa, "bf16", true);
     printf("%-44s %9.2f GFLOP/s %8.2f GB/s at most", b->compute.kern->isa, 1e-9 * b->most_f32,
            1e-9 * b->most_bytes);
-    if (b->compute.kern->attend_tiles)
+    if (on_tiles(b->compute.kern))
         printf(", tiles %.2f GFLOP/s", 1e-9 * b->most_tiles);
     printf("\n");
     drop(memory);
@@ -189,7 +194,7 @@ static void bench_shape(bench *b, const char *filter)
             snprintf(name, sizeof name, "%s attention %s %s %s%s", b->compute.kern->isa,
                      b->shape->name, nm_type_get(types[i])->name, queries ? "prompt" : "token",
                      fast ? " fast" : "");
-            if ((fast && !b->compute.kern->attend_tiles) || (filter && !strstr(name, filter)))
+            if ((fast && !on_tiles(b->compute.kern)) || (filter && !strstr(name, filter)))
                 continue;
             if (!made)
                 make(b, types[i]);

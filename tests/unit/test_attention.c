@@ -137,6 +137,12 @@ static void bench_drop(bench *b)
     free(b->cache_v);
 }
 
+/* Only there do products depend on the precision. */
+static bool on_tiles(const bench *b)
+{
+    return strcmp(b->kern.isa, "amx") == 0;
+}
+
 /* How far a result may be from the formula, given the largest scale * sum |q k| of the row and the
  * largest |v|.
  *
@@ -146,7 +152,7 @@ static void bench_drop(bench *b)
  * each. An error e of all scores moves weights by 2e relative to each other. */
 static double row_bound(const bench *b, double score, double value)
 {
-    bool tiles = b->kern.attend_tiles && b->compute.precision != NM_PRECISION_FP32;
+    bool tiles = on_tiles(b) && b->compute.precision != NM_PRECISION_FP32;
     double product = 0x1p-21;
     if (tiles)
         product = b->compute.precision == NM_PRECISION_FAST ? 0x1p-8 * 1.01 : 0x1p-16 * 1.3;
@@ -361,14 +367,13 @@ static void test_tier(const char *tier, const nm_cpu *cpu)
     bool slow = nm_kern_tier(1) && strcmp(tier, "scalar") == 0;
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         if (slow && (shapes[i].positions > 1000 || shapes[i].dim_k > 128))
-            continue; /* long contexts are about spans, which all tiers share */
-        if (b->kern.attend_tiles) {
+            continue;     /* long contexts are about spans, which all tiers share */
+        if (!on_tiles(b)) /* its fp32 is that of the tier below */
+            test_shape(b, &shapes[i], NM_PRECISION_FP32);
+        if (on_tiles(b))
             for (nm_precision p = NM_PRECISION_AUTO; p <= NM_PRECISION_FULL; p++)
                 test_shape(b, &shapes[i], p);
-            continue;
-        }
-        test_shape(b, &shapes[i], NM_PRECISION_FP32);
-        if (is_few(&shapes[i]))
+        else if (b->kern.attend_task || is_few(&shapes[i]))
             test_shape(b, &shapes[i], NM_PRECISION_AUTO);
     }
     test_latent(b, slow);

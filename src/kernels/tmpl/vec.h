@@ -32,7 +32,7 @@
  *   b_words(a, b, c, d)              16 bytes from four little-endian words
  *   s_half(p)                        the fp16 at p, any alignment
  *
- * and the register blocks of the products: NT_MR x NT_NR, NN_MR x NN_NV vectors. */
+ * and the register blocks of the products: NT_MR x NT_NR, NN_MR x NN_NV, AT_MR x AT_NV vectors. */
 #ifndef NM_KERNELS_TMPL_VEC_H
 #define NM_KERNELS_TMPL_VEC_H
 

@@ -703,7 +703,7 @@ static work work_make(const nm_attend *task, void *scratch)
     return w;
 }
 
-static void attend_tiles(const nm_attend *task, void *scratch)
+static void attend_task(const nm_attend *task, void *scratch)
 {
     work w = work_make(task, scratch);
     begin(&w);
@@ -716,5 +716,5 @@ static void attend_tiles(const nm_attend *task, void *scratch)
 
 void nm_kern_fill_attend_amx(nm_kern *table)
 {
-    table->attend_tiles = attend_tiles;
+    table->attend_task = attend_task;
 }
