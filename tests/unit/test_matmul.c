@@ -90,6 +90,7 @@ static double loss(const bench *b)
     case NM_PRECISION_FP32:
         return order;
     case NM_PRECISION_FULL:
+    case NM_PRECISION_FINE:
         return order + 0x1p-9;
     case NM_PRECISION_AUTO:
     case NM_PRECISION_FAST:
@@ -124,7 +125,7 @@ static bool same_bits(const bench *b, size_t m)
 
 static void test_shape(bench *b, nm_type type, uint64_t rows, uint64_t cols)
 {
-    static const char *const names[] = {"auto", "fast", "full", "fp32"};
+    static const char *const names[] = {"auto", "fast", "full", "fine", "fp32"};
     const char *name = nm_type_get(type)->name, *isa = b->kern.isa;
     int r = (int)rows, c = (int)cols;
     bench_weights(b, type, rows, cols);
