@@ -124,11 +124,11 @@ typedef struct choices {
 
 /* Chooses at the scores as they are; keeps it if its prompt is the quickest so far. */
 static npumoe_status choose_once(const nm_planner *p, nm_layer_work *layers, choices *c,
-                                 npumoe_error *err)
+                                 bool thorough, npumoe_error *err)
 {
     const uint32_t n = p->loads->n_layers;
     nm_prediction x = {0};
-    NM_TRY(nm_planner_choose(p, layers, n, c->now, err));
+    NM_TRY(nm_planner_choose(p, layers, n, thorough, c->now, err));
     for (uint32_t l = 0; l < n; l++)
         c->ways[l] = layers[l].ways[c->now[l]];
     NM_TRY(nm_planner_schedule(p, c->ways, &x, err));
@@ -148,11 +148,18 @@ static npumoe_status choose_ways(const nm_planner *p, nm_layer_work *layers, cho
     static const double prices[] = {-1.0, 0.25, 0.35, 0.42, 0.48, 0.52, 0.58, 0.65, 0.75};
     const bool prompt = p->n_chunks > 0 && p->options.objective == NM_OBJECTIVE_LATENCY;
     const size_t n = !prompt ? 1 : p->two ? sizeof prices / sizeof prices[0] : 1;
+    size_t best = 0;
     c->best_us = HUGE_VAL;
     for (size_t i = 0; i < n; i++) {
+        const double before = c->best_us;
         if (prompt)
             set_scores(p, layers, prices[i]);
-        NM_TRY(choose_once(p, layers, c, err));
+        NM_TRY(choose_once(p, layers, c, n == 1, err));
+        best = c->best_us < before ? i : best;
+    }
+    if (n > 1) {
+        set_scores(p, layers, prices[best]);
+        NM_TRY(choose_once(p, layers, c, true, err));
     }
     return NPUMOE_OK;
 }

@@ -122,9 +122,10 @@ static bool best_fits(const nm_planner *p, const nm_layer_work *layers, uint32_t
     return programs <= p->cost->device.slots && bytes <= p->cost->device.total_bytes;
 }
 
-/* One size of units after the other; the best answer stays in choice. */
+/* One size of units after the other, or only those whose table counts to the whole budget; the best answer
+ * stays in choice. */
 static void run_levels(table *t, uint64_t slots, uint64_t bytes, uint64_t expert_bytes,
-                       size_t limit, uint32_t *trial, uint32_t *choice)
+                       size_t limit, bool all, uint32_t *trial, uint32_t *choice)
 {
     double best = HUGE_VAL;
     for (t->slot_unit = 1;; t->slot_unit *= 2) {
@@ -133,7 +134,8 @@ static void run_levels(table *t, uint64_t slots, uint64_t bytes, uint64_t expert
         for (t->byte_unit = expert_bytes;; t->byte_unit *= 2) {
             const uint64_t b = bytes / t->byte_unit;
             t->nb = t->by_bytes ? (b < limit ? (size_t)b : limit) + 1 : 1;
-            const double score = run(t, trial);
+            const bool whole = (!t->by_slots || s <= limit) && (!t->by_bytes || b <= limit);
+            const double score = all || whole ? run(t, trial) : HUGE_VAL;
             if (score < best) {
                 best = score;
                 memcpy(choice, trial, t->n_layers * sizeof *choice);
@@ -171,7 +173,7 @@ static void thin(nm_layer_work *l, const npumoe_allocator *a)
 }
 
 npumoe_status nm_planner_choose(const nm_planner *p, nm_layer_work *layers, uint32_t n_layers,
-                                uint32_t *choice, npumoe_error *err)
+                                bool thorough, uint32_t *choice, npumoe_error *err)
 {
     const nm_cost_device *d = &p->cost->device;
     uint64_t programs, bytes;
@@ -193,7 +195,7 @@ npumoe_status nm_planner_choose(const nm_planner *p, nm_layer_work *layers, uint
     uint32_t *trial = nm_alloc_array(p->a, n_layers, sizeof *trial);
     npumoe_status st = NPUMOE_OK;
     if (t.best && t.next && t.choice && trial)
-        run_levels(&t, d->slots, d->total_bytes, unit, limit, trial, choice);
+        run_levels(&t, d->slots, d->total_bytes, unit, limit, thorough, trial, choice);
     else
         st = nm_err_nomem(err, cells * n_layers * sizeof *t.choice, "placing programs");
     nm_free(p->a, t.best);

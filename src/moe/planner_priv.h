@@ -194,9 +194,10 @@ npumoe_status nm_planner_popular(const nm_planner *p, nm_layer_work *layers, nm_
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
-/* choice[n_layers]: which way of each layer. The all-host way of every layer fits any budget. */
+/* choice[n_layers]: which way of each layer. The all-host way of every layer fits any budget. thorough: budgets of
+ * thousands in all units, not only in those that count to their end, which takes up to 20 times as long. */
 npumoe_status nm_planner_choose(const nm_planner *p, nm_layer_work *layers, uint32_t n_layers,
-                                uint32_t *choice, npumoe_error *err);
+                                bool thorough, uint32_t *choice, npumoe_error *err);
 
 /* Lower bounds in us: of each layer without budgets, of their sum with them. */
 npumoe_status nm_planner_bound(const nm_planner *p, const nm_layer_work *layers, uint32_t n_layers,
