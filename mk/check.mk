@@ -9,6 +9,7 @@ TEST_ENV = NPUMOE='$(B)/npumoe' NPUMOE_BUILD='$(B)' NPUMOE_CONFIG='$(CONFIG)' $(
 RUN = $(TEST_ENV) sh tests/run
 FUZZ_SECONDS ?= 20
 CROSS_ARM ?= aarch64-linux-gnu-gcc
+EMULATE := tests/kcheck/run-emulated.sh
 
 check: tests ## T0: unit tests, kernels, CLI, saved fuzz inputs; no model files
 	@$(RUN) $(UNIT) $(KCHECK) $(if $(PROG),$(CLI_TESTS)) $(FUZZ_REPLAY)
@@ -43,7 +44,9 @@ fuzz-run: $(FUZZ)
 check-emulated: $(KCHECK) ## T2: kernels under qemu: old x86, AVX2-only x86, arm64
 	@if command -v $(CROSS_ARM) >/dev/null 2>&1; then \
 	  $(MAKE) --no-print-directory CC='$(CROSS_ARM)' LDFLAGS=-static kcheck; fi
-	@$(RUN) 'tests/kcheck/run-emulated.sh $(B) build/aarch64-release'
+	@NPUMOE_TEST_SECONDS=$${NPUMOE_TEST_SECONDS:-3600} $(RUN) \
+	  $(foreach c,Haswell Nehalem,'$(EMULATE) $(c) $(KCHECK)') \
+	  $(foreach c,max cortex-a76 cortex-a72,'$(EMULATE) $(c) build/aarch64-release/kcheck')
 
 check-all: lint ## lint and every tier that needs no model files
 	@$(MAKE) --no-print-directory check check-torture

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Runs kcheck on processors that this machine is not: every tier that such a processor has must work
-# there, and no other may be tried. Prints TAP; what lacks its tool is skipped.
-#   usage: run-emulated.sh BUILD_X86 BUILD_ARM     (folders with a statically linked kcheck)
+# Runs kcheck on a processor that this machine is not: every tier that it has must work there, and no
+# other may be tried. Prints TAP; what lacks its tool is skipped.
+#   usage: run-emulated.sh CPU KCHECK     (as qemu calls it; for arm64 statically linked)
 # Tools: qemu-x86_64[-static], qemu-aarch64[-static].
-x86=$1 arm=$2
+cpu=$1 kcheck=$2
 n=0 failed=0
 tmp=$(mktemp) || exit 1
 trap 'rm -f "$tmp"' EXIT
@@ -25,10 +25,10 @@ find_tool() { # NAME: the first that exists of NAME-static, NAME
     command -v "$1-static" 2>/dev/null || command -v "$1" 2>/dev/null
 }
 
-# CPU TIER... [PRODUCT...]: kcheck on that CPU passes, runs exactly these tiers, and these products.
+# QEMU TIERS [PRODUCT...]: kcheck on this CPU passes, runs exactly these tiers, and these products.
 emulate() {
-    qemu=$1 kcheck=$2 cpu=$3 tiers=$4
-    shift 4
+    qemu=$1 tiers=$2
+    shift 2
     if [ -z "$qemu" ]; then
         skip "kcheck on $cpu" "no qemu"
         return
@@ -55,13 +55,16 @@ emulate() {
     done
 }
 
-qemu_x86=$(find_tool qemu-x86_64)
-qemu_arm=$(find_tool qemu-aarch64)
-emulate "$qemu_x86" "$x86/kcheck" Nehalem scalar
-emulate "$qemu_x86" "$x86/kcheck" Haswell 'scalar avx2'
-emulate "$qemu_arm" "$arm/kcheck" cortex-a72 'scalar neon'
-emulate "$qemu_arm" "$arm/kcheck" cortex-a76 'scalar neon' 'neon i8x2 sdot'
-emulate "$qemu_arm" "$arm/kcheck" max 'scalar neon' 'neon i8x2 smmla' 'neon i8x2 sdot' \
-    'neon bf16 bfmmla' 'neon bf16x2 bfmmla' 'neon bf16x3 bfmmla'
+x86=$(find_tool qemu-x86_64)
+arm=$(find_tool qemu-aarch64)
+case $1 in
+Nehalem) emulate "$x86" scalar ;;
+Haswell) emulate "$x86" 'scalar avx2' 'avx2 dot_q avx2' 'avx2 i16 avx2' ;;
+cortex-a72) emulate "$arm" 'scalar neon' 'neon dot_q neon' ;;
+cortex-a76) emulate "$arm" 'scalar neon' 'neon i8x2 sdot' ;;
+max) emulate "$arm" 'scalar neon' 'neon i8x2 smmla' 'neon i8x2 sdot' \
+    'neon bf16 bfmmla' 'neon bf16x2 bfmmla' 'neon bf16x3 bfmmla' ;;
+*) echo "Bail out! no CPU called '$1'" && exit 1 ;;
+esac
 echo "1..$n"
 exit $failed

@@ -16,7 +16,8 @@
  *      by 0.85 .. 1.15; the lowest 1/32 of the experts sit far below all others and stay idle.
  *   4. The curve's scale is found by bisection on a Monte Carlo of step 2 (normal scores, top k, the
  *      busiest expert's load over the mean). The load asked for is --skew, by default 0.65 of the
- *      highest possible E / k, at most 8.
+ *      highest possible E / k, at most 8: with an E / k of 5 to 8 that is 3.3 to 5.2, so less than 5 in
+ *      some or all layers (README.md has what is reached).
  *
  * Tokens stay varied: the random part depends on the whole hidden state. */
 #include <math.h>
