@@ -126,12 +126,6 @@ typedef struct call {
     char *panels, *sums;
 } call;
 
-/* Which part of W. */
-typedef struct place {
-    uint64_t j;
-    size_t k0;
-} place;
-
 static bool next_place(const call *c, place *at)
 {
     at->k0 += c->kc;
@@ -352,14 +346,9 @@ ALWAYS void multiply_step(const char *w, const char *w1, const char *x0, const c
     }
 }
 
-/* Tiles of weights: of either 16 outputs. */
-typedef struct halves {
-    const char *w[2];
-} halves;
-
-static halves halves_of(const call *c, place at, const char *panel)
+static tile_pair tiles_of(const call *c, place at, const char *panel)
 {
-    halves h;
+    tile_pair h;
     for (size_t t = 0; t < 2; t++) {
         const side *s = &c->sides[t];
         h.w[t] = s->w->panels_of ? unit_at(s, at.j + s->first, at.k0 / UNIT)
@@ -369,7 +358,7 @@ static halves halves_of(const call *c, place at, const char *panel)
 }
 
 /* One or two strips over a panel. */
-ALWAYS void multiply_strips(const call *c, halves panel, place at, size_t strip, const bool two,
+ALWAYS void multiply_strips(const call *c, tile_pair panel, place at, size_t strip, const bool two,
                             feed *f, size_t shares, const int wp, const int xp)
 {
     char *sums = c->sums + strip * SUM_BYTES;
@@ -418,7 +407,7 @@ ALWAYS void run_round(const call *c, size_t first, size_t strips, expect_fn *exp
         if (more)
             start_feed(&f, c, at, other);
         settle(panel);
-        const halves w = halves_of(c, now, panel);
+        const tile_pair w = tiles_of(c, now, panel);
         const size_t inputs = nm_min_size(c->kc, c->k - now.k0);
         const size_t shares = (strips + 1) / 2 * ((inputs + STEP - 1) / STEP) * SLOTS(wp, xp);
         for (size_t s = 0; s < strips; s += 2) {
@@ -522,13 +511,7 @@ ALWAYS void finish_gated(const call *c, const nm_gated_args *a, uint64_t j, size
 {
     float *up = gate + SIDE * SIDE;
     const size_t n = j < c->j1 ? nm_min_size(SIDE, (size_t)(c->j1 - j)) : 0;
-    add_bias(gate, a->b_gate ? a->b_gate + j : NULL, n);
-    add_bias(up, a->b_up ? a->b_up + j : NULL, n);
-    switch (a->act) {
-    case NM_ACT_SWIGLU:
-        a->kern->silu_mul(n * SIDE, gate, up);
-        break;
-    }
+    activate(a, j, n, gate, up);
     memset(gate + n * SIDE, 0, (SIDE - n) * SIDE * sizeof *gate);
     char *to = (char *)a->hp + strip * strip_bytes((size_t)a->gate->rows, planes) +
                j / STEP * (size_t)planes * TILE + j % STEP * 32;

@@ -211,12 +211,6 @@ typedef struct call {
     char *panels, *sums;
 } call;
 
-/* Which part of W. */
-typedef struct place {
-    uint64_t j;
-    size_t k0;
-} place;
-
 static bool next_place(const call *c, place *at)
 {
     at->k0 += GROUP;
@@ -418,14 +412,9 @@ ALWAYS void slot(run_state *run, size_t row, size_t shares)
     feed_share(&run->feed, shares);
 }
 
-/* Tiles of weights: of either 16 outputs, a group. */
-typedef struct halves {
-    const char *w[2];
-} halves;
-
-static halves halves_of(const call *c, place at, const char *panel)
+static tile_pair tiles_of(const call *c, place at, const char *panel)
 {
-    halves h;
+    tile_pair h;
     for (size_t t = 0; t < 2; t++) {
         const side *s = &c->sides[t];
         h.w[t] = s->w->panels_of ? unit_at(s, at.j + s->first, at.k0) + HEAD_BYTES
@@ -469,8 +458,8 @@ static void flush_end(run_state *run, size_t row)
 }
 
 /* Strip s over a panel; then what is left of the strip before. */
-static void multiply_strip(run_state *run, halves panel, const float *w_scales, place at, size_t s,
-                           size_t shares)
+static void multiply_strip(run_state *run, tile_pair panel, const float *w_scales, place at,
+                           size_t s, size_t shares)
 {
     const call *c = run->c;
     const size_t steps = (nm_min_size(GROUP, c->k - at.k0) + STEP - 1) / STEP;
@@ -521,7 +510,7 @@ static void run_round(run_state *run)
         if (more)
             start_feed(&run->feed, c, at, other, scales[1]);
         settle(panel);
-        const halves w = halves_of(c, now, panel);
+        const tile_pair w = tiles_of(c, now, panel);
         const size_t inputs = nm_min_size(GROUP, c->k - now.k0);
         const size_t shares = run->strips * ((inputs + STEP - 1) / STEP) * SLOTS;
         for (size_t s = 0; s < run->strips; s++)
@@ -669,13 +658,7 @@ static void finish_gated(const run_state *run, uint64_t j, size_t strip)
     const call *c = run->c;
     float *gate = (float *)(void *)(c->sums + strip * SUM_BYTES), *up = gate + SIDE * SIDE;
     const size_t n = nm_min_size(SIDE, (size_t)(c->j1 - j)), column = (size_t)(j % GROUP);
-    add_bias(gate, a->b_gate ? a->b_gate + j : NULL, n);
-    add_bias(up, a->b_up ? a->b_up + j : NULL, n);
-    switch (a->act) {
-    case NM_ACT_SWIGLU:
-        a->kern->silu_mul(n * SIDE, gate, up);
-        break;
-    }
+    activate(a, j, n, gate, up);
     float *h = run->h + strip * H_STRIP;
     memcpy(h + column * SIDE, gate, n * SIDE * sizeof *h);
     if (column + SIDE < GROUP && j + SIDE < c->j1)
