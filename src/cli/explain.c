@@ -211,6 +211,22 @@ static bool is_wanted(const explain_args *a, const json_t *l)
     return a->all;
 }
 
+/* False after a message: a layer was asked for that the plan does not have. */
+static bool has_layers(const explain_args *a, const json_t *r, const char *path)
+{
+    const json_t *layers = json_object_get(r, "layers");
+    for (size_t i = 0; i < a->layers.n; i++) {
+        bool found = false;
+        for (size_t j = 0; j < json_array_size(layers); j++)
+            found |= a->layers.v[i] == (int64_t)at(json_array_get(layers, j), "layer");
+        if (found)
+            continue;
+        ui_error("--layers: %s has no layer %lld with experts", path, (long long)a->layers.v[i]);
+        return false;
+    }
+    return true;
+}
+
 static int explain(const explain_args *a, const char *path)
 {
     npumoe_error err = {0};
@@ -237,6 +253,10 @@ static int explain(const explain_args *a, const char *path)
     }
     json_t *r = json_loads(text, 0, NULL);
     npumoe_text_free(&text);
+    if (!has_layers(a, r, path)) {
+        json_decref(r);
+        return 1;
+    }
     print_head(r);
     print_prediction(r);
     print_rejected(report_at(r, "rejected"), "\nother policies with the same costs and budgets");

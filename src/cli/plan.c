@@ -105,9 +105,9 @@ static const cli_help help = {
     "device's slots and memory. What work costs is measured here first, in some seconds, in\n"
     "which the machine should do nothing else. The plan is JSON; the summary goes to\n"
     "standard error.",
-    "npumoe plan olmoe.profile.json -o olmoe.plan.json\n"
-    "npumoe plan olmoe.profile.json --slots 120 --npu-mem 3.5G --npu-launch-us 150 -o ane.json\n"
-    "npumoe plan olmoe.profile.json --policy ladder --cost machine.cost.json -o ladder.json\n"
+    "npumoe plan olmoe.profile -o olmoe.plan.json\n"
+    "npumoe plan olmoe.profile --slots 120 --npu-mem 3.5G --npu-launch-us 150 -o ane.json\n"
+    "npumoe plan olmoe.profile --policy ladder --cost machine.cost.json -o ladder.json\n"
     "npumoe explain olmoe.plan.json",
 };
 
