@@ -8,9 +8,11 @@
 #include "out.h"
 #include "verbs.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct run_args {
     model_args model;
@@ -247,6 +249,17 @@ static int make_prompt(const run_args *a, opened *o, const char *text, size_t by
     return st == NPUMOE_OK ? 0 : ui_fail(st, &err);
 }
 
+/* Before the first answer, not after it. */
+static bool can_read_all(const run_args *a)
+{
+    for (size_t i = 0; i < a->then.n; i++)
+        if (strcmp(a->then.v[i], "-") != 0 && access(a->then.v[i], R_OK) != 0) {
+            ui_error("--then: cannot read %s: %s", a->then.v[i], strerror(errno));
+            return false;
+        }
+    return true;
+}
+
 /* What --trace-out and --log-file must not replace. */
 static bool spares_inputs(const run_args *a)
 {
@@ -293,6 +306,7 @@ static int answer_all(run_args *a, const ui_log *log, opened *o, const npu *n, c
         char *next = NULL;
         size_t next_bytes = 0;
         npu_adapt(o->model, n);
+        ui_note("then: %s", file.file);
         code = text_read(&file, true, &next, &next_bytes)
                    ? answer_one(a, log, o, next, next_bytes, load_seconds)
                    : 1;
@@ -313,8 +327,10 @@ static int run(run_args *a, ui_log *log, char *text, size_t bytes)
         code = npu_open(&a->npu, o.model, log, &n);
     if (code == 0)
         code = answer_all(a, log, &o, &n, text, bytes, load_seconds);
-    if (code == 0)
-        code = npu_report(&a->npu, o.model, &n);
+    if (code == 0 || (ui_interrupted() && o.model)) { /* what was done until then */
+        const int reported = npu_report(&a->npu, o.model, &n);
+        code = code ? code : reported;
+    }
     npumoe_model_free(&o.model);
     npu_close(&n);
     return code;
@@ -353,8 +369,9 @@ int cmd_run(int argc, char **argv)
         size_t bytes = 0;
         code = 1;
         ui_catch_interrupts();
-        if (stops && (a.text.no_escape || unescape_stops(&a, stops)) && spares_inputs(&a) &&
-            log_open(&log, &a.common, &a.model) && text_read(&a.text, true, &text, &bytes))
+        if (stops && (a.text.no_escape || unescape_stops(&a, stops)) && can_read_all(&a) &&
+            spares_inputs(&a) && log_open(&log, &a.common, &a.model) &&
+            text_read(&a.text, true, &text, &bytes))
             code = run(&a, &log, text, bytes);
         code = ui_exit_code(code);
     }

@@ -61,6 +61,9 @@ check "... the whole" grep -q '^predicted for a chunk of 64 tokens' "$work/out"
 check "... other policies" grep -q 'policy ladder, overflow spill' "$work/out"
 check "... a line for each layer" test "$(grep -c '^ *[01]  *[0-9]* of 8 ' "$work/out")" -eq 2
 check "... what was not taken" grep -q 'looked at and not taken' "$work/out"
+run explain "$work/plan.json" -l 0,99
+is_code 1 "a layer that is not there"
+check "... says which" grep -q 'plan.json has no layer 99 with experts' "$work/err"
 run explain "$work/plan.json" --json
 is_code 0 "explain --json"
 check "... every expert is somewhere" json 'for my $l (@{$t->{layers}}) { my $n = @{$l->{host_experts}}; $n += @{$_->{experts}} for @{$l->{groups}}; exit 1 if $n != 8 } exit 0' "$work/out"

@@ -39,6 +39,7 @@ replans() { sed -n 's/^  plans .*; \([0-9]*\) taken.*/\1/p' "$work/err"; }
 prompts
 is_code 0 "three prompts on the CPU"
 cp "$work/out" "$work/cpu"
+check "... named" test "$(grep -c "then: $work/code[23]" "$work/err")" = 2
 check "... three timings" test "$(grep -c 'prompt eval time' "$work/err")" = 3
 by_plan -v
 is_code 0 "three prompts by plan"
@@ -58,6 +59,8 @@ check "... the same answers" cmp "$work/out" "$work/cpu"
 
 run run -m "$model" -p abc -n 1 --then "$work/none"
 is_code 1 "--then and no such file"
+check "... before the first answer" test ! -s "$work/out"
+check "... by name" grep -q "^npumoe: --then: cannot read $work/none: " "$work/err"
 run run -m "$model" -p abc -n 1 --no-replan
 is_code 1 "--no-replan without a plan"
 run run -m "$model" -p abc -n 1 --then "$work/tales" --log-file "$work/tales"
