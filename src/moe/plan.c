@@ -298,17 +298,6 @@ static npumoe_status device_fits(const nm_plan *plan, const nm_cost_device *have
             "plan: times and bytes are those of a device that keeps weights as '%s', but "
             "the device keeps them as '%s'; make it with '%s' or plan again",
             want->weights, have->weights, want->weights);
-    if (plan->programs > have->slots)
-        return nm_err_set(err, NPUMOE_EUNSUPPORTED,
-                          "plan: it has %u programs, but the device has %u slots; plan again with "
-                          "--slots %u",
-                          plan->programs, have->slots, have->slots);
-    if (plan->bytes > have->total_bytes)
-        return nm_err_set(
-            err, NPUMOE_EUNSUPPORTED,
-            "plan: its programs have %llu bytes, but the device has room for %llu; plan again with "
-            "--npu-mem",
-            (unsigned long long)plan->bytes, (unsigned long long)have->total_bytes);
     for (uint32_t l = 0; l < plan->n_layers; l++)
         for (uint32_t g = 0; g < plan->layers[l].n_groups; g++) {
             const nm_plan_group *group = &plan->layers[l].groups[g];

@@ -194,7 +194,8 @@ uint64_t nm_plan_group_bytes(const nm_cost *cost, const nm_plan_group *g);
 npumoe_status nm_plan_check(const nm_plan *plan, npumoe_error *err);
 
 /* For the model, the device and the chunk at hand? EMODEL or EUNSUPPORTED; the message has found and
- * expected. device NULL and chunk 0: not asked. A shorter chunk than the plan's is fine. */
+ * expected. device NULL and chunk 0: not asked. A shorter chunk than the plan's is fine, and so is a device with
+ * less room than planned: what it does not take when programs are loaded is the host's, or an error there. */
 npumoe_status nm_plan_fits(const nm_plan *plan, const nm_plan_model *model,
                            const nm_cost_device *device, uint32_t chunk, npumoe_error *err);
 

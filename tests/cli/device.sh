@@ -102,9 +102,13 @@ head -c 900 "$work/all" >"$work/half"
 run run -p x -n 1 --plan "$work/half"
 is_code 1 "half a plan"
 check "... where it ends" grep -q 'half: plan: not JSON: line' "$work/err"
-run run -p x -n 1 --plan "$work/all" --slots 1
-is_code 1 "too few slots"
-check "... both numbers" grep -q 'but the device has 1 slots' "$work/err"
+answer --plan "$work/all" --npu-from 2 --slots 1
+is_code 0 "too few slots: the host does the rest"
+check "... the same answer" cmp "$work/out" "$work/plain"
+check "... one line about all of them" test "$(grep -c 'were not loaded' "$work/err")" -eq 1
+answer --plan "$work/all" --npu-from 2 --slots 1 --require-npu
+is_code 1 "... an error with --require-npu"
+check "... with the number of slots" grep -q 'slot' "$work/err"
 answer --plan "$work/all" --npu-from 2 --npu-program-mem 1
 is_code 0 "no program fits: the host does it"
 check "... the same answer" cmp "$work/out" "$work/plain"

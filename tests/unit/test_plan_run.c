@@ -449,7 +449,8 @@ static void test_limits(const run *cpu)
     run_spec s = run_of(&spill);
     s.device.slots = 4;
     run *r = execute(&s);
-    is_int(r->status, NPUMOE_EUNSUPPORTED, "too few slots: %s", r->err.message);
+    ok(r->status == NPUMOE_OK && largest_difference(r, cpu) < NEAR,
+       "too few slots: the host does what does not fit");
     run_free(&r);
     s = run_of(&spill);
     s.plan.router_hash = 12345;
