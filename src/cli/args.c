@@ -150,10 +150,14 @@ static const char *add_range(cli_numbers *list, const char *text, const cli_opt 
     if (errno == ERANGE || (double)first < opt->min || (double)last > opt->max || first > last ||
         step < 1 || (op == '*' && (step < 2 || first < 1)))
         return NULL;
-    for (long long v = first; v <= last; v = op == '*' ? v * step : v + step)
+    for (long long v = first;;) {
         if (list->n >= 4096 || !add_number(list, v))
             return NULL;
-    return end;
+        if (step >
+            (op == '*' ? last / v : last - v)) /* the next one is beyond, or beyond numbers */
+            return end;
+        v = op == '*' ? v * step : v + step;
+    }
 }
 
 bool cli_add_numbers(const cli_opt *opt, void *field, const char *text, char *why, size_t why_bytes)
@@ -192,7 +196,7 @@ bool cli_set_bytes(const cli_opt *opt, void *field, const char *text, char *why,
         v = ldexp(v, 10 * (int)(unit - units + 1));
         end++;
     }
-    if (end == text || *end != '\0' || !(v > 0) || v > 1e18)
+    if (end == text || *end != '\0' || !(v >= 1) || v > 1e18)
         return expected(why, why_bytes, "a size like 4096, 512M, 8G or 1.5T");
     *(uint64_t *)field = (uint64_t)v;
     return true;

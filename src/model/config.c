@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 /* One open configuration: the file, the architecture as key prefix, and the room for a key. */
 typedef struct reader {
@@ -274,15 +275,29 @@ static npumoe_status read_all(reader *r, nm_config *c)
     return describe_layers(r, c);
 }
 
+/* Where the value stands that a message speaks of; keys that are missing stand nowhere. */
+static npumoe_status say_where(const reader *r, npumoe_status st)
+{
+    const nm_gguf_kv *kv = r->key[0] ? nm_gguf_find(r->g, r->key) : NULL;
+    npumoe_error *err = r->err;
+    if (err == NULL || kv == NULL || err->offset != NPUMOE_NO_OFFSET ||
+        strncmp(err->message, "key ", 4) != 0 || strstr(err->message, r->key) == NULL)
+        return st;
+    nm_err_prefix(err, st, "byte %" PRIu64, kv->offset);
+    err->offset = kv->offset;
+    return st;
+}
+
 npumoe_status nm_config_init(nm_config *c, const nm_gguf *g, const npumoe_allocator *a,
                              npumoe_error *err)
 {
     *c = (nm_config){.allocator = nm_allocator_or_default(a)};
     reader r = {.g = g, .err = err};
     npumoe_status st = read_all(&r, c);
-    if (st != NPUMOE_OK)
-        nm_config_fini(c);
-    return st;
+    if (st == NPUMOE_OK)
+        return NPUMOE_OK;
+    nm_config_fini(c);
+    return say_where(&r, st);
 }
 
 void nm_config_fini(nm_config *c)

@@ -356,6 +356,11 @@ static void take_better(nm_plan **ours, nm_plan **other)
     }
 }
 
+static bool is_lossy(nm_overflow o)
+{
+    return o == NM_OVERFLOW_PRUNE || o == NM_OVERFLOW_REROUTE;
+}
+
 static npumoe_status compare(nm_plan **ours, const nm_loads *loads,
                              const nm_planner_options *options, npumoe_error *err)
 {
@@ -368,7 +373,7 @@ static npumoe_status compare(nm_plan **ours, const nm_loads *loads,
         nm_plan *other = NULL;
         o.policy = others[i];
         o.progress = NULL;
-        if (o.overflow == NM_OVERFLOW_PRUNE || o.overflow == NM_OVERFLOW_REROUTE)
+        if (is_lossy(o.overflow))
             o.overflow = NM_OVERFLOW_SPILL;
         NM_TRY(make_one((*ours)->allocator, &model, loads, &cost, &o, &other, err));
         nm_plan_rejected *r = &(*ours)->rejected[(*ours)->n_rejected++];
@@ -386,6 +391,24 @@ static npumoe_status compare(nm_plan **ours, const nm_loads *loads,
     return NPUMOE_OK;
 }
 
+/* Planned for themselves, policies that lose pairs would lose all that is slow. So ours is spill's plan with the
+ * other word in it: what is lost is what the same plan would leave to the host. The bound is their own. */
+static npumoe_status make_lossy(const npumoe_allocator *a, const nm_plan_model *model,
+                                const nm_loads *loads, const nm_cost *cost,
+                                const nm_planner_options *options, nm_plan **plan,
+                                npumoe_error *err)
+{
+    nm_planner_options o = *options;
+    nm_plan *exact = NULL;
+    o.overflow = NM_OVERFLOW_SPILL;
+    NM_TRY(make_one(a, model, loads, cost, &o, &exact, err));
+    exact->overflow = options->overflow;
+    exact->bound_us = (*plan)->bound_us;
+    nm_plan_free(plan);
+    *plan = exact;
+    return nm_planner_predict(exact, loads, err);
+}
+
 npumoe_status nm_planner_make(const npumoe_allocator *a, const nm_plan_model *model,
                               const nm_loads *loads, const nm_cost *cost,
                               const nm_planner_options *options, nm_plan **out, npumoe_error *err)
@@ -395,7 +418,9 @@ npumoe_status nm_planner_make(const npumoe_allocator *a, const nm_plan_model *mo
     NM_TRY(check_options(options, cost, err));
     NM_TRY(make_one(a, model, loads, cost, options, &plan, err));
     npumoe_status st = NPUMOE_OK;
-    if (options->policy == NM_POLICY_OURS && options->compare)
+    if (options->policy == NM_POLICY_OURS && is_lossy(options->overflow))
+        st = make_lossy(a, model, loads, cost, options, &plan, err);
+    if (st == NPUMOE_OK && options->policy == NM_POLICY_OURS && options->compare)
         st = compare(&plan, loads, options, err);
     if (st == NPUMOE_OK)
         st = nm_planner_crossover(plan, loads, err);

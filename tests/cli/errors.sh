@@ -68,6 +68,9 @@ X
 refused "memory limit" run --memory-limit 8X <<'X'
 npumoe: --memory-limit: '8X' is not a size like 4096, 512M, 8G or 1.5T
 X
+refused "less than a byte" run --memory-limit 0.5 <<'X'
+npumoe: --memory-limit: '0.5' is not a size like 4096, 512M, 8G or 1.5T
+X
 refused "list" bench -p 1,,2 <<'X'
 npumoe: -p: '1,,2' is not numbers like 1,2,4 or 512-2048+512 or 8-64*2, each from 0 to 16777216
 X
