@@ -125,6 +125,19 @@ static bool add_number(cli_numbers *list, int64_t number)
     return true;
 }
 
+/* first .. last; stops before a number that is beyond, or beyond all numbers. */
+static bool add_steps(cli_numbers *list, long long first, long long last, long long step, char op)
+{
+    enum { MOST = 4096 };
+    long long v = first;
+    while (list->n < MOST && add_number(list, v)) {
+        if (step > (op == '*' ? last / v : last - v))
+            return true;
+        v = op == '*' ? v * step : v + step;
+    }
+    return false;
+}
+
 /* One item of a list: "8", "8-64" (step 1), "8-64+8", "8-64*2". Returns what follows it, or NULL. */
 static const char *add_range(cli_numbers *list, const char *text, const cli_opt *opt)
 {
@@ -150,14 +163,7 @@ static const char *add_range(cli_numbers *list, const char *text, const cli_opt 
     if (errno == ERANGE || (double)first < opt->min || (double)last > opt->max || first > last ||
         step < 1 || (op == '*' && (step < 2 || first < 1)))
         return NULL;
-    for (long long v = first;;) {
-        if (list->n >= 4096 || !add_number(list, v))
-            return NULL;
-        if (step >
-            (op == '*' ? last / v : last - v)) /* the next one is beyond, or beyond numbers */
-            return end;
-        v = op == '*' ? v * step : v + step;
-    }
+    return add_steps(list, first, last, step, op) ? end : NULL;
 }
 
 bool cli_add_numbers(const cli_opt *opt, void *field, const char *text, char *why, size_t why_bytes)

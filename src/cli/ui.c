@@ -143,10 +143,7 @@ void ui_catch_interrupts(void)
     act.sa_handler = on_signal;
     sigemptyset(&act.sa_mask);
     /* no SA_RESTART: a read of the prompt from the terminal ends too */
-    /* no SIGINT where the parent ignores it, as shells do for what runs in the background */
-    struct sigaction before;
-    if (sigaction(SIGINT, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
-        sigaction(SIGINT, &act, NULL);
+    sigaction(SIGINT, &act, NULL);
     sigaction(SIGTERM, &act, NULL);
 }
 

@@ -8,7 +8,6 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 /* One open configuration: the file, the architecture as key prefix, and the room for a key. */
 typedef struct reader {
@@ -275,13 +274,16 @@ static npumoe_status read_all(reader *r, nm_config *c)
     return describe_layers(r, c);
 }
 
-/* Where the value stands that a message speaks of; keys that are missing stand nowhere. */
+/* Where the value stands that a message "key NAME: ..." speaks of; what is missing stands nowhere. */
 static npumoe_status say_where(const reader *r, npumoe_status st)
 {
-    const nm_gguf_kv *kv = r->key[0] ? nm_gguf_find(r->g, r->key) : NULL;
+    char key[128];
     npumoe_error *err = r->err;
-    if (err == NULL || kv == NULL || err->offset != NPUMOE_NO_OFFSET ||
-        strncmp(err->message, "key ", 4) != 0 || strstr(err->message, r->key) == NULL)
+    if (err == NULL || err->offset != NPUMOE_NO_OFFSET ||
+        sscanf(err->message, "key %127[^: ]:", key) != 1)
+        return st;
+    const nm_gguf_kv *kv = nm_gguf_find(r->g, key);
+    if (kv == NULL)
         return st;
     nm_err_prefix(err, st, "byte %" PRIu64, kv->offset);
     err->offset = kv->offset;

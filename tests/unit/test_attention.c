@@ -293,7 +293,7 @@ static void test_value(bench *b, const shape *s, float v)
 
 static void test_shape(bench *b, const shape *s, nm_precision precision)
 {
-    static const char *const names[] = {"auto", "fast", "full", "fp32"};
+    static const char *const names[] = {"auto", "fast", "full", "fine", "fp32"};
     static const size_t whole[] = {SIZE_MAX};
     bool fp32 = precision == NM_PRECISION_FP32;
     b->compute.precision = precision;
