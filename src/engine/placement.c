@@ -117,7 +117,7 @@ static npumoe_status check_plan(const npumoe_model *m, const nm_plan *plan,
 {
     nm_plan_model model;
     const bool alone = plan->programs == 0; /* nothing on a device: any will do */
-    const bool lossy = plan->overflow == NM_OVERFLOW_PRUNE || plan->overflow == NM_OVERFLOW_REROUTE;
+    const bool lossy = nm_overflow_is_lossy(plan->overflow);
     NM_TRY(describe(m, &model, err));
     if (!alone && o->device == NULL)
         return nm_err_set(err, NPUMOE_EINVAL, "the plan needs a device: %s",

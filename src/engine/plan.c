@@ -77,7 +77,7 @@ static npumoe_status read_options(const npumoe_planner_options *o, nm_planner_op
         NM_TRY(find_name("objective", o->objective, objective_at, &v, err));
         p.objective = (nm_objective)v;
     }
-    const bool lossy = p.overflow == NM_OVERFLOW_PRUNE || p.overflow == NM_OVERFLOW_REROUTE;
+    const bool lossy = nm_overflow_is_lossy(p.overflow);
     p.n_tiers = or_default(o->n_tiers, p.n_tiers);
     p.max_group = or_default(o->max_group, p.max_group);
     p.max_capacities = or_default(o->max_capacities, lossy ? 1 : p.n_tiers);

@@ -22,6 +22,13 @@ typedef struct nm_attend {
     float *part, *max, *sum;
 } nm_attend;
 
+/* Latent attention (MLA) keeps one row per position: values are the first numbers of keys. */
+static inline bool nm_attend_values_in_keys(const nm_attention_args *a)
+{
+    return a->v.data == a->k.data && a->v.type == a->k.type && a->v.pos_bytes == a->k.pos_bytes &&
+           a->v.head_bytes == a->k.head_bytes && a->dim_v <= a->dim_k;
+}
+
 /* Sizes of these kernels (x86/attend_amx.c, tmpl/attend.inc). Widths are padded to a tile. */
 enum {
     NM_ATTEND_KEYS = 128,     /* positions of a block */

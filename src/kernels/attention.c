@@ -198,13 +198,6 @@ static void load_block(const nm_kern *kern, const nm_kv_view *view, uint32_t hea
         kern->decode[view->type](from + p * view->pos_bytes, to, dim);
 }
 
-/* Latent attention (MLA) keeps one row per position: values are the first numbers of keys. */
-static bool values_are_in_keys(const nm_attention_args *a)
-{
-    return a->v.data == a->k.data && a->v.type == a->k.type && a->v.pos_bytes == a->k.pos_bytes &&
-           a->v.head_bytes == a->k.head_bytes && a->dim_v <= a->dim_k;
-}
-
 /* The softmax step of one row over scores s[0..n). */
 static void softmax_row(const nm_kern *kern, const nm_attention_args *args, nm_attend_state *row,
                         float *s, size_t n)
@@ -222,7 +215,7 @@ static void attend_block(const attention_job *job, workspace *ws, const task *t,
     const nm_attention_args *args = job->args;
     const nm_kern *kern = job->compute->kern;
     size_t n = at.end - at.first, heads = t->heads, rows = t->queries * heads;
-    const bool one = values_are_in_keys(args);
+    const bool one = nm_attend_values_in_keys(args);
     const float *v = one ? ws->k : ws->v;
     const size_t ldv = row_floats(one ? args->dim_k : args->dim_v), ldo = row_floats(args->dim_v);
     load_block(kern, &args->k, t->kv_head, at, args->dim_k, ws->k);

@@ -11,12 +11,7 @@
 #include <math.h>
 #include <string.h>
 
-enum {
-    ROWS_EACH = 32,  /* rows that a thread gathers at a time */
-    SLICE_US = 8000, /* of the host's experts, as predicted */
-    AHEAD = 2,       /* launches that are in flight at least, if there are any */
-    AHEAD_US = 8000, /* and what they take, beyond the time until the host looks again */
-};
+enum { ROWS_EACH = 32 /* rows that a thread gathers at a time */ };
 
 static exec_layer *layer_of(nm_executor *ex, const exec_lane *lane)
 {
@@ -330,7 +325,7 @@ static npumoe_status submit_for(nm_executor *ex, double us, npumoe_error *err)
 {
     bool more = true;
     for (exec_lane *lane = next_to_submit(ex); lane && more; lane = next_to_submit(ex)) {
-        if (ex->flying >= AHEAD && ex->flying_us >= us)
+        if (ex->flying >= NM_PLAN_AHEAD && ex->flying_us >= us)
             break;
         NM_TRY(submit_next(ex, lane, &more, err));
     }
@@ -347,7 +342,7 @@ npumoe_status nm_exec_pump(nm_executor *ex, npumoe_error *err)
     for (oldest o = find_oldest(ex); o.lane && nm_npu_poll(ex->o.npu, o.ticket);
          o = find_oldest(ex))
         NM_TRY(drain(ex, &o, err));
-    return submit_for(ex, ex->o.n_lanes > 1 ? AHEAD_US : HUGE_VAL, err);
+    return submit_for(ex, ex->o.n_lanes > 1 ? NM_PLAN_AHEAD_US : HUGE_VAL, err);
 }
 
 npumoe_status nm_exec_wait_next(nm_executor *ex, npumoe_error *err)
@@ -388,11 +383,11 @@ npumoe_status nm_exec_rest(nm_executor *ex, uint32_t n, uint32_t *from, bool *mo
     if (!shared_only)
         job->shared = NULL;
     double us = shared_only
-                    ? fmax(SLICE_US,
+                    ? fmax(NM_PLAN_SLICE_US,
                            nm_curve_at(&ex->o.plan->cost.host_part[NM_PART_SHARED], lane->input.n))
                     : 0.0;
     uint32_t e = *from > 0 ? *from - 1 : 0; /* 1 + the next expert */
-    for (; e < ex->n_expert && us < SLICE_US; e++) {
+    for (; e < ex->n_expert && us < NM_PLAN_SLICE_US; e++) {
         const uint32_t rows = nm_dispatch_load(&lane->dispatch, e) - lane->taken[e];
         if (rows == 0)
             continue;
@@ -401,7 +396,7 @@ npumoe_status nm_exec_rest(nm_executor *ex, uint32_t n, uint32_t *from, bool *mo
     }
     *from = e + 1;
     *more = e < ex->n_expert;
-    return submit_for(ex, us + AHEAD_US, err);
+    return submit_for(ex, us + NM_PLAN_AHEAD_US, err);
 }
 
 bool nm_exec_is_done(nm_executor *ex, uint32_t n)

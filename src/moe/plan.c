@@ -73,7 +73,7 @@ bool nm_plan_launch_pays(const nm_plan *plan, const nm_plan_layer *layer, const 
 {
     const nm_cost *c = &plan->cost;
     const uint32_t most = busiest(g, load);
-    const bool lossy = plan->overflow == NM_OVERFLOW_PRUNE || plan->overflow == NM_OVERFLOW_REROUTE;
+    const bool lossy = nm_overflow_is_lossy(plan->overflow);
     double device = 0.0, host = 0.0, alone = 0.0;
     uint32_t done = 0;
     if (most == 0 || layer->price < 0.0)
@@ -136,8 +136,7 @@ static npumoe_status check_capacities(const nm_plan *plan, const nm_plan_group *
         if (i > 0 && c <= g->capacities[i - 1])
             return bad(w, "capacity", c, "more than the one before, ", g->capacities[i - 1]);
     }
-    if (g->n_capacities > 1 &&
-        (plan->overflow == NM_OVERFLOW_PRUNE || plan->overflow == NM_OVERFLOW_REROUTE))
+    if (g->n_capacities > 1 && nm_overflow_is_lossy(plan->overflow))
         return bad(w, "capacities with a policy that drops rows", g->n_capacities, "", 1);
     return NPUMOE_OK;
 }

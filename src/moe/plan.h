@@ -82,6 +82,11 @@ typedef enum nm_objective {
 /* "ours", "spill", "latency" ...; NULL past the end. */
 const char *nm_plan_policy_name(nm_plan_policy p);
 const char *nm_overflow_name(nm_overflow o);
+/* Whether it changes results. */
+static inline bool nm_overflow_is_lossy(nm_overflow o)
+{
+    return o == NM_OVERFLOW_PRUNE || o == NM_OVERFLOW_REROUTE;
+}
 const char *nm_objective_name(nm_objective o);
 
 /* Expectations for one chunk of `chunk` tokens, per layer or summed over layers. */
@@ -168,6 +173,14 @@ typedef struct nm_plan {
 } nm_plan;
 
 void nm_plan_free(nm_plan **plan);
+
+/* How the executor keeps host and device busy, and the planner foresees it. */
+enum {
+    NM_PLAN_SLICE_US =
+        8000,          /* of the host's experts between two looks at the device, as predicted */
+    NM_PLAN_AHEAD = 2, /* launches that are in flight at least, if there are any */
+    NM_PLAN_AHEAD_US = 8000 /* and what they take, beyond the time until the host looks again */
+};
 
 /* Which of a group's programs runs when its busiest expert has `load` rows: an index into
  * capacities. */

@@ -82,8 +82,7 @@ static npumoe_status check_options(const nm_planner_options *o, const nm_cost *c
     if (o->policy >= NM_POLICY_END || o->overflow >= NM_OVERFLOW_END ||
         o->objective >= NM_OBJECTIVE_END)
         return nm_err_set(err, NPUMOE_EINVAL, "plan: unknown policy, overflow or objective");
-    if (o->policy == NM_POLICY_LADDER &&
-        (o->overflow == NM_OVERFLOW_PRUNE || o->overflow == NM_OVERFLOW_REROUTE))
+    if (o->policy == NM_POLICY_LADDER && nm_overflow_is_lossy(o->overflow))
         return nm_err_set(err, NPUMOE_EINVAL,
                           "plan: policy ladder with overflow %s: a ladder loses nothing; expected "
                           "spill or repass",
@@ -281,6 +280,7 @@ static npumoe_status fill_plan(const nm_planner *p, nm_layer_work *layers, nm_wa
     nm_free(p->a, host);
     return st == NPUMOE_OK ? fill_bounds(p, layers, plan, err) : st;
 }
+
 /* One policy, without a look at the others. */
 static npumoe_status make_one(const npumoe_allocator *a, const nm_plan_model *model,
                               const nm_loads *loads, const nm_cost *cost,
@@ -356,11 +356,6 @@ static void take_better(nm_plan **ours, nm_plan **other)
     }
 }
 
-static bool is_lossy(nm_overflow o)
-{
-    return o == NM_OVERFLOW_PRUNE || o == NM_OVERFLOW_REROUTE;
-}
-
 static npumoe_status compare(nm_plan **ours, const nm_loads *loads,
                              const nm_planner_options *options, npumoe_error *err)
 {
@@ -373,7 +368,7 @@ static npumoe_status compare(nm_plan **ours, const nm_loads *loads,
         nm_plan *other = NULL;
         o.policy = others[i];
         o.progress = NULL;
-        if (is_lossy(o.overflow))
+        if (nm_overflow_is_lossy(o.overflow))
             o.overflow = NM_OVERFLOW_SPILL;
         NM_TRY(make_one((*ours)->allocator, &model, loads, &cost, &o, &other, err));
         nm_plan_rejected *r = &(*ours)->rejected[(*ours)->n_rejected++];
@@ -418,7 +413,7 @@ npumoe_status nm_planner_make(const npumoe_allocator *a, const nm_plan_model *mo
     NM_TRY(check_options(options, cost, err));
     NM_TRY(make_one(a, model, loads, cost, options, &plan, err));
     npumoe_status st = NPUMOE_OK;
-    if (options->policy == NM_POLICY_OURS && is_lossy(options->overflow))
+    if (options->policy == NM_POLICY_OURS && nm_overflow_is_lossy(options->overflow))
         st = make_lossy(a, model, loads, cost, options, &plan, err);
     if (st == NPUMOE_OK && options->policy == NM_POLICY_OURS && options->compare)
         st = compare(&plan, loads, options, err);

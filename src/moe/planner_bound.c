@@ -46,11 +46,6 @@ static double least_per_row(const nm_curve *c)
     return c->n > 0 ? fmax(least, 0.0) : 0.0;
 }
 
-static bool drops(const nm_planner *p)
-{
-    return p->options.overflow == NM_OVERFLOW_PRUNE || p->options.overflow == NM_OVERFLOW_REROUTE;
-}
-
 /* n rows in a launch of capacity c, its overflow with it. */
 static double launched(const bound *b, double price, uint32_t n, uint32_t c)
 {
@@ -60,7 +55,7 @@ static double launched(const bound *b, double price, uint32_t n, uint32_t c)
     if (n > c && p->options.overflow == NM_OVERFLOW_REPASS) {
         passes = (n + c - 1) / c;
         host = passes * b->submit_share + b->move_us * n;
-    } else if (n > c && !drops(p)) {
+    } else if (n > c && !nm_overflow_is_lossy(p->options.overflow)) {
         host += p->host_us[n - c];
     }
     return price * passes * (b->launch_share + p->device_us[c]) + (1.0 - price) * host;

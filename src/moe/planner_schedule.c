@@ -15,9 +15,6 @@
 #include <math.h>
 #include <string.h>
 
-/* As in exec_run.c: a slice of the host's experts, and how far the device is kept supplied. */
-enum { SLICE_US = 8000, AHEAD = 2, AHEAD_US = 8000 };
-
 /* Shares of nm_cost.host_layer in three stages; which one pays hardly matters, only their sum. */
 static const double norm_share = 0.1, store_share = 0.3, join_share = 0.6;
 
@@ -138,7 +135,7 @@ static void submit_for(walk *w, double us)
 {
     const uint32_t queue = w->p->cost->device.queue_depth, depth = queue > 1 ? queue : 1;
     for (lane *l = next_to_submit(w); l && w->flying < depth; l = next_to_submit(w)) {
-        if (w->groups >= AHEAD && w->groups_us >= us)
+        if (w->groups >= NM_PLAN_AHEAD && w->groups_us >= us)
             break;
         const uint32_t i = l->submitted++;
         spend(w, nm_planner_gather(w->p, l->rows[i]));
@@ -151,7 +148,7 @@ static void submit_for(walk *w, double us)
 static void pump(walk *w)
 {
     while (take_oldest(w, false)) {}
-    submit_for(w, w->n_lanes > 1 ? AHEAD_US : HUGE_VAL);
+    submit_for(w, w->n_lanes > 1 ? NM_PLAN_AHEAD_US : HUGE_VAL);
 }
 
 /* ---- stages --------------------------------------------------------------------------------- */
@@ -217,8 +214,8 @@ static void run_attend(walk *w, lane *l)
 
 static void run_rest(walk *w, lane *l)
 {
-    const double us = fmin(l->rest_us, SLICE_US);
-    submit_for(w, us + AHEAD_US);
+    const double us = fmin(l->rest_us, NM_PLAN_SLICE_US);
+    submit_for(w, us + NM_PLAN_AHEAD_US);
     spend(w, us);
     l->rest_us -= us;
     l->stage = l->rest_us > 0.0 ? REST : FINISH;

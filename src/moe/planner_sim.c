@@ -38,11 +38,6 @@ typedef struct outcome {
     double device_us, host_us, alone_us; /* alone: all its rows on the host */
 } outcome;
 
-static bool drops(const nm_planner *p)
-{
-    return p->options.overflow == NM_OVERFLOW_PRUNE || p->options.overflow == NM_OVERFLOW_REROUTE;
-}
-
 /* Capacity of the pass in which the busiest expert has `left` rows. */
 static uint32_t capacity_for(const nm_way_group *g, uint32_t left)
 {
@@ -87,7 +82,8 @@ static outcome look(const nm_planner *p, const nm_way *w, const nm_way_group *g,
     for (uint32_t i = 0; i < g->n && done < o.busiest; i++)
         if (load[e[i]] > done) {
             o.overflow += load[e[i]] - done;
-            o.host_us += drops(p) ? 0.0 : p->host_us[load[e[i]] - done];
+            o.host_us +=
+                nm_overflow_is_lossy(p->options.overflow) ? 0.0 : p->host_us[load[e[i]] - done];
         }
     return o;
 }
@@ -132,7 +128,8 @@ static void run_group(run *r, const nm_way_group *g, const uint32_t *load,
         done += c;
     }
     for (uint32_t i = 0; i < g->n; i++)
-        r->rest[e[i]] = load[e[i]] > done && !drops(p) ? load[e[i]] - done : 0;
+        r->rest[e[i]] =
+            load[e[i]] > done && !nm_overflow_is_lossy(p->options.overflow) ? load[e[i]] - done : 0;
     r->rows += o.rows;
     r->padding += o.padding;
     r->overflow += o.overflow;
