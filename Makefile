@@ -97,7 +97,7 @@ $(B)/%_avxvnni.o: ISA := $(AVX2) -mavxvnni
 $(B)/%_avx512.o: ISA := $(AVX512)
 $(B)/%_avx512vnni.o: ISA := $(AVX512) -mavx512vnni
 $(B)/%_avx512bf16.o: ISA := $(AVX512) -mavx512bf16
-$(B)/%_amx.o: ISA := $(AVX512) -mavx512bf16 -mamx-tile -mamx-bf16 -mamx-int8
+$(B)/%_amx.o: ISA := $(AVX512) -mavx512bf16 -mavx512vbmi -mamx-tile -mamx-bf16 -mamx-int8
 $(B)/%_neondot.o: ISA := -march=armv8.2-a+dotprod
 $(B)/%_neoni8mm.o: ISA := -march=armv8.2-a+i8mm
 $(B)/%_neonbf16.o: ISA := -march=armv8.2-a+bf16

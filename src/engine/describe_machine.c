@@ -30,6 +30,7 @@ static json_t *cpu_flags(const nm_cpu *c)
         {"avx512vl", c->avx512vl},
         {"avx512dq", c->avx512dq},
         {"avx512_vnni", c->avx512_vnni},
+        {"avx512_vbmi", c->avx512_vbmi},
         {"avx512_bf16", c->avx512_bf16},
         {"avx512_fp16", c->avx512_fp16},
         {"amx_tile", c->amx_tile},

@@ -72,6 +72,7 @@ nm_cpu nm_cpu_detect(void)
     cpu.avx512dq = zmm && bit(b, 17);
     cpu.avx512bw = zmm && bit(b, 30);
     cpu.avx512vl = zmm && bit(b, 31);
+    cpu.avx512_vbmi = zmm && bit(c, 1);
     cpu.avx512_vnni = zmm && bit(c, 11);
     cpu.avx512_fp16 = zmm && bit(d, 23);
     bool tiles = bit(d, 24) && (xcr0 & XCR0_AMX) == XCR0_AMX;

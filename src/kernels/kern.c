@@ -71,8 +71,8 @@ static void fill_avx512(nm_kern *table, const nm_cpu *cpu)
 
 static bool has_amx(const nm_cpu *cpu)
 {
-    return has_avx512(cpu) && cpu->avx512_bf16 && cpu->amx_tile && cpu->amx_bf16 &&
-           nm_cpu_permit_tiles();
+    return has_avx512(cpu) && cpu->avx512_bf16 && cpu->avx512_vbmi && cpu->amx_tile &&
+           cpu->amx_bf16 && nm_cpu_permit_tiles();
 }
 
 static void fill_amx(nm_kern *table, const nm_cpu *cpu)

@@ -35,9 +35,10 @@ struct nm_kern {
 
 /* CPU feature bits, as found or as a test pretends. */
 typedef struct nm_cpu {
-    bool avx2, fma, f16c, avx512f, avx512bw, avx512vl, avx512dq, avx512_vnni, avx512_bf16,
-        avx512_fp16, avx_vnni, amx_tile, amx_int8, amx_bf16; /* x86; OS support included */
-    bool neon, dotprod, i8mm, bf16, fp16;                    /* arm64 */
+    bool avx2, fma, f16c, avx512f, avx512bw, avx512vl, avx512dq, avx512_vnni, avx512_vbmi,
+        avx512_bf16, avx512_fp16, avx_vnni, amx_tile, amx_int8,
+        amx_bf16;                         /* x86; OS support included */
+    bool neon, dotprod, i8mm, bf16, fp16; /* arm64 */
 } nm_cpu;
 
 nm_cpu nm_cpu_detect(void);

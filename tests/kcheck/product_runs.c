@@ -14,7 +14,7 @@ static void weaken(nm_cpu *cpu, int step)
         cpu->bf16 = false;
         break;
     case 2:
-        cpu->avx512_bf16 = cpu->avx512_fp16 = false;
+        cpu->avx512_bf16 = cpu->avx512_fp16 = cpu->avx512_vbmi = false;
         cpu->i8mm = false;
         break;
     case 3:

@@ -66,8 +66,9 @@ enum {
 
 #define AVX2_CPU   .avx2 = true, .fma = true, .f16c = true
 #define AVX512_CPU AVX2_CPU, .avx512f = true, .avx512bw = true, .avx512vl = true, .avx512dq = true
-#define AMX_CPU \
-    AVX512_CPU, .avx512_vnni = true, .avx512_bf16 = true, .amx_tile = true, .amx_bf16 = true
+#define AMX_CPU                                                                                  \
+    AVX512_CPU, .avx512_vnni = true, .avx512_vbmi = true, .avx512_bf16 = true, .amx_tile = true, \
+                .amx_bf16 = true
 
 /* Without a matrix unit: integers meet blocks, fp32 the rest. */
 #define NO_TILES                                                              \

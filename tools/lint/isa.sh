@@ -1,7 +1,7 @@
 # Instruction sets: an object holds only what its file's suffix allows, so that a tier runs on every
 # CPU that it is meant for. Looks at registers: ymm needs AVX; zmm, mask registers and xmm16 and up
 # need AVX-512; tmm needs AMX. And at the mnemonics of extensions that share registers with the tier
-# below: dot products of VNNI, whatever converts to or multiplies bf16, fp16 arithmetic.
+# below: dot products of VNNI, bytes moved by VBMI, whatever converts to or multiplies bf16, fp16 arithmetic.
 # On arm64 NEON is the baseline; dot products, matrix products and bf16 are extensions. A machine
 # with the cross tools looks at its arm64 objects, too, where `make check-emulated` has built some.
 bad=0
@@ -33,13 +33,14 @@ if [ -d build/aarch64-release/src ] && command -v $cross >/dev/null 2>&1; then
 fi
 avx512='%zmm|%k[1-7]|%[xy]mm(1[6-9]|2[0-9]|3[01])'
 vnni='vpdp[bw]'
-above='%tmm|vdpbf16|vcvtne2?ps2bf16|v[a-z0-9]+ph[[:space:]]'
+vbmi='vperm([it]2)?b[[:space:]]|vpmultishiftqb'
+above="$vbmi|"'%tmm|vdpbf16|vcvtne2?ps2bf16|v[a-z0-9]+ph[[:space:]]'
 halves='vcvt(ps2ph|ph2ps)[[:space:]]' # F16C and AVX-512F have these two
 for o in $(find build/release/src -name '*.o'); do
     case $o in
     *_amx.o) banned="$vnni" ;;
     *_avx512vnni.o) banned="$above" ;;
-    *_avx512bf16.o) banned="%tmm|$vnni" ;;
+    *_avx512bf16.o) banned="%tmm|$vnni|$vbmi" ;;
     *_avx512.o) banned="$above|$vnni" ;;
     *_avxvnni.o) banned="$above|$avx512" ;;
     *_avx2.o) banned="$above|$vnni|$avx512" ;;
