@@ -53,6 +53,13 @@ static npumoe_status load(nm_npu *npu, nm_program *p, npumoe_error *err)
     return f->inner->ops->load(f->inner, p, err);
 }
 
+static void fill(nm_npu *npu, nm_program *const *programs, size_t n, nm_pool *pool)
+{
+    nm_npu *inner = ((fault *)npu)->inner;
+    if (inner->ops->fill)
+        inner->ops->fill(inner, programs, n, pool);
+}
+
 static void unload(nm_npu *npu, nm_program *p)
 {
     nm_npu *inner = ((fault *)npu)->inner;
@@ -144,6 +151,7 @@ static const nm_npu_ops ops = {
     .program_bytes = program_bytes,
     .compile = compile,
     .load = load,
+    .fill = fill,
     .unload = unload,
     .program_free = program_free,
     .buffer_init = buffer_init,

@@ -186,7 +186,7 @@ static npumoe_status check_room(const nm_npu *npu, const nm_program *p, npumoe_e
     return NPUMOE_OK;
 }
 
-npumoe_status nm_npu_load(nm_npu *npu, nm_program *p, npumoe_error *err)
+npumoe_status nm_npu_reserve(nm_npu *npu, nm_program *p, npumoe_error *err)
 {
     nm_npu_stats *s = &npu->stats;
     if (p->loaded)
@@ -204,9 +204,33 @@ npumoe_status nm_npu_load(nm_npu *npu, nm_program *p, npumoe_error *err)
         return st;
     }
     p->loaded = true;
+    p->empty = npu->ops->fill != NULL;
     s->loads++;
     s->programs_loaded++;
     s->bytes_loaded += p->bytes;
+    return NPUMOE_OK;
+}
+
+static void fill(nm_npu *npu, nm_program *const *programs, size_t n, nm_pool *pool)
+{
+    const uint64_t start = nm_clock_ns();
+    npu->ops->fill(npu, programs, n, pool);
+    npu->stats.load_ns += nm_clock_ns() - start;
+    for (size_t i = 0; i < n; i++)
+        programs[i]->empty = false;
+}
+
+void nm_npu_fill(nm_npu *npu, nm_program *const *programs, size_t n, nm_pool *pool)
+{
+    if (npu->ops->fill && n > 0)
+        fill(npu, programs, n, pool);
+}
+
+npumoe_status nm_npu_load(nm_npu *npu, nm_program *p, npumoe_error *err)
+{
+    NM_TRY(nm_npu_reserve(npu, p, err));
+    if (p->empty)
+        fill(npu, &p, 1, NULL);
     return NPUMOE_OK;
 }
 
@@ -247,7 +271,7 @@ void nm_npu_buffer_fini(nm_npu *npu, nm_npu_buffer *b)
 npumoe_status nm_npu_submit(nm_npu *npu, nm_program *p, const nm_npu_buffer *in, nm_npu_buffer *out,
                             uint64_t *ticket, npumoe_error *err)
 {
-    if (!p->loaded)
+    if (!p->loaded || p->empty)
         return nm_err_set(err, NPUMOE_EINVAL, "program of layer %" PRIu32 " is not loaded",
                           p->layer);
     if (in->bytes < p->in_bytes || out->bytes < p->out_bytes)

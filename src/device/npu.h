@@ -52,6 +52,7 @@
 #define NM_DEVICE_NPU_H
 
 #include "base/err.h"
+#include "base/threads.h"
 #include "kernels/product.h"
 
 typedef struct nm_npu nm_npu;
@@ -147,7 +148,10 @@ typedef struct nm_npu_ops {
                           npumoe_error *err);
     npumoe_status (*compile)(nm_npu *npu, const nm_program_desc *desc, nm_program **out,
                              npumoe_error *err);
+    /* Claims what it needs and brings the weights; with `fill`, only the former. */
     npumoe_status (*load)(nm_npu *npu, nm_program *p, npumoe_error *err);
+    /* Optional: brings the weights of programs [n] that were loaded, in the order of loading. Cannot fail. */
+    void (*fill)(nm_npu *npu, nm_program *const *programs, size_t n, nm_pool *pool);
     void (*unload)(nm_npu *npu, nm_program *p);
     void (*program_free)(nm_npu *npu, nm_program *p); /* is not loaded */
     npumoe_status (*buffer_init)(nm_npu *npu, nm_npu_buffer *b, size_t bytes, npumoe_error *err);
@@ -181,6 +185,7 @@ struct nm_program {
     uint64_t bytes;               /* on the device; 0 with a twin */
     const nm_program *twin;
     bool loaded;
+    bool empty; /* reserved, and not filled yet */
 };
 
 /* Of network i of an EXPERTS program: where its rows begin, how many they are. */
@@ -205,6 +210,12 @@ npumoe_status nm_npu_compile(nm_npu *npu, const nm_program_desc *desc, nm_progra
 /* ETOOBIG: slots or bytes are used up; EDEVICE: the device failed; EINVAL: its twin is not loaded. Loading
  * what is loaded does nothing. */
 npumoe_status nm_npu_load(nm_npu *npu, nm_program *p, npumoe_error *err);
+/* The same in two steps, for many programs. reserve() claims slot and bytes and says all that load() would,
+ * so what fits, and which load fails, depends on the order of these calls only. fill() then brings the
+ * weights of those that are reserved (others are passed over), with the threads of `pool` (NULL = none) and
+ * of the device at once; a twin's owner comes before it. Launches only after that. */
+npumoe_status nm_npu_reserve(nm_npu *npu, nm_program *p, npumoe_error *err);
+void nm_npu_fill(nm_npu *npu, nm_program *const *programs, size_t n, nm_pool *pool);
 void nm_npu_unload(nm_npu *npu, nm_program *p);
 /* Unloads first. Accepts a pointer to NULL and nulls it. */
 void nm_npu_program_free(nm_npu *npu, nm_program **p);

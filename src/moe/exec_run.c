@@ -139,11 +139,14 @@ static npumoe_status forgive(nm_executor *ex, exec_lane *lane, exec_pass *pass,
     return why->code;
 }
 
-static int32_t free_slot(const nm_executor *ex)
+/* The smallest that the program fits. */
+static int32_t free_slot(const nm_executor *ex, const nm_program *p)
 {
-    for (uint32_t i = 0; i < ex->n_slots; i++)
-        if (!ex->slots[i].taken)
+    for (uint32_t i = ex->n_slots; i-- > 0;) {
+        const exec_slot *s = &ex->slots[i];
+        if (!s->taken && s->in.bytes >= p->in_bytes && s->out.bytes >= p->out_bytes)
             return (int32_t)i;
+    }
     return -1;
 }
 
@@ -163,7 +166,7 @@ static npumoe_status submit_next(nm_executor *ex, exec_lane *lane, bool *more, n
 {
     exec_pass *pass = &lane->passes[lane->submitted];
     npumoe_error why;
-    const int32_t at = free_slot(ex);
+    const int32_t at = free_slot(ex, pass->program);
     *more = at >= 0 && !queue_is_full(ex);
     if (!*more)
         return NPUMOE_OK;

@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define DEFAULT_BUFFER_BYTES ((uint64_t)1 << 30)
@@ -63,14 +64,14 @@ void nm_exec_part_failed(nm_executor *ex, uint32_t layer, nm_cost_part part,
 
 /* ---- programs -------------------------------------------------------------------------------- */
 
-/* Compiles and loads; *out stays NULL when that fails and nobody insists. */
+/* Compiles and reserves; *out stays NULL when that fails and nobody insists. */
 static npumoe_status bring(nm_executor *ex, const nm_program_desc *d, nm_program **out,
                            npumoe_error *err)
 {
     npumoe_error why;
     npumoe_status st = nm_npu_compile(ex->o.npu, d, out, &why);
     if (st == NPUMOE_OK) {
-        st = nm_npu_load(ex->o.npu, *out, &why);
+        st = nm_npu_reserve(ex->o.npu, *out, &why);
         if (st == NPUMOE_OK) {
             ex->loaded++;
             return NPUMOE_OK;
@@ -160,7 +161,7 @@ static npumoe_status bring_part(nm_executor *ex, uint32_t layer, nm_cost_part pa
     return *program ? NPUMOE_OK : bring(ex, &d, program, err);
 }
 
-npumoe_status nm_exec_bring(nm_executor *ex, npumoe_error *err)
+static npumoe_status reserve_all(nm_executor *ex, npumoe_error *err)
 {
     const nm_plan *plan = ex->o.plan;
     for (uint32_t i = 0; i < plan->n_layers; i++) {
@@ -175,60 +176,141 @@ npumoe_status nm_exec_bring(nm_executor *ex, npumoe_error *err)
     return NPUMOE_OK;
 }
 
-/* ---- memory ---------------------------------------------------------------------------------- */
-
-static void widen_slot(nm_executor *ex, const nm_program *p)
+/* In order first: who finds no room, and whose load fails, depends on nothing else. Then all weights at once. */
+npumoe_status nm_exec_bring(nm_executor *ex, npumoe_error *err)
 {
-    ex->slot_in_bytes = nm_max_size(ex->slot_in_bytes, p ? (size_t)p->in_bytes : 0);
-    ex->slot_out_bytes = nm_max_size(ex->slot_out_bytes, p ? (size_t)p->out_bytes : 0);
-}
-
-/* Launches that one layer may need in one chunk. */
-static uint32_t most_passes(const nm_executor *ex, const exec_layer *l)
-{
-    uint32_t n = 1; /* the shared expert */
-    for (uint32_t g = 0; g < l->plan->n_groups; g++) {
-        const nm_plan_group *p = l->groups[g].plan;
-        const uint32_t c = p->capacities[p->n_capacities - 1];
-        n += ex->o.plan->overflow == NM_OVERFLOW_REPASS ? ex->o.n_tokens / c + 2 : 1;
-    }
-    return n;
-}
-
-/* Buffers for what may be in flight at a time; more than the queue takes or memory allows is no use. */
-static npumoe_status make_slots(nm_executor *ex, npumoe_error *err)
-{
-    nm_npu *npu = ex->o.npu;
+    size_t n = 0;
+    NM_TRY(reserve_all(ex, err));
+    nm_program **all = nm_alloc_array(ex->allocator, ex->loaded, sizeof *all);
+    if (all == NULL)
+        return nm_err_nomem(err, ex->loaded * sizeof *all, "the executor");
     for (uint32_t i = 0; i < ex->n_layer; i++) {
         const exec_layer *l = &ex->layers[i];
         for (uint32_t g = 0; l->plan && g < l->plan->n_groups; g++)
-            for (uint32_t c = 0; c < NM_PLAN_MAX_CAPACITIES; c++)
-                widen_slot(ex, l->groups[g].programs[c]);
-        widen_slot(ex, l->part[NM_PART_SHARED]);
-        if (l->plan && most_passes(ex, l) > ex->max_passes)
-            ex->max_passes = most_passes(ex, l);
+            for (uint32_t c = NM_PLAN_MAX_CAPACITIES; c-- > 0;)
+                if (l->groups[g].programs[c])
+                    all[n++] = l->groups[g].programs[c];
+        for (int part = 0; part < NM_COST_LINEARS; part++)
+            if (l->part[part])
+                all[n++] = l->part[part];
     }
-    const uint64_t each = (uint64_t)ex->slot_in_bytes + ex->slot_out_bytes;
-    if (each == 0)
-        return NPUMOE_OK;
-    const uint64_t room = ex->o.buffer_bytes ? ex->o.buffer_bytes : DEFAULT_BUFFER_BYTES;
-    uint64_t n = (uint64_t)ex->max_passes * ex->o.n_lanes;
-    n = n < npu->caps.queue_depth ? n : npu->caps.queue_depth;
-    n = n < room / each ? n : room / each;
-    n = n < 2 ? 2 : n;
-    ex->slots = nm_alloc_array(ex->allocator, (size_t)n, sizeof *ex->slots);
+    nm_npu_fill(ex->o.npu, all, n, ex->o.pool);
+    nm_free(ex->allocator, all);
+    return NPUMOE_OK;
+}
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+static uint32_t max_u32(uint32_t a, uint32_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Launches that a group may need in one chunk. */
+static uint32_t most_passes(const nm_executor *ex, const nm_plan_group *g)
+{
+    return ex->o.plan->overflow == NM_OVERFLOW_REPASS
+               ? ex->o.n_tokens / g->capacities[g->n_capacities - 1] + 2
+               : 1;
+}
+
+static uint32_t layer_passes(const nm_executor *ex, const exec_layer *l)
+{
+    uint32_t n = 1; /* the shared expert */
+    for (uint32_t g = 0; g < l->plan->n_groups; g++)
+        n += most_passes(ex, l->groups[g].plan);
+    return n;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    const exec_size *x = a, *y = b;
+    const uint64_t p = (uint64_t)x->in + x->out, q = (uint64_t)y->in + y->out;
+    return p < q ? 1 : p > q ? -1 : 0;
+}
+
+static void widen(exec_size *s, const nm_program *p)
+{
+    s->in = nm_max_size(s->in, p ? (size_t)p->in_bytes : 0);
+    s->out = nm_max_size(s->out, p ? (size_t)p->out_bytes : 0);
+}
+
+/* What the launches of one layer need, the largest first; a group may take any of its programs. */
+static uint32_t layer_sizes(const nm_executor *ex, const exec_layer *l, exec_size *sizes)
+{
+    uint32_t n = 0;
+    sizes[n] = (exec_size){0};
+    widen(&sizes[n++], l->part[NM_PART_SHARED]);
+    for (uint32_t g = 0; g < l->plan->n_groups; g++) {
+        exec_size s = {0};
+        for (uint32_t c = 0; c < NM_PLAN_MAX_CAPACITIES; c++)
+            widen(&s, l->groups[g].programs[c]);
+        for (uint32_t i = most_passes(ex, l->groups[g].plan); i > 0; i--)
+            sizes[n++] = s;
+    }
+    qsort(sizes, n, sizeof *sizes, by_size);
+    return n;
+}
+
+/* sizes [max_passes]: whatever the layer, its i-th largest launch fits the i-th. */
+static npumoe_status measure_slots(nm_executor *ex, exec_size *sizes, npumoe_error *err)
+{
+    exec_size *one = nm_alloc_array(ex->allocator, ex->max_passes, sizeof *one);
+    if (one == NULL)
+        return nm_err_nomem(err, ex->max_passes * sizeof *one, "the executor");
+    for (uint32_t i = 0; i < ex->n_layer; i++) {
+        const uint32_t n = ex->layers[i].plan ? layer_sizes(ex, &ex->layers[i], one) : 0;
+        for (uint32_t j = 0; j < n; j++) {
+            sizes[j].in = nm_max_size(sizes[j].in, one[j].in);
+            sizes[j].out = nm_max_size(sizes[j].out, one[j].out);
+        }
+    }
+    nm_free(ex->allocator, one);
+    return NPUMOE_OK;
+}
+
+/* Every lane has one of each size, the largest first, as far as queue and memory go; two of the largest
+ * there are always. Buffers of one size for all would take several times the memory: loads are skewed. */
+static npumoe_status add_slots(nm_executor *ex, const exec_size *sizes, npumoe_error *err)
+{
+    nm_npu *npu = ex->o.npu;
+    uint64_t room = ex->o.buffer_bytes ? ex->o.buffer_bytes : DEFAULT_BUFFER_BYTES;
+    const uint32_t lanes = max_u32(ex->o.n_lanes, 2), depth = max_u32(npu->caps.queue_depth, 2);
+    const uint64_t all = (uint64_t)ex->max_passes * lanes;
+    const uint32_t most = all < depth ? (uint32_t)all : depth;
+    ex->slots = nm_alloc_array(ex->allocator, most, sizeof *ex->slots);
     if (ex->slots == NULL)
-        return nm_err_nomem(err, n * sizeof *ex->slots, "buffers of launches");
-    for (; ex->n_slots < n; ex->n_slots++) {
-        exec_slot *s = &ex->slots[ex->n_slots];
-        NM_TRY(nm_npu_buffer_init(npu, &s->in, ex->slot_in_bytes, err));
-        npumoe_status st = nm_npu_buffer_init(npu, &s->out, ex->slot_out_bytes, err);
+        return nm_err_nomem(err, most * sizeof *ex->slots, "buffers of launches");
+    for (; ex->n_slots < most; ex->n_slots++) {
+        const exec_size s = sizes[ex->n_slots / lanes];
+        exec_slot *slot = &ex->slots[ex->n_slots];
+        const uint64_t bytes = (uint64_t)s.in + s.out;
+        if (bytes == 0 || (bytes > room && ex->n_slots >= 2))
+            break;
+        room = bytes < room ? room - bytes : 0;
+        NM_TRY(nm_npu_buffer_init(npu, &slot->in, s.in, err));
+        npumoe_status st = nm_npu_buffer_init(npu, &slot->out, s.out, err);
         if (st != NPUMOE_OK) {
-            nm_npu_buffer_fini(npu, &s->in);
+            nm_npu_buffer_fini(npu, &slot->in);
             return st;
         }
     }
     return NPUMOE_OK;
+}
+
+static npumoe_status make_slots(nm_executor *ex, npumoe_error *err)
+{
+    for (uint32_t i = 0; i < ex->n_layer; i++)
+        if (ex->layers[i].plan)
+            ex->max_passes = max_u32(ex->max_passes, layer_passes(ex, &ex->layers[i]));
+    exec_size *sizes = nm_alloc_array(ex->allocator, ex->max_passes, sizeof *sizes);
+    if (sizes == NULL)
+        return nm_err_nomem(err, ex->max_passes * sizeof *sizes, "the executor");
+    npumoe_status st = measure_slots(ex, sizes, err);
+    if (st == NPUMOE_OK && ex->max_passes > 0)
+        st = add_slots(ex, sizes, err);
+    nm_free(ex->allocator, sizes);
+    return st;
 }
 
 static npumoe_status make_linear(nm_executor *ex, exec_linear *l, npumoe_error *err)

@@ -33,6 +33,11 @@ typedef struct exec_pass {
     bool failed;
 } exec_pass;
 
+/* Bytes of a launch's buffers. */
+typedef struct exec_size {
+    size_t in, out;
+} exec_size;
+
 /* Buffers of one launch in flight. */
 typedef struct exec_slot {
     nm_npu_buffer in, out;
@@ -69,10 +74,9 @@ struct nm_executor {
     exec_layer *layers; /* [n_layer] */
     exec_group *groups; /* of all layers */
     exec_slot *slots;
-    uint32_t n_slots;
+    uint32_t n_slots; /* the largest first */
     uint32_t flying;  /* launches of groups in flight */
     double flying_us; /* their time, as predicted */
-    size_t slot_in_bytes, slot_out_bytes;
     exec_lane lanes[NM_EXEC_MAX_LANES];
     uint64_t begun;
     uint32_t max_passes;

@@ -1,6 +1,7 @@
 /* test_tile.c: device `tile` against the contract of device/npu.h: results are the CPU's with the same
  * product, bit for bit, whatever its threads; limits, queue, failures, clocks; many threads at once. */
 #include "base/clock.h"
+#include "base/threads.h"
 #include "device/fault.h"
 #include "device/tile/tile.h"
 #include "kernels/network.h"
@@ -526,6 +527,78 @@ static void test_latency(void)
     rig_free(&r);
 }
 
+/* ---- many programs at once -------------------------------------------------------------------- */
+
+enum { FILLED = 9 };
+
+/* Those that found a slot, and a twin of the last of them, run as if they had been loaded one by one. */
+static void try_filled(nm_npu *npu, nm_program *const *p, const float *want)
+{
+    rig r = {.npu = npu};
+    npumoe_error err;
+    if (nm_npu_buffer_init(npu, &r.in, (size_t)p[0]->in_bytes, &err) != NPUMOE_OK ||
+        nm_npu_buffer_init(npu, &r.out, (size_t)p[0]->out_bytes, &err) != NPUMOE_OK)
+        bail("no buffers: %s", err.message);
+    memcpy(r.in.data, x, (size_t)p[0]->in_bytes);
+    r.program = p[0];
+    is_int(launch(&r, NULL, &err), NPUMOE_EINVAL, "reserved is not loaded: %s", err.message);
+    nm_pool *pool;
+    if (nm_pool_new(nm_allocator_default(), 3, &pool, &err) != NPUMOE_OK)
+        bail("no threads: %s", err.message);
+    nm_npu_fill(npu, p, FILLED, pool);
+    nm_npu_fill(npu, p, FILLED, pool); /* nothing is left to do */
+    nm_pool_free(&pool);
+    bool same = true;
+    for (int i = 0; i < FILLED; i++) {
+        r.program = p[i];
+        memset(r.out.data, 0, r.out.bytes);
+        same = same && launch(&r, NULL, &err) == NPUMOE_OK &&
+               equal(r.out.data, want, (size_t)p[i]->capacity * N_IN);
+    }
+    ok(same, "all run, with the bits of one that was loaded alone");
+    nm_npu_buffer_fini(npu, &r.in);
+    nm_npu_buffer_fini(npu, &r.out);
+}
+
+static void test_fill(void)
+{
+    npumoe_error err;
+    nm_tile_options o = options();
+    nm_program_desc d = experts(1, G);
+    nm_program *p[FILLED + 1] = {NULL};
+    nm_npu *inner, *npu;
+    rig alone = rig_new(&o, &d);
+    launch(&alone, NULL, NULL);
+    o.n_threads = 2;
+    o.slots = FILLED;
+    const nm_fault_options f = {.load_from = 3, .load_to = 3};
+    if (nm_tile_new(NULL, &o, &inner, NULL) != NPUMOE_OK ||
+        nm_fault_new_take(NULL, &inner, &f, &npu, NULL) != NPUMOE_OK)
+        bail("no device");
+    for (int i = 0; i <= FILLED; i++) {
+        d.twin = i == FILLED - 1 ? p[i - 1] : NULL;
+        d.capacity = d.twin ? 16 : C;
+        if (nm_npu_compile(npu, &d, &p[i], &err) != NPUMOE_OK)
+            bail("no program: %s", err.message);
+        npumoe_status st = nm_npu_reserve(npu, p[i], &err);
+        if (i == 2) { /* again, as the order of calls says which fails */
+            is_int(st, NPUMOE_EDEVICE, "the third: %s", err.message);
+            st = nm_npu_reserve(npu, p[i], &err);
+        }
+        if (i == FILLED)
+            is_int(st, NPUMOE_ETOOBIG, "one too many: %s", err.message);
+        else
+            ok(st == NPUMOE_OK, "a place for program %d", i);
+    }
+    try_filled(npu, p, alone.out.data);
+    const nm_npu_stats s = nm_npu_get_stats(npu);
+    ok(s.loads == FILLED && s.load_failures == 1 && s.load_ns > 0, "counted as loads");
+    for (int i = FILLED; i >= 0; i--)
+        nm_npu_program_free(npu, &p[i]);
+    nm_npu_free(&npu);
+    rig_free(&alone);
+}
+
 /* ---- failures ---------------------------------------------------------------------------------- */
 
 static void test_faults(void)
@@ -694,6 +767,7 @@ static void test_form(void)
     test_refusals();
     test_queue();
     test_latency();
+    test_fill();
     test_faults();
     test_many();
     test_abandoned();

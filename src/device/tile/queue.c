@@ -127,6 +127,18 @@ static void count(tile *t, const tile_launch *l)
     s->occupied_ns += l->times.ended_ns - l->times.started_ns;
 }
 
+/* Holds the lock before and after. */
+static void run_chore(tile *t)
+{
+    t->chore_runs = true;
+    pthread_mutex_unlock(&t->lock);
+    nm_pool_run(t->compute.pool, t->chore, t->chore_arg);
+    pthread_mutex_lock(&t->lock);
+    t->chore_runs = false;
+    t->chore = NULL;
+    pthread_cond_broadcast(&t->done);
+}
+
 /* Until ticket `next` was submitted; false: the end. */
 static bool await_work(tile *t, uint64_t next)
 {
@@ -134,8 +146,11 @@ static bool await_work(tile *t, uint64_t next)
     while (atomic_load_explicit(&t->submitted, memory_order_acquire) < next &&
            nm_clock_ns() - start < WORKER_SPIN_NS) {}
     pthread_mutex_lock(&t->lock);
-    while (!t->stop && t->next_ticket <= next)
-        pthread_cond_wait(&t->work, &t->lock);
+    while (t->chore || (!t->stop && t->next_ticket <= next))
+        if (t->chore)
+            run_chore(t);
+        else
+            pthread_cond_wait(&t->work, &t->lock);
     const bool go_on = t->next_ticket > next;
     pthread_mutex_unlock(&t->lock);
     return go_on;
@@ -212,6 +227,24 @@ void nm_tile_stop(tile *t)
 }
 
 /* ---- the host's side ------------------------------------------------------------------------ */
+
+void nm_tile_help_begin(tile *t, nm_pool_fn fn, void *arg)
+{
+    pthread_mutex_lock(&t->lock);
+    t->chore = fn;
+    t->chore_arg = arg;
+    pthread_cond_signal(&t->work);
+    pthread_mutex_unlock(&t->lock);
+}
+
+void nm_tile_help_end(tile *t)
+{
+    pthread_mutex_lock(&t->lock);
+    while (t->chore_runs)
+        pthread_cond_wait(&t->done, &t->lock);
+    t->chore = NULL;
+    pthread_mutex_unlock(&t->lock);
+}
 
 npumoe_status nm_tile_submit(nm_npu *npu, nm_program *p, const nm_npu_buffer *in,
                              nm_npu_buffer *out, uint64_t *ticket, npumoe_error *err)

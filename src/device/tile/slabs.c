@@ -1,4 +1,4 @@
-/* slabs.c: memory for weights of device `tile`, in few large pieces.
+/* slabs.c: memory for weights and buffers of device `tile`, in few large pieces.
  *
  * A plan may have a thousand programs of one expert each, four megabytes or less. Memory of their own would
  * begin and end somewhere inside a huge page and so have none, or one; a gigabyte of weights in small
@@ -77,10 +77,12 @@ char *nm_tile_take(tile *t, size_t bytes)
         return NULL;
     b->bytes = rounded(bytes ? bytes : 1, NM_ALIGN);
     char *p = NULL;
+    pthread_mutex_lock(&t->memory);
     for (tile_slab *s = t->slabs; s && p == NULL; s = s->next)
         p = fit(s, b);
     if (p == NULL && slab_new(t, b->bytes))
         p = fit(t->slabs, b);
+    pthread_mutex_unlock(&t->memory);
     if (p == NULL)
         nm_free(t->allocator, b);
     return p;
@@ -94,7 +96,7 @@ static void slab_free(tile *t, tile_slab **link)
     nm_free(t->allocator, s);
 }
 
-void nm_tile_give(tile *t, const char *p)
+static void give(tile *t, const char *p)
 {
     tile_slab **link = &t->slabs;
     while (p && *link && !(p >= (*link)->at && p < (*link)->at + (*link)->bytes))
@@ -111,4 +113,11 @@ void nm_tile_give(tile *t, const char *p)
     nm_free(t->allocator, gone);
     if ((*link)->blocks == NULL)
         slab_free(t, link);
+}
+
+void nm_tile_give(tile *t, const char *p)
+{
+    pthread_mutex_lock(&t->memory);
+    give(t, p);
+    pthread_mutex_unlock(&t->memory);
 }

@@ -5,7 +5,6 @@
 #include "device/tile/tile_priv.h"
 
 #include "base/num.h"
-#include "base/sys.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -188,18 +187,17 @@ static npumoe_status compile(nm_npu *npu, const nm_program_desc *d, nm_program *
 
 static npumoe_status buffer_init(nm_npu *npu, nm_npu_buffer *b, size_t bytes, npumoe_error *err)
 {
-    void *p = nm_alloc_aligned(((tile *)npu)->allocator, bytes);
+    char *p = nm_tile_take((tile *)npu, bytes);
     if (p == NULL)
         return nm_err_nomem(err, bytes, "a buffer of device tile");
-    nm_sys_advise_huge(p, bytes);
     memset(p, 0, bytes);
-    *b = (nm_npu_buffer){.data = p, .bytes = bytes};
+    *b = (nm_npu_buffer){.data = (void *)p, .bytes = bytes};
     return NPUMOE_OK;
 }
 
 static void buffer_fini(nm_npu *npu, nm_npu_buffer *b)
 {
-    nm_free_aligned(((tile *)npu)->allocator, b->data);
+    nm_tile_give((tile *)npu, (const char *)b->data);
 }
 
 /* ---- life ----------------------------------------------------------------------------------- */
@@ -218,6 +216,7 @@ static void tile_free(nm_npu *npu)
     nm_free(a, t->cpus);
     nm_free(a, t->thread_ns);
     nm_free(a, t->ring);
+    pthread_mutex_destroy(&t->memory);
     nm_free(a, t);
 }
 
@@ -226,6 +225,7 @@ static const nm_npu_ops ops = {
     .program_bytes = nm_tile_program_bytes,
     .compile = compile,
     .load = nm_tile_load,
+    .fill = nm_tile_fill,
     .unload = nm_tile_unload,
     .program_free = program_free,
     .buffer_init = buffer_init,
@@ -292,6 +292,7 @@ npumoe_status nm_tile_new(const npumoe_allocator *a, const nm_tile_options *o, n
     if (t == NULL)
         return nm_err_nomem(err, sizeof *t, "device tile");
     t->allocator = a;
+    pthread_mutex_init(&t->memory, NULL);
     t->head.ops = &ops;
     t->head.caps = (nm_npu_caps){
         .name = "tile",

@@ -38,7 +38,8 @@ typedef struct tile_slab tile_slab;
 typedef struct tile {
     nm_npu head;
     const npumoe_allocator *allocator;
-    tile_slab *slabs; /* memory of loaded programs' weights */
+    pthread_mutex_t memory; /* of the slabs: buffers may come and go on several threads */
+    tile_slab *slabs;       /* memory of loaded programs' weights, and of buffers */
     uint32_t depth;
     nm_kern kern;
     nm_compute compute;
@@ -56,6 +57,9 @@ typedef struct tile {
     uint64_t next_ticket; /* to be given; under the lock */
     bool stop;
     bool has_worker;
+    nm_pool_fn chore; /* something else to do for the worker, with its pool; under the lock */
+    void *chore_arg;
+    bool chore_runs;
     pthread_t worker;
     pthread_mutex_t lock;
     pthread_cond_t work, done;
@@ -68,6 +72,7 @@ typedef struct tile {
 npumoe_status nm_tile_check_form(const tile *t, const nm_program_desc *d, npumoe_error *err);
 uint64_t nm_tile_program_bytes(const nm_npu *npu, const nm_program_desc *d);
 npumoe_status nm_tile_load(nm_npu *npu, nm_program *head, npumoe_error *err);
+void nm_tile_fill(nm_npu *npu, nm_program *const *programs, size_t n, nm_pool *pool);
 void nm_tile_unload(nm_npu *npu, nm_program *head);
 
 /* Memory at a multiple of NM_ALIGN; NULL = none left. Given back by its address; NULL is allowed. */
@@ -76,6 +81,10 @@ void nm_tile_give(tile *t, const char *p);
 
 npumoe_status nm_tile_start(tile *t, npumoe_error *err);
 void nm_tile_stop(tile *t);
+/* Lets the device's threads run fn between launches, as a region of their pool, while the caller does something
+ * else. end() returns when they have left it; those who have not begun by then do not. */
+void nm_tile_help_begin(tile *t, nm_pool_fn fn, void *arg);
+void nm_tile_help_end(tile *t);
 npumoe_status nm_tile_submit(nm_npu *npu, nm_program *p, const nm_npu_buffer *in,
                              nm_npu_buffer *out, uint64_t *ticket, npumoe_error *err);
 bool nm_tile_poll(nm_npu *npu, uint64_t ticket);

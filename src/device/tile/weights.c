@@ -188,21 +188,56 @@ static void load_twin(tile_program *p, const tile_program *twin)
 
 npumoe_status nm_tile_load(nm_npu *npu, nm_program *head, npumoe_error *err)
 {
-    tile *t = (tile *)npu;
     tile_program *p = (tile_program *)head;
-    if (head->twin) {
-        load_twin(p, (const tile_program *)head->twin);
+    if (head->twin)
         return NPUMOE_OK;
-    }
-    p->weights = nm_tile_take(t, (size_t)head->bytes);
-    if (p->weights == NULL)
-        return nm_err_nomem(err, head->bytes, "a program of device tile");
+    p->weights = nm_tile_take((tile *)npu, (size_t)head->bytes);
+    return p->weights ? NPUMOE_OK : nm_err_nomem(err, head->bytes, "a program of device tile");
+}
+
+static void fill_one(const tile *t, tile_program *p)
+{
     char *at = p->weights;
-    for (uint32_t i = 0; head->kind == NM_PROGRAM_EXPERTS && i < head->n; i++)
-        load_network(t, head->capacity, &p->networks[i], &p->items[i], &at);
-    if (head->kind == NM_PROGRAM_LINEAR)
+    for (uint32_t i = 0; p->head.kind == NM_PROGRAM_EXPERTS && i < p->head.n; i++)
+        load_network(t, p->head.capacity, &p->networks[i], &p->items[i], &at);
+    if (p->head.kind == NM_PROGRAM_LINEAR)
         load_matrices(t, p, at);
-    return NPUMOE_OK;
+}
+
+typedef struct tile_filling {
+    const tile *t;
+    nm_program *const *programs; /* [n] */
+    size_t n;
+    atomic_size_t next; /* shared by two pools, so neither's tickets will do */
+} tile_filling;
+
+static void fill_region(void *arg, int thread, int n_threads)
+{
+    tile_filling *f = arg;
+    (void)thread;
+    (void)n_threads;
+    for (size_t i = atomic_fetch_add(&f->next, 1); i < f->n; i = atomic_fetch_add(&f->next, 1))
+        if (f->programs[i]->empty && f->programs[i]->twin == NULL)
+            fill_one(f->t, (tile_program *)f->programs[i]);
+}
+
+/* Half of the time is the kernel's, which clears new pages; that, too, goes on several CPUs at once. */
+void nm_tile_fill(nm_npu *npu, nm_program *const *programs, size_t n, nm_pool *pool)
+{
+    tile *t = (tile *)npu;
+    tile_filling f = {.t = t, .programs = programs, .n = n};
+    atomic_init(&f.next, 0);
+    if (pool && n > 1)
+        nm_tile_help_begin(t, fill_region, &f);
+    if (pool)
+        nm_pool_run(pool, fill_region, &f);
+    else
+        fill_region(&f, 0, 1);
+    if (pool && n > 1)
+        nm_tile_help_end(t);
+    for (size_t i = 0; i < n; i++)
+        if (programs[i]->empty && programs[i]->twin)
+            load_twin((tile_program *)programs[i], (const tile_program *)programs[i]->twin);
 }
 
 void nm_tile_unload(nm_npu *npu, nm_program *head)
