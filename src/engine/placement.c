@@ -112,6 +112,26 @@ static nm_cost_device device_of(const nm_npu_caps *c)
     return d;
 }
 
+/* Beyond the first layer's, which the plan's times are for: what other layers have more or less changes bytes and
+ * times of their programs. */
+static npumoe_status check_types(const npumoe_model *m, const nm_plan *plan, npumoe_error *err)
+{
+    for (uint32_t i = 0; i < plan->n_layers; i++) {
+        const nm_plan_layer *l = &plan->layers[i];
+        const nm_expert_types have = nm_expert_types_of(&m->weights.layers[l->layer].experts);
+        for (unsigned j = 0; l->types.known && nm_expert_types_name(j); j++)
+            if (l->types.type[j] != have.type[j])
+                return nm_err_set(
+                    err, NPUMOE_EMODEL,
+                    "plan: it is for another quantisation: layer %" PRIu32
+                    ", ffn_%s_exps: found %s, expected %s; make a plan with a profile of this "
+                    "file, or with --types",
+                    l->layer, nm_expert_types_name(j), nm_type_get(l->types.type[j])->name,
+                    nm_type_get(have.type[j])->name);
+    }
+    return NPUMOE_OK;
+}
+
 static npumoe_status check_plan(const npumoe_model *m, const nm_plan *plan,
                                 const npumoe_plan_options *o, npumoe_error *err)
 {
@@ -126,6 +146,7 @@ static npumoe_status check_plan(const npumoe_model *m, const nm_plan *plan,
     if (!alone)
         device = device_of(&nm_device_npu(o->device)->caps);
     NM_TRY(nm_plan_fits(plan, &model, alone ? NULL : &device, 0, err));
+    NM_TRY(check_types(m, plan, err));
     if (alone && o->require_npu)
         return nm_err_set(err, NPUMOE_EDEVICE,
                           "the plan puts nothing on a device (policy %s, device %s)",

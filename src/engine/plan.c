@@ -298,6 +298,16 @@ static npumoe_status model_of(const nm_profile *p, const npumoe_planner_options 
     return o->types ? read_types(o->types, out->geometry.type, err) : NPUMOE_OK;
 }
 
+/* The types that the profile's file has, layer by layer. Where others were asked for, which may be those of a mix,
+ * nobody knows more than what was asked for. */
+static void note_types(const nm_profile *p, const npumoe_planner_options *o, nm_plan *plan)
+{
+    for (uint32_t i = 0; o->types == NULL && i < plan->n_layers; i++)
+        for (uint32_t j = 0; j < p->n_layers; j++)
+            if (p->layer_of[j] == plan->layers[i].layer)
+                plan->layers[i].types = p->types[j];
+}
+
 static npumoe_status make(const nm_profile *profile, const npumoe_planner_options *o, char **plan,
                           char **cost_text, npumoe_error *err)
 {
@@ -319,8 +329,10 @@ static npumoe_status make(const nm_profile *profile, const npumoe_planner_option
         set_budgets(o, &cost);
         st = nm_planner_make(a, &model, &loads, &cost, &options, &made, err);
     }
-    if (st == NPUMOE_OK)
+    if (st == NPUMOE_OK) {
+        note_types(profile, o, made);
         st = nm_plan_print(made, plan, err);
+    }
     nm_plan_free(&made);
     nm_loads_free(a, &loads);
     return st;

@@ -2,7 +2,7 @@
  *
  * Both directions walk the same tables of fields, so that what is written is what is read. */
 #include "moe/cost.h"
-#include "moe/fields.h"
+#include "moe/expert_types.h"
 #include "quant/quant.h"
 
 #include <math.h>
@@ -98,8 +98,6 @@ static const curve_field curve_fields[] = {
     {"device_shared", C(device_part[NM_PART_SHARED]), false},
 };
 
-static const char *const type_keys[3] = {"gate", "up", "down"};
-
 /* ---- writing -------------------------------------------------------------------------------- */
 
 static json_t *curve_json(const nm_curve *c)
@@ -113,15 +111,13 @@ static json_t *curve_json(const nm_curve *c)
 
 static json_t *geometry_json(const nm_cost_geometry *g)
 {
-    json_t *o = json_object(), *types = json_object();
+    json_t *o = json_object();
     for (size_t i = 0; i < COUNT(geometry_fields); i++) {
         uint32_t v;
         memcpy(&v, (const char *)g + geometry_fields[i].offset, sizeof v);
         json_object_set_new(o, geometry_fields[i].key, json_integer(v));
     }
-    for (int i = 0; i < 3; i++)
-        json_object_set_new(types, type_keys[i], json_string(nm_type_get(g->type[i])->name));
-    json_object_set_new(o, "types", types);
+    json_object_set_new(o, "types", nm_expert_types_json(g->type));
     return o;
 }
 
@@ -200,21 +196,6 @@ static npumoe_status read_curve(const nm_fields *f, const curve_field *what, nm_
     return NPUMOE_OK;
 }
 
-static npumoe_status read_types(const nm_fields *f, nm_cost_geometry *g)
-{
-    nm_fields types;
-    NM_TRY(nm_fields_object(f, "types", &types));
-    for (int i = 0; i < 3; i++) {
-        char name[32];
-        nm_type type;
-        NM_TRY(nm_fields_text(&types, type_keys[i], name, sizeof name));
-        if (!nm_type_by_name(nm_str_of(name), &type))
-            return nm_fields_bad(&types, type_keys[i], "the name of a tensor type");
-        g->type[i] = type;
-    }
-    return NPUMOE_OK;
-}
-
 static npumoe_status read_geometry(const nm_fields *f, nm_cost_geometry *g)
 {
     for (size_t i = 0; i < COUNT(geometry_fields); i++) {
@@ -225,7 +206,7 @@ static npumoe_status read_geometry(const nm_fields *f, nm_cost_geometry *g)
     }
     if (g->n_expert_used > g->n_expert)
         return nm_fields_bad(f, "n_expert_used", "no more than n_expert");
-    return read_types(f, g);
+    return nm_expert_types_read(f, g->type);
 }
 
 static npumoe_status read_device(const nm_fields *f, nm_cost_device *d)

@@ -49,6 +49,7 @@
 #define NM_MOE_PLAN_H
 
 #include "moe/cost.h"
+#include "moe/expert_types.h"
 
 #define NM_PLAN_MAX_CHUNK 16384u
 
@@ -128,6 +129,7 @@ typedef struct nm_plan_rejected {
 
 typedef struct nm_plan_layer {
     uint32_t layer;                  /* number in the model */
+    nm_expert_types types;           /* that it was made for; not known: whatever the file has */
     bool on_device[NM_COST_LINEARS]; /* by nm_cost_part */
     uint32_t n_groups;
     nm_plan_group *groups; /* in launch order; owned by the plan */

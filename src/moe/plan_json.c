@@ -91,6 +91,8 @@ static json_t *layer_json(const nm_plan_layer *l)
 {
     json_t *o = json_object(), *groups = json_array(), *parts = json_array();
     json_object_set_new(o, "layer", json_integer(l->layer));
+    if (l->types.known)
+        json_object_set_new(o, "types", nm_expert_types_json(l->types.type));
     json_object_set_new(o, "price", nm_fields_number(l->price));
     for (int i = 0; i < NM_COST_LINEARS; i++)
         if (l->on_device[i])
@@ -260,6 +262,7 @@ static npumoe_status read_layer(const nm_fields *f, const nm_plan *plan, nm_plan
     nm_fields list, o;
     size_t n;
     NM_TRY(nm_fields_u32(f, "layer", 0, MOST_LAYERS, &l->layer));
+    NM_TRY(nm_expert_types_read_if(f, &l->types));
     NM_TRY(nm_fields_real(f, "price", -1.0, 1.0, &l->price));
     NM_TRY(read_parts(f, l->on_device));
     NM_TRY(nm_fields_array(f, "groups", MOST_EXPERTS, &list, &n));

@@ -124,8 +124,9 @@ static npumoe_status allocate(nm_profile *p, const nm_profile_model *model,
     p->model.name = clean_name(a, model->name);
     p->model.architecture = clean_name(a, model->architecture);
     p->layer_of = nm_alloc_array(a, p->n_layers, sizeof *p->layer_of);
+    p->types = nm_alloc_array(a, p->n_layers, sizeof *p->types);
     p->loads = nm_alloc_array(a, (size_t)WINDOW_CHUNKS * p->model.n_expert, sizeof *p->loads);
-    good = p->model.name && p->model.architecture && p->layer_of && p->loads;
+    good = p->model.name && p->model.architecture && p->layer_of && p->types && p->loads;
     for (int i = 0; i < NM_PROFILE_PARTS; i++) {
         nm_profile_counts *c = &p->part[i];
         c->pairs = nm_alloc_array(a, n_places(p), sizeof *c->pairs);
@@ -187,6 +188,7 @@ void nm_profile_free(nm_profile **profile)
     nm_free(a, p->coact_known);
     nm_free(a, p->loads);
     nm_free(a, p->layer_of);
+    nm_free(a, p->types);
     nm_free(a, p->model.name);
     nm_free(a, p->model.architecture);
     nm_free(a, p);

@@ -33,6 +33,7 @@
 
 #include "base/alloc.h"
 #include "model/weights.h"
+#include "moe/expert_types.h"
 
 #define NM_PROFILE_WINDOW       2048u
 #define NM_PROFILE_SIZES        5
@@ -87,8 +88,9 @@ typedef struct npumoe_profile nm_profile; /* a name of the public interface */
 struct npumoe_profile {
     const npumoe_allocator *allocator;
     nm_profile_model model;
-    uint32_t n_layers;  /* MoE layers */
-    uint32_t *layer_of; /* [n_layers] */
+    uint32_t n_layers;      /* MoE layers */
+    uint32_t *layer_of;     /* [n_layers] */
+    nm_expert_types *types; /* [n_layers] of the file that was calibrated; informative as well */
     nm_profile_counts part[NM_PROFILE_PARTS];
     /* Sum over the MAIN chunks of 512 of n_e * n_f, e <= f: [n_layers][n_expert (n_expert + 1) / 2].
      * coact_known[n_layers][n_expert]: a file keeps the busiest experts only. */

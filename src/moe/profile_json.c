@@ -275,7 +275,10 @@ static npumoe_status write_head(writer *w)
 static npumoe_status write_layer(writer *w, uint32_t layer, bool all_pairs)
 {
     NM_TRY(put(w, layer ? ",\n{" : "\n{"));
+    const nm_expert_types *types = &w->p->types[layer];
     NM_TRY(put_member(w, "layer", json_integer(w->p->layer_of[layer]), ",\n"));
+    if (types->known)
+        NM_TRY(put_member(w, "types", nm_expert_types_json(types->type), ",\n"));
     for (int i = 0; i < NM_PROFILE_PARTS; i++)
         NM_TRY(put_member(w, part_keys[i], counts_json(w->p, (nm_profile_part)i, layer),
                           i + 1 < NM_PROFILE_PARTS ? ",\n" : ""));
@@ -598,6 +601,7 @@ static npumoe_status read_all(const nm_fields *root, nm_profile *p)
     NM_TRY(array_of(root, "layers", p->n_layers, &layers));
     for (uint32_t i = 0; i < p->n_layers; i++) {
         NM_TRY(nm_fields_at(&layers, i, &l));
+        NM_TRY(nm_expert_types_read_if(&l, &p->types[i]));
         for (int j = 0; j < NM_PROFILE_PARTS; j++)
             NM_TRY(read_counts(&l, p, (nm_profile_part)j, i));
         if (p->coact)

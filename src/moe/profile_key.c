@@ -118,6 +118,8 @@ npumoe_status nm_profile_new_for(const nm_config *c, const nm_weights *w, nm_pro
         st = nm_profile_new(c->allocator, &m, layer_of, n, out, err);
     else
         nm_err_nomem(err, c->name.n + arch.n, "a model's name");
+    for (uint32_t i = 0; st == NPUMOE_OK && i < n; i++)
+        (*out)->types[i] = nm_expert_types_of(&w->layers[layer_of[i]].experts);
     nm_free(c->allocator, m.name);
     nm_free(c->allocator, m.architecture);
     return st;
