@@ -77,6 +77,17 @@ bool cli_set_i32(const cli_opt *opt, void *field, const char *text, char *why, s
     return true;
 }
 
+bool cli_set_most(const cli_opt *opt, void *field, const char *text, char *why, size_t why_bytes)
+{
+    int32_t v;
+    if (!cli_set_i32(opt, &v, text, why, why_bytes))
+        return false;
+    if (v == 0)
+        return expected(why, why_bytes, "-1 (all), or 1 or more");
+    *(int32_t *)field = v;
+    return true;
+}
+
 bool cli_set_float(const cli_opt *opt, void *field, const char *text, char *why, size_t why_bytes)
 {
     char *end;

@@ -65,6 +65,8 @@ bool cli_set_flag(const cli_opt *opt, void *field, const char *text, char *why, 
 bool cli_clear_flag(const cli_opt *opt, void *field, const char *text, char *why, size_t why_bytes);
 bool cli_set_i32(const cli_opt *opt, void *field, const char *text, char *why, size_t why_bytes);
 bool cli_set_i64(const cli_opt *opt, void *field, const char *text, char *why, size_t why_bytes);
+/* An int32_t that limits something: -1 = all; 0 is refused. min must be -1. */
+bool cli_set_most(const cli_opt *opt, void *field, const char *text, char *why, size_t why_bytes);
 bool cli_set_float(const cli_opt *opt, void *field, const char *text, char *why, size_t why_bytes);
 bool cli_set_string(const cli_opt *opt, void *field, const char *text, char *why, size_t why_bytes);
 bool cli_add_string(const cli_opt *opt, void *field, const char *text, char *why, size_t why_bytes);

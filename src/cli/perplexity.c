@@ -53,7 +53,7 @@ static bool set_score(const cli_opt *opt, void *field, const char *text, char *w
 }
 
 static const cli_opt perplexity_opts[] = {
-    {NULL, "--chunks", "N", cli_set_i32, offsetof(perplexity_args, chunks), -1, INT32_MAX,
+    {NULL, "--chunks", "N", cli_set_most, offsetof(perplexity_args, chunks), -1, INT32_MAX,
      "windows to evaluate at most; -1 = all (-1)", true},
     {NULL, "--score", "WHAT", set_score, offsetof(perplexity_args, score_all), 0, 0,
      "half: the second half of each window, as llama-perplexity;\nall: all of it (half)", true},
@@ -231,8 +231,8 @@ static bool make_plan(const perplexity_args *a, const npumoe_model *model, size_
     }
     p->n_windows =
         p->strided ? 1 + (n_tokens - window + p->stride - 1) / p->stride : n_tokens / window;
-    if (a->chunks >= 0 && (size_t)a->chunks < p->n_windows)
-        p->n_windows = a->chunks ? (size_t)a->chunks : 1;
+    if (a->chunks > 0 && (size_t)a->chunks < p->n_windows)
+        p->n_windows = (size_t)a->chunks;
     return true;
 }
 

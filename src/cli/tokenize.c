@@ -1,5 +1,8 @@
 /* tokenize.c: npumoe tokenize: the tokens of a text, for people or as a JSON array. Bytes are taken
- * as they are, the final line feed too. */
+ * as they are, the final line feed too.
+ *
+ * Ctrl-C ends the process at once as long as nothing was written; then it ends the output behind a whole
+ * token, and an array stays open, so that nobody takes a part for the whole. */
 #include "load.h"
 #include "out.h"
 #include "safe.h"
@@ -38,14 +41,14 @@ static const cli_help help = {
 static void print_ids(const npumoe_token *tokens, size_t n)
 {
     putchar('[');
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n && !ui_interrupted(); i++)
         printf("%s%d", i ? ", " : "", (int)tokens[i]);
-    puts("]");
+    puts(ui_interrupted() ? "" : "]");
 }
 
 static void print_table(const npumoe_model *model, const npumoe_token *tokens, size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n && !ui_interrupted(); i++) {
         size_t bytes;
         const char *text = npumoe_token_bytes(model, tokens[i], true, &bytes);
         printf("%6d -> '", (int)tokens[i]);
@@ -69,11 +72,12 @@ static int tokenize(const tokenize_args *a, const npumoe_model *model)
     free(text);
     if (!tokens)
         return 1;
+    ui_catch_interrupts();
     if (a->ids)
         print_ids(tokens, n);
     else
         print_table(model, tokens, n);
-    if (a->show_count)
+    if (a->show_count && !ui_interrupted())
         printf("Total number of tokens: %zu\n", n);
     free(tokens);
     return 0;
@@ -95,7 +99,6 @@ int cmd_tokenize(int argc, char **argv)
     ui_log log;
     if (!log_open(&log, &a.common, &a.model))
         return 1;
-    ui_catch_interrupts();
     npumoe_model *model = NULL;
     int code = model_open(&a.model, true, &log, &model, NULL);
     if (code == 0)

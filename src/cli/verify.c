@@ -66,7 +66,7 @@ static const cli_opt verify_opts[] = {
      "cpu: the CPU path, else the same; fp32: with --precision fp32;\nreference: plain C in fp32, "
      "slow; default: cpu with --plan,\nreference without",
      true},
-    {NULL, "--chunks", "N", cli_set_i32, AT(chunks), -1, INT32_MAX,
+    {NULL, "--chunks", "N", cli_set_most, AT(chunks), -1, INT32_MAX,
      "windows of -c tokens to compare at most; -1 = all (8)", true},
     {NULL, "--max-kl", "X", cli_set_float, AT(max_kl), 0, 1e9,
      "fail (exit code 1) when the mean KL divergence is above X", true},
@@ -351,8 +351,8 @@ static bool make_windows(const verify_args *a, const npumoe_model *model, work *
         return false;
     }
     w->n_windows = w->n_windows_all = w->n_tokens / w->window;
-    if (a->chunks >= 0 && (size_t)a->chunks < w->n_windows)
-        w->n_windows = a->chunks ? (size_t)a->chunks : 1;
+    if (a->chunks > 0 && (size_t)a->chunks < w->n_windows)
+        w->n_windows = (size_t)a->chunks;
     w->sums.n_vocab = info.n_vocab;
     w->bos = model_adds_bos(model) ? npumoe_token_bos(model) : -1;
     w->input = malloc(w->window * sizeof *w->input);

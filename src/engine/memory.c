@@ -4,6 +4,7 @@
 
 #include "base/num.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -172,6 +173,20 @@ static double unit_of(uint64_t bytes, const char **name)
     return large ? 1024.0 * 1024.0 * 1024.0 : 1024.0 * 1024.0;
 }
 
+/* For what may be of another order than the unit of its message. */
+static const char *size_text(uint64_t bytes, char *buf, size_t buf_bytes)
+{
+    const char *name;
+    const double unit = unit_of(bytes, &name);
+    if (bytes >= UINT64_C(1) << 20)
+        snprintf(buf, buf_bytes, "%.1f %s", (double)bytes / unit, name);
+    else if (bytes >= UINT64_C(1) << 10)
+        snprintf(buf, buf_bytes, "%.1f KiB", (double)bytes / 1024.0);
+    else
+        snprintf(buf, buf_bytes, "%" PRIu64 " bytes", bytes);
+    return buf;
+}
+
 static npumoe_status check_total(const nm_memory *have, const nm_memory_need *need,
                                  const char *advice, npumoe_error *err)
 {
@@ -180,13 +195,14 @@ static npumoe_status check_total(const nm_memory *have, const nm_memory_need *ne
     if (have->total_bytes == NM_MEMORY_UNKNOWN || sum <= have->total_bytes)
         return NPUMOE_OK;
     const char *name;
+    char has[32];
     const double unit = unit_of(sum, &name);
     return nm_err_set(err, NPUMOE_ETOOBIG,
-                      "needs %.1f %s (weights %.1f, KV cache %.1f, scratch %.1f), but %s has %.1f; "
+                      "needs %.1f %s (weights %.1f, KV cache %.1f, scratch %.1f), but %s has %s; "
                       "%s would need less",
                       (double)sum / unit, name, (double)need->weights_bytes / unit,
                       (double)need->kv_bytes / unit, (double)scratch / unit, have->what,
-                      (double)have->total_bytes / unit, advice);
+                      size_text(have->total_bytes, has, sizeof has), advice);
 }
 
 npumoe_status nm_memory_check_load(const nm_memory *have, const nm_memory_need *need,
@@ -203,10 +219,12 @@ npumoe_status nm_memory_check_session(const nm_memory *have, const nm_memory_nee
     if (have->available_bytes == NM_MEMORY_UNKNOWN || sum <= have->available_bytes)
         return NPUMOE_OK;
     const char *name;
+    char has[32];
     const double unit = unit_of(sum, &name);
     return nm_err_set(err, NPUMOE_ETOOBIG,
-                      "the session needs %.1f %s (KV cache %.1f, scratch %.1f), but only %.1f are "
+                      "the session needs %.1f %s (KV cache %.1f, scratch %.1f), but only %s are "
                       "available now; a shorter context (-c) would need less",
                       (double)sum / unit, name, (double)need->kv_bytes / unit,
-                      (double)need->scratch_bytes / unit, (double)have->available_bytes / unit);
+                      (double)need->scratch_bytes / unit,
+                      size_text(have->available_bytes, has, sizeof has));
 }

@@ -139,6 +139,9 @@ ppl "odd windows in small chunks" 33 17 0 -ub 5
 
 run perplexity -m "$olmoe" -f "$work/text" -c 64 --chunks 2
 check "--chunks 2 stops after two windows" grep -Eq '^\[1\][0-9.]+,\[2\][0-9.]+,$' "$work/out"
+run perplexity -m "$olmoe" -f "$work/text" -c 64 --chunks 0
+is_code 1 "--chunks 0"
+check "... says what it may be" grep -qF -e '-1 (all), or 1 or more' "$work/err"
 run perplexity -m "$olmoe" -f "$work/text" -c 64 --kl-divergence-base "$work/base.kld"
 is_code 0 "writing predictions"
 run perplexity -m "$olmoe" --kl-divergence --kl-divergence-base "$work/base.kld"

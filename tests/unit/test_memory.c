@@ -14,10 +14,16 @@ static void check_load(void)
            "weights larger than what is free, smaller than the machine, load: %s", err.message);
     need.weights_bytes = 9 * GIB;
     is_int(nm_memory_check_load(&have, &need, &err), NPUMOE_ETOOBIG, "larger than the machine");
-    is_str(err.message,
-           "needs 9.0 GiB (weights 9.0, KV cache 0.0, scratch 0.0), but this machine has 8.0; a "
-           "smaller quantisation would need less",
-           "... is refused with the numbers, and no word about the context");
+    is_str(
+        err.message,
+        "needs 9.0 GiB (weights 9.0, KV cache 0.0, scratch 0.0), but this machine has 8.0 GiB; a "
+        "smaller quantisation would need less",
+        "... is refused with the numbers, and no word about the context");
+    const nm_memory tiny = {1024, 0, "the memory limit"}, none = {12, 0, "the memory limit"};
+    nm_memory_check_load(&tiny, &need, &err);
+    ok(strstr(err.message, "but the memory limit has 1.0 KiB;"), "a small one: %s", err.message);
+    nm_memory_check_load(&none, &need, &err);
+    ok(strstr(err.message, "but the memory limit has 12 bytes;"), "a very small one");
     const nm_memory unknown = {NM_MEMORY_UNKNOWN, NM_MEMORY_UNKNOWN, "this machine"};
     is_int(nm_memory_check_load(&unknown, &need, &err), NPUMOE_OK, "nobody knows: it loads");
     need.weights_bytes = UINT64_MAX;
@@ -33,14 +39,15 @@ static void check_session(void)
     need.kv_bytes = 2 * GIB;
     is_int(nm_memory_check_session(&have, &need, &err), NPUMOE_ETOOBIG, "more than is available");
     is_str(err.message,
-           "the session needs 2.5 GiB (KV cache 2.0, scratch 0.5), but only 2.0 are available now; "
+           "the session needs 2.5 GiB (KV cache 2.0, scratch 0.5), but only 2.0 GiB are available "
+           "now; "
            "a shorter context (-c) would need less",
            "... is refused with the numbers");
     need.kv_bytes = GIB;
     need.others_bytes = 2 * GIB;
     is_int(nm_memory_check_session(&have, &need, &err), NPUMOE_ETOOBIG, "with another session");
     is_str(err.message,
-           "needs 8.5 GiB (weights 5.0, KV cache 1.0, scratch 2.5), but this cgroup has 8.0; a "
+           "needs 8.5 GiB (weights 5.0, KV cache 1.0, scratch 2.5), but this cgroup has 8.0 GiB; a "
            "shorter context (-c) or a smaller quantisation would need less",
            "... all together are too much");
 }
