@@ -4,9 +4,11 @@
 #   usage: run-emulated.sh CPU KCHECK     (as qemu calls it; for arm64 statically linked)
 # Tools: qemu-x86_64[-static], qemu-aarch64[-static].
 cpu=$1 kcheck=$2
-n=0 failed=0
+n=0 failed=0 child=
 tmp=$(mktemp) || exit 1
-trap 'rm -f "$tmp"' EXIT
+trap 'rm -f "$tmp" "$tmp.err"' EXIT
+# A time limit is an alarm for this shell alone; the emulator would go on for an hour.
+trap '[ -z "$child" ] || kill -9 "$child" 2>/dev/null; exit 1' ALRM TERM INT HUP
 
 result() { # STATUS NAME
     n=$((n + 1))
@@ -37,8 +39,11 @@ emulate() {
         skip "kcheck on $cpu" "$kcheck was not built"
         return
     fi
-    "$qemu" -cpu "$cpu" "$kcheck" --emulated >"$tmp" 2>"$tmp.err"
+    "$qemu" -cpu "$cpu" "$kcheck" --emulated >"$tmp" 2>"$tmp.err" &
+    child=$!
+    wait "$child"
     status=$?
+    child=
     [ $status -eq 0 ] || sed 's/^/# /' "$tmp.err" >&2
     rm -f "$tmp.err"
     ran=$(sed -n '/SKIP/d; s/^ok [0-9]* - \([a-z0-9]*\) gemm_nt:.*/\1/p' "$tmp" | tr '\n' ' ')
