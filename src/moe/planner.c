@@ -278,13 +278,15 @@ static npumoe_status fill_plan(const nm_planner *p, nm_layer_work *layers, nm_wa
         st = nm_planner_schedule(p, hosts, &plan->cpu_only, err);
     nm_free(p->a, hosts);
     nm_free(p->a, host);
-    return st == NPUMOE_OK ? fill_bounds(p, layers, plan, err) : st;
+    return st;
 }
 
-/* One policy, without a look at the others. */
+/* One policy, without a look at the others. bounds: for a plan of which only times are wanted, they would be
+ * most of the work. */
 static npumoe_status make_one(const npumoe_allocator *a, const nm_plan_model *model,
                               const nm_loads *loads, const nm_cost *cost,
-                              const nm_planner_options *options, nm_plan **out, npumoe_error *err)
+                              const nm_planner_options *options, bool bounds, nm_plan **out,
+                              npumoe_error *err)
 {
     nm_planner p;
     nm_layer_work *layers = NULL;
@@ -308,6 +310,8 @@ static npumoe_status make_one(const npumoe_allocator *a, const nm_plan_model *mo
         st = plan_new(&p, &plan, err);
     if (st == NPUMOE_OK)
         st = fill_plan(&p, layers, ways, plan, err);
+    if (st == NPUMOE_OK && bounds)
+        st = fill_bounds(&p, layers, plan, err);
     if (st == NPUMOE_OK)
         st = nm_plan_check(plan, err);
     if (st == NPUMOE_OK) {
@@ -348,6 +352,8 @@ static void take_better(nm_plan **ours, nm_plan **other)
         b->policy = a->policy;
         b->n_tiers = a->n_tiers;
         b->bound_us = a->bound_us;
+        for (uint32_t l = 0; l < b->n_layers; l++)
+            b->layers[l].bound_us = a->layers[l].bound_us;
         b->gap = b->bound_us > 0.0 ? b->predicted.us / b->bound_us - 1.0 : 0.0;
         b->n_rejected = a->n_rejected;
         memcpy(b->rejected, a->rejected, sizeof b->rejected);
@@ -370,7 +376,7 @@ static npumoe_status compare(nm_plan **ours, const nm_loads *loads,
         o.progress = NULL;
         if (nm_overflow_is_lossy(o.overflow))
             o.overflow = NM_OVERFLOW_SPILL;
-        NM_TRY(make_one((*ours)->allocator, &model, loads, &cost, &o, &other, err));
+        NM_TRY(make_one((*ours)->allocator, &model, loads, &cost, &o, false, &other, err));
         nm_plan_rejected *r = &(*ours)->rejected[(*ours)->n_rejected++];
         *r = (nm_plan_rejected){.us = other->predicted.us,
                                 .host_us = other->predicted.host_us,
@@ -396,7 +402,7 @@ static npumoe_status make_lossy(const npumoe_allocator *a, const nm_plan_model *
     nm_planner_options o = *options;
     nm_plan *exact = NULL;
     o.overflow = NM_OVERFLOW_SPILL;
-    NM_TRY(make_one(a, model, loads, cost, &o, &exact, err));
+    NM_TRY(make_one(a, model, loads, cost, &o, true, &exact, err));
     exact->overflow = options->overflow;
     exact->bound_us = (*plan)->bound_us;
     nm_plan_free(plan);
@@ -411,7 +417,7 @@ npumoe_status nm_planner_make(const npumoe_allocator *a, const nm_plan_model *mo
     nm_plan *plan = NULL;
     NM_TRY(nm_loads_check(loads, err));
     NM_TRY(check_options(options, cost, err));
-    NM_TRY(make_one(a, model, loads, cost, options, &plan, err));
+    NM_TRY(make_one(a, model, loads, cost, options, true, &plan, err));
     npumoe_status st = NPUMOE_OK;
     if (options->policy == NM_POLICY_OURS && nm_overflow_is_lossy(options->overflow))
         st = make_lossy(a, model, loads, cost, options, &plan, err);

@@ -27,10 +27,12 @@ typedef struct bound {
     bool any_capacity; /* every load takes its own */
     double slot_price, byte_price;
     double *of_rows; /* [max_rows + 1] cheapest with any capacity, at the current price */
-    /* static: the different loads of each expert, with how often */
+    /* the different loads of each expert of the layer at hand, with how often */
     uint32_t *first; /* [n_expert + 1] */
     uint32_t *rows;  /* [n_expert * n_scenarios] */
     double *share;
+    uint32_t *all_first, *all_rows; /* of all layers, one after the other */
+    double *all_share;
 } bound;
 
 /* The least that a curve takes per row, anywhere. */
@@ -61,12 +63,12 @@ static double launched(const bound *b, double price, uint32_t n, uint32_t c)
     return price * passes * (b->launch_share + p->device_us[c]) + (1.0 - price) * host;
 }
 
-/* of_rows: the best of host, one launch, and with REPASS one launch and the best for what is left. */
+/* of_rows, for all loads that there can be: the best of host, one launch, and with REPASS one launch and the best for what is left. */
 static void fill_rows(const bound *b, double price)
 {
     const nm_planner *p = b->p;
     b->of_rows[0] = 0.0;
-    for (uint32_t n = 1; n <= p->max_rows; n++) {
+    for (uint32_t n = 1; b->any_capacity && n <= p->loads->chunk; n++) {
         double best = (1.0 - price) * p->host_us[n];
         for (uint32_t m = 0; m < p->n_grid; m++) {
             const uint32_t c = p->grid[m];
@@ -116,6 +118,7 @@ static double part_at(const bound *b, double price, int i, double *outside)
     return serial ? 0.0 : best;
 }
 
+/* At the price that fill_rows was called with. */
 static double layer_at(const bound *b, double price)
 {
     const nm_planner *p = b->p;
@@ -126,8 +129,6 @@ static double layer_at(const bound *b, double price)
             inside += part_at(b, price, i, &outside);
     const double room =
         b->slot_price / p->options.max_group + b->byte_price * (double)p->cost->device.expert_bytes;
-    if (b->any_capacity)
-        fill_rows(b, price);
     for (uint32_t e = 0; e < p->n_expert; e++) {
         const double host = (1.0 - price) * b->l->host[e];
         if (host <= room || p->n_grid == 0)
@@ -139,13 +140,19 @@ static double layer_at(const bound *b, double price)
     return outside + inside;
 }
 
+static double filled_at(const bound *b, double price)
+{
+    fill_rows(b, price);
+    return layer_at(b, price);
+}
+
 /* Golden section on a concave function of the price. */
 static double best_price(const bound *b)
 {
     const double ratio = 0.6180339887498949;
     double low = 0.0, high = 1.0;
     double x1 = high - ratio * (high - low), x2 = low + ratio * (high - low);
-    double f1 = layer_at(b, x1), f2 = layer_at(b, x2);
+    double f1 = filled_at(b, x1), f2 = filled_at(b, x2);
     double best = fmax(f1, f2);
     for (int i = 0; i < PRICE_STEPS; i++) {
         if (f1 >= f2) {
@@ -153,13 +160,13 @@ static double best_price(const bound *b)
             x2 = x1;
             f2 = f1;
             x1 = high - ratio * (high - low);
-            f1 = layer_at(b, x1);
+            f1 = filled_at(b, x1);
         } else {
             low = x1;
             x1 = x2;
             f1 = f2;
             x2 = low + ratio * (high - low);
-            f2 = layer_at(b, x2);
+            f2 = filled_at(b, x2);
         }
         best = fmax(best, fmax(f1, f2));
     }
@@ -191,9 +198,19 @@ static void collect_loads(bound *b)
     b->first[p->n_expert] = at;
 }
 
-static npumoe_status bound_init(bound *b, const nm_planner *p, npumoe_error *err)
+static void look_at(bound *b, const nm_layer_work *layers, uint32_t i)
 {
-    const size_t cells = (size_t)p->n_expert * p->n_scenarios;
+    const size_t n = b->p->n_expert, cells = n * b->p->n_scenarios;
+    b->l = &layers[i];
+    b->first = b->all_first + i * (n + 1);
+    b->rows = b->all_rows + i * cells;
+    b->share = b->all_share + i * cells;
+}
+
+static npumoe_status bound_init(bound *b, const nm_planner *p, const nm_layer_work *layers,
+                                uint32_t n_layers, npumoe_error *err)
+{
+    const size_t cells = (size_t)p->n_expert * p->n_scenarios * n_layers;
     const double group = p->options.max_group;
     *b = (bound){.p = p,
                  .move_us = least_per_row(&p->cost->gather) + least_per_row(&p->cost->scatter),
@@ -202,20 +219,24 @@ static npumoe_status bound_init(bound *b, const nm_planner *p, npumoe_error *err
                  .any_capacity =
                      p->options.max_capacities > 1 || p->options.policy == NM_POLICY_LADDER};
     b->of_rows = nm_alloc_array(p->a, (size_t)p->max_rows + 1, sizeof *b->of_rows);
-    b->first = nm_alloc_array(p->a, (size_t)p->n_expert + 1, sizeof *b->first);
-    b->rows = nm_alloc_array(p->a, cells, sizeof *b->rows);
-    b->share = nm_alloc_array(p->a, cells, sizeof *b->share);
-    if (!b->of_rows || !b->first || !b->rows || !b->share)
+    b->all_first = nm_alloc_array(p->a, ((size_t)p->n_expert + 1) * n_layers, sizeof *b->first);
+    b->all_rows = nm_alloc_array(p->a, cells, sizeof *b->rows);
+    b->all_share = nm_alloc_array(p->a, cells, sizeof *b->share);
+    if (!b->of_rows || !b->all_first || !b->all_rows || !b->all_share)
         return nm_err_nomem(err, cells * sizeof *b->share, "the lower bound");
+    for (uint32_t i = 0; i < n_layers; i++) {
+        look_at(b, layers, i);
+        collect_loads(b);
+    }
     return NPUMOE_OK;
 }
 
 static void bound_fini(bound *b)
 {
     nm_free(b->p->a, b->of_rows);
-    nm_free(b->p->a, b->first);
-    nm_free(b->p->a, b->rows);
-    nm_free(b->p->a, b->share);
+    nm_free(b->p->a, b->all_first);
+    nm_free(b->p->a, b->all_rows);
+    nm_free(b->p->a, b->all_share);
 }
 
 /* ---- all layers ----------------------------------------------------------------------------- */
@@ -226,16 +247,21 @@ static double all_at(bound *b, const nm_layer_work *layers, uint32_t n)
 {
     const nm_cost_device *d = &b->p->cost->device;
     const bool one_price = b->p->two && b->p->n_chunks > 0;
-    double at[ONE_PRICES + 1] = {0}, sum = 0.0;
-    for (uint32_t i = 0; i < n; i++) {
-        b->l = &layers[i];
-        collect_loads(b);
-        for (int j = 0; one_price && j <= ONE_PRICES; j++)
-            at[j] += layer_at(b, (double)j / ONE_PRICES);
-        sum += one_price ? 0.0 : best_price(b);
+    double sum = 0.0;
+    for (int j = 0; one_price && j <= ONE_PRICES; j++) {
+        const double price = (double)j / ONE_PRICES;
+        double at = 0.0;
+        fill_rows(b, price);
+        for (uint32_t i = 0; i < n; i++) {
+            look_at(b, layers, i);
+            at += layer_at(b, price);
+        }
+        sum = fmax(sum, at);
     }
-    for (int j = 0; one_price && j <= ONE_PRICES; j++)
-        sum = fmax(sum, at[j]);
+    for (uint32_t i = 0; !one_price && i < n; i++) {
+        look_at(b, layers, i);
+        sum += best_price(b);
+    }
     if (b->slot_price > 0.0)
         sum -= b->slot_price * d->slots;
     if (b->byte_price > 0.0)
@@ -269,12 +295,11 @@ npumoe_status nm_planner_bound(const nm_planner *p, const nm_layer_work *layers,
     const nm_cost_device *d = &p->cost->device;
     bound b;
     double sum = 0.0, saved = 0.0;
-    npumoe_status st = bound_init(&b, p, err);
+    npumoe_status st = bound_init(&b, p, layers, n_layers, err);
     if (st != NPUMOE_OK)
         goto out;
     for (uint32_t i = 0; i < n_layers; i++) {
-        b.l = &layers[i];
-        collect_loads(&b);
+        look_at(&b, layers, i);
         layer_us[i] = best_price(&b);
         saved += fmax(0.0, layers[i].cpu_only_us - layer_us[i]);
     }
