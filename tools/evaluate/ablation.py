@@ -1,13 +1,12 @@
 """Series 2 and 3: what each step of the planner is worth, and whether it knew.
 
 A cell is a model, a prompt and a chunk size. All rows of a cell run in turn, round after round, without added
-launch latency and with it, so that a clock that drifts drifts for all.
+launch latency and with it, until the least time of each is confirmed (work.py says why).
 """
 import fnmatch
 import itertools
 
 from material import MODELS, TYPE
-from work import median, read_run
 
 ALONE = ["--in-flight", 1]  # one chunk at a time
 STATIC = ["--max-capacities", 1, "--no-parts", "--alone", *ALONE]
@@ -29,17 +28,15 @@ PLANNED = [row for row in ROWS if ROWS[row] is not None]
 ANE = ["--slots", 120, "--npu-mem", "3.5G"]
 ALL_CORES = "all cores"
 
-KEY = ("cpu-only", ALL_CORES, "ladder", "full")  # in more rounds than the rest: most bars are between these
-
-# rounds: of all rows, of the key rows
-GRID = [{"model": m, "prompt": p, "chunk": c, "latencies": [0, 150], "rounds": (2, 3) if p == 1024 else (1, 2), "budget": []}
+# Rounds at most
+GRID = [{"model": m, "prompt": p, "chunk": c, "latencies": [0, 150], "rounds": 8 if p == 1024 else 4, "budget": []}
         for m, p, c in itertools.product(("olmoe", "qwen3", "phi"), (1024, 4096), (256, 512, 1024))]
 SPECIAL = [
-    {"model": "demo", "prompt": 2048, "chunk": 512, "latencies": [0, 150], "rounds": (5, 5), "budget": []},
-    {"model": "olmoe16", "prompt": 1024, "chunk": 512, "latencies": [150], "rounds": (1, 2), "budget": []},
-    {"model": "olmoe16", "prompt": 1024, "chunk": 512, "latencies": [150], "rounds": (1, 2), "budget": ANE},
+    {"model": "demo", "prompt": 2048, "chunk": 512, "latencies": [0, 150], "rounds": 10, "budget": []},
+    {"model": "olmoe16", "prompt": 1024, "chunk": 512, "latencies": [150], "rounds": 5, "budget": []},
+    {"model": "olmoe16", "prompt": 1024, "chunk": 512, "latencies": [150], "rounds": 5, "budget": ANE},
 ]
-QUICK = [{"model": "tiny", "prompt": 256, "chunk": 64, "latencies": [0, 150], "rounds": (1, 1), "budget": []}]
+QUICK = [{"model": "tiny", "prompt": 256, "chunk": 64, "latencies": [0, 150], "rounds": 1, "budget": []}]
 
 
 def cell_name(cell):
@@ -73,55 +70,36 @@ def run_command(material, model, prompt, kind="new-tales", plan=None, extra=(), 
 
 
 def commands_of(material, cell, plans):
-    """[(key, command)] of one round."""
+    """{key: command} of one round."""
     model, prompt = cell["model"], cell["prompt"]
-    out = [(("cpu-only", None), run_command(material, model, prompt)),
-           ((ALL_CORES, None), run_command(material, model, prompt, host=[]))]
+    out = {("cpu-only", None): run_command(material, model, prompt),
+           (ALL_CORES, None): run_command(material, model, prompt, host=[])}
     for (row, latency), (path, _) in plans.items():
         extra = [*cell["budget"]] + (["--npu-launch-us", latency] if latency else [])
         extra += ["--lossy"] if row == "paper" else []
-        out.append(((row, latency), run_command(material, model, prompt, plan=path, extra=extra)))
+        out[row, latency] = run_command(material, model, prompt, plan=path, extra=extra)
     return out
-
-
-def in_turn(cell, commands):
-    """Keys and commands of all rounds."""
-    of_all, of_key = cell["rounds"]
-    for i in range(of_key):
-        for key, command in commands:
-            if i < of_all or key[0] in KEY:
-                yield key, command
 
 
 def run_cell(material, cell, windows):
     plans = plan_cell(material, cell, windows)
-    order = list(in_turn(cell, commands_of(material, cell, plans)))
-    results = material.work.measure(f"cell-{cell_name(cell)}", [c for _, c in order],
-                                    warm=[material.model(cell["model"])])
-    rows = {}
-    for (key, _), result in zip(order, results):
-        rows.setdefault(key, []).append(read_run(result))
-    return {**cell, "rows": [row_of(key, runs, plans.get(key, (None, None))[1]) for key, runs in rows.items()]}
+    runs = material.work.in_turn(f"cell-{cell_name(cell)}", commands_of(material, cell, plans), cell["rounds"],
+                                 warm=[material.model(cell["model"])])
+    return {**cell, "rows": [row_of(key, of_key, plans.get(key, (None, None))[1]) for key, of_key in runs.items()]}
 
 
 def row_of(key, runs, plan):
-    """A row as it is kept: every time, the median's figures, the prediction."""
-    times = [r["prompt_s"] for r in runs]
-    row = {"row": key[0], "added_us": key[1], "tokens": runs[0]["tokens"], "times_s": times, "median_s": median(times)}
+    """A row as it is kept: every time, the quickest run's figures, the prediction."""
+    best = runs[0]
+    row = {"row": key[0], "added_us": key[1], "tokens": best["tokens"], "times_s": [r["prompt_s"] for r in runs]}
     if plan is None:
-        row["host_cpu_s"] = median([r["process_cpu_s"] for r in runs])
-        return row
+        return {**row, "host_cpu_s": best["process_cpu_s"]}
     row["plan"] = plan
-    stats = [r["plan"] for r in runs if "plan" in r]
-    if not stats:  # a plan with nothing on the device
-        return {**row, "host_cpu_s": median([r["process_cpu_s"] for r in runs]), "by_plan_tokens": 0, **dict.fromkeys(FIGURES, 0)}
-    row["host_cpu_s"] = median([s["host_cpu"] for s in stats])
-    for name in FIGURES:
-        row[name] = median([s[name] for s in stats])
-    row["by_plan_s"] = median([s["wall"] for s in stats])
-    row["by_plan_tokens"] = stats[0]["tokens"]
-    row["arithmetic"] = stats[0]["arithmetic"]
-    return row
+    if "plan" not in best:  # a plan with nothing on the device
+        return {**row, "host_cpu_s": best["process_cpu_s"], "by_plan_tokens": 0, **dict.fromkeys(FIGURES, 0)}
+    stats = best["plan"]
+    return {**row, "host_cpu_s": stats["host_cpu"], **{name: stats[name] for name in FIGURES}, "by_plan_s": stats["wall"],
+            "by_plan_tokens": stats["tokens"], "arithmetic": stats["arithmetic"]}
 
 
 def evaluate(material, quick, pattern="*"):

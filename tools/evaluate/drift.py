@@ -8,12 +8,11 @@ import json
 
 from ablation import run_command
 from exactness import WINDOW, verify
-from work import median, read_run
 
 TEXTS = {"tales": "new-tales", "verse": "verse", "source code": "source", "all to the idlest": "new-tales"}
 ADVERSE = "all to the idlest"
 MODELS = {"demo": 2048, "olmoe": 2048}
-CHUNK, ROUNDS = 512, 3
+CHUNK, ROUNDS = 512, 8  # rounds at most
 
 
 def reverse(profile):
@@ -79,26 +78,20 @@ def plans_of(material, model, prompt, windows):
 def run_model(material, model, prompt, windows):
     """Rows: for each text the CPU and both plans, in turn."""
     plans = list(plans_of(material, model, prompt, windows))
-    order = []
+    commands = {}
     for title, kind in TEXTS.items():
         routed = routes(material, model, title, windows)
-        order.append(((title, "cpu-only"), run_command(material, model, prompt, kind, extra=routed)))
+        commands[title, "cpu-only"] = run_command(material, model, prompt, kind, extra=routed)
         for name, plan, _ in plans:
             if name == "as calibrated" or title == "tales":
-                command = material.work.command("run", "-m", material.model(model), "-f",
-                                                material.prompt(model, kind, prompt), "-c", prompt, "-n", 0,
-                                                *material.host(), "--plan", plan, "--stats-out", material.work.path("stats.json"), *routed)
-                order.append(((title, name), command))
-    results = material.work.measure(f"drift-{model}", [c for _, c in order * ROUNDS], warm=[material.model(model)])
-    runs = {}
-    for (key, _), result in zip(order * ROUNDS, results):
-        runs.setdefault(key, []).append(read_run(result))
+                commands[title, name] = material.work.command(
+                    "run", "-m", material.model(model), "-f", material.prompt(model, kind, prompt), "-c", prompt, "-n", 0,
+                    *material.host(), "--plan", plan, "--stats-out", material.work.path("stats.json"), *routed)
     rows = []
-    for (title, name), all_runs in runs.items():
-        row = {"text": title, "way": name, "tokens": all_runs[0]["tokens"],
-               "times_s": [r["prompt_s"] for r in all_runs], "median_s": median([r["prompt_s"] for r in all_runs])}
-        if "plan" in all_runs[0]:
-            stats = all_runs[0]["plan"]
+    for (title, name), runs in material.work.in_turn(f"drift-{model}", commands, ROUNDS, warm=[material.model(model)]).items():
+        row = {"text": title, "way": name, "tokens": runs[0]["tokens"], "times_s": [r["prompt_s"] for r in runs]}
+        if "plan" in runs[0]:
+            stats = runs[0]["plan"]
             row |= {k: stats[k] for k in ("padding", "overflow", "dropped", "device_share")}
             row["by_plan_tokens"] = stats["tokens"]
         rows.append(row)

@@ -126,8 +126,8 @@ def title_of(data, cell):
 
 
 def ablation(data, bars):
-    text = [stamp(data), "", "Milliseconds for the prompt, median of the runs; in brackets the spread between slowest and "
-            "fastest, in percent. `base` to `full` add one step each; rows are described in "
+    text = [stamp(data), "", "Milliseconds for the prompt: the least time of runs that take turns until the second least is at most 3 % above "
+            "it, or the rounds are over; in brackets by how many percent it is. `base` to `full` add one step each; rows are described in "
             "[tools/evaluate](../tools/evaluate/README.md). *All cores*: what this machine does with all its cores, "
             "its matrix units and no device. *c*: no chunk went by the plan, which expects to be slower than the CPU."]
     for group in grouped(data["cells"]):
@@ -145,13 +145,17 @@ def grouped(cells):
     return groups.values()
 
 
+def least(row):
+    return min(row["times_s"])
+
+
 def time_of(row):
     if row is None:
         return ""
-    t = row["times_s"]
-    spread = f" ({100 * (max(t) / min(t) - 1):.0f})" if len(t) > 1 else ""
+    t = sorted(row["times_s"])
+    spread = f" ({100 * (t[1] / t[0] - 1):.0f})" if len(t) > 1 else ""
     way = " c" if row.get("by_plan_tokens") == 0 else ""
-    return f"{ms(row['median_s'])}{way}{spread}"
+    return f"{ms(least(row))}{way}{spread}"
 
 
 def overview(group):
@@ -178,9 +182,9 @@ def details(data):
 def detail(cell, row, latency):
     r = find(cell, row, latency)
     if "plan" not in r:
-        return [row, ms(r["median_s"]), f"{host_seconds(r):.2f}", "", "", "", "", "", "", "", "", ms(cpu_predicted(cell))]
+        return [row, ms(least(r)), f"{host_seconds(r):.2f}", "", "", "", "", "", "", "", "", ms(cpu_predicted(cell))]
     p = r["plan"]
-    return [row, ms(r["median_s"]), f"{host_seconds(r):.2f}", f"{r['busy']:.2f}", f"{r['launches'] + r['parts']:.0f}",
+    return [row, ms(least(r)), f"{host_seconds(r):.2f}", f"{r['busy']:.2f}", f"{r['launches'] + r['parts']:.0f}",
             f"{r['padding']:.1f}", f"{r['overflow']:.1f}", f"{r['dropped']:.0f}", f"{r['device_share']:.0f}", p["programs"],
             f"{p['bytes'] / 2**20:.0f}", ms(p["predicted_s"])]
 
@@ -194,7 +198,7 @@ def cpu_predicted(cell):
 
 def host_seconds(row):
     """Of the CPU path, a whole process was measured, loading and tokenizing too, but it has one thread."""
-    return row["host_cpu_s"] if "plan" in row else min(row["host_cpu_s"], row["median_s"])
+    return row["host_cpu_s"] if "plan" in row else min(row["host_cpu_s"], least(row))
 
 
 def over_cells(cells, ratio):
@@ -211,7 +215,7 @@ def over_cells(cells, ratio):
 def against(row):
     def ratio(cell, latency):
         other, full = find(cell, row, latency), find(cell, "full", latency)
-        return other["median_s"] / full["median_s"] if other and full else None
+        return least(other) / least(full) if other and full else None
     return ratio
 
 
@@ -264,7 +268,7 @@ def errors_of(cells, rows):
     for c in cells:
         for r in c["rows"]:
             if "plan" in r and r["row"] in rows and r.get("by_plan_tokens", 0) > 0.9 * r["tokens"]:
-                out.append((r["plan"]["predicted_s"] / r["median_s"] - 1, c, r["added_us"], r["row"]))
+                out.append((r["plan"]["predicted_s"] / least(r) - 1, c, r["added_us"], r["row"]))
     return out
 
 
@@ -290,8 +294,8 @@ def planner(data, bars):
     others = ("naive", "ladder", "paper", "cpu-only")
 
     def behind(cell, latency):
-        best = min(find(cell, o, latency)["median_s"] for o in others if find(cell, o, latency))
-        return find(cell, "full", latency)["median_s"] / best - 1
+        best = min(least(find(cell, o, latency)) for o in others if find(cell, o, latency))
+        return least(find(cell, "full", latency)) / best - 1
     bar_most(bars, 3, "full at most 3 % behind the best other policy", over_cells(cells, behind), 0.03, " %", 100)
     gaps = [r["plan"]["predicted_s"] / r["plan"]["bound_s"] - 1 for c in cells for r in c["rows"]
             if r["row"] == "full" and r["plan"]["bound_s"] > 0]
@@ -305,13 +309,13 @@ def planner(data, bars):
 def drift(data, bars):
     text = [stamp(data), "", "Plans made from tales, and one from the same profile with its experts in reverse order, so that "
             "tokens go where it expects the fewest. *All to the idlest*: every token is routed to the experts that were "
-            "idlest in calibration. Three rounds in turn; what a plan leaves to the CPU is as in daily use."]
+            "idlest in calibration. Times as in series 2; what a plan leaves to the CPU is as in daily use."]
     ratios = []
     for run in data["timed"]:
         rows = []
         for r in run["rows"]:
             base = next(x for x in run["rows"] if x["text"] == r["text"] and x["way"] == "cpu-only")
-            ratio = r["median_s"] / base["median_s"]
+            ratio = least(r) / least(base)
             if r["way"] != "cpu-only":
                 ratios.append((ratio - 1, f"{run['model']}, {r['text']}, {r['way']}"))
             rows.append([r["text"], r["way"], time_of(r), f"{ratio:.2f}", r.get("by_plan_tokens", ""), r.get("padding", ""),

@@ -4,6 +4,10 @@ A step is a named piece of work whose result, JSON, lies in WORKDIR/steps. A ste
 so an evaluation that was stopped goes on where it was; --redo forgets them. Commands whose time counts run in batches
 through `--prefix CMD`, which may be anything that waits until the machine is quiet; a batch ends after
 BATCH_SECONDS and the next one goes on, so that whoever waits too is not kept out for long.
+
+What a command takes is the least of its runs. Beneath a virtual machine others may be at work, and a matrix unit may
+be throttled for seconds: then the same command takes up to twice as long, with nothing to be seen from here. Such
+noise only adds, so commands run in turn, round after round, each until its least time is confirmed by a second one.
 """
 import json
 import os
@@ -17,7 +21,7 @@ import time
 
 BATCH_SECONDS = 45  # after which a batch begins no new command
 COMMAND_SECONDS = 70
-STEADY_SECONDS, STEADY_RATIO = 15, 1.2
+CONFIRMED = 1.03  # the second least time of the least
 
 
 class Failed(Exception):
@@ -52,51 +56,15 @@ def run_measured(command):
     return result
 
 
-class Pulse:
-    """Whether the machine computes at its usual speed.
-
-    Beneath a virtual machine others may be at work, and a matrix unit may be throttled for seconds: then the same
-    command takes up to twice as long, with nothing to be seen from here. So before each measured command a short
-    one that never changes runs on all cores, and the measured one waits until that takes at most STEADY_RATIO times
-    the least seen, or for STEADY_SECONDS.
-    """
-
-    def __init__(self, folder, npumoe):
-        root = pathlib.Path(__file__).resolve().parents[2]
-        model = next(iter(sorted((root / "models").glob("*.gguf"))))
-        self.command = [npumoe, "run", "-m", str(model), "-f", str(root / "docs/demo/prompt.txt"), "-n", "0"]
-        self.path = folder / "pulse.json"
-        self.least = json.loads(self.path.read_text()) if self.path.exists() else None
-
-    def beat(self):
-        took = min(float(PROMPT.search(run_one(self.command)["err"]).group(1)) for _ in range(2))
-        if self.least is None or took < self.least:
-            self.least = took
-            self.path.write_text(json.dumps(took))
-        return took / self.least
-
-    def wait(self):
-        """Seconds waited, and how far from the least it was in the end."""
-        start = time.monotonic()
-        ratio = self.beat()
-        while ratio > STEADY_RATIO and time.monotonic() - start < STEADY_SECONDS:
-            time.sleep(1)
-            ratio = self.beat()
-        return {"waited": round(time.monotonic() - start, 1), "ratio": round(ratio, 3)}
-
-
 def run_batch(path):
     """The inside of a measured batch: runs jobs of a file until its time is over; one line of JSON for each."""
     jobs = json.loads(path.read_text())
     start = time.monotonic()
-    pulse = Pulse(path.parent, jobs[0]["command"][0])
     with open(f"{path}.done", "w", encoding="utf-8") as results:
-        for index, job in enumerate(jobs):
+        for index, command in enumerate(jobs):
             if index > 0 and time.monotonic() - start > BATCH_SECONDS:
                 return
-            steady = pulse.wait() if job.get("steady", True) else None
-            result = {**run_measured(job["command"]), "pulse": steady}
-            results.write(json.dumps(result) + "\n")
+            results.write(json.dumps(run_measured(command)) + "\n")
             results.flush()
 
 
@@ -176,7 +144,7 @@ class Work:
         while len(results) < len(commands):
             for file in warm:
                 read_through(file)
-            path.write_text(json.dumps([{"command": c, "steady": not self.quick} for c in commands[len(results):]]))
+            path.write_text(json.dumps(commands[len(results):]))
             batch = [*self.prefix, sys.executable, str(self.root / "tools/evaluate/evaluate.py"), "--batch", str(path)]
             subprocess.run(batch, stdin=subprocess.DEVNULL, check=False)
             lines = pathlib.Path(f"{path}.done").read_text(encoding="utf-8").splitlines()
@@ -189,6 +157,23 @@ class Work:
             if result["code"] != 0:
                 raise Failed(f"{shlex.join(command)}: exit code {result['code']}\n{result['err'][-2000:]}")
         return results
+
+    def in_turn(self, name, commands, most, warm=()):
+        """{key: runs} of {key: command}, at most so many rounds, quickest run first."""
+        runs = {key: [] for key in commands}
+        for _ in range(1 if self.quick else most):
+            due = [key for key in commands if not is_confirmed([r["prompt_s"] for r in runs[key]])]
+            if not due:
+                break
+            for key, result in zip(due, self.measure(name, [commands[key] for key in due], warm)):
+                runs[key].append(read_run(result))
+        return {key: sorted(of_key, key=lambda r: r["prompt_s"]) for key, of_key in runs.items()}
+
+
+def is_confirmed(times):
+    """Whether two of the times say the same about the machine when nobody disturbs it."""
+    first, second = sorted(times)[:2] if len(times) > 1 else (1, CONFIRMED + 1)
+    return second <= CONFIRMED * first
 
 
 def read_through(path):
