@@ -712,7 +712,7 @@ static bool few_slots(const nm_planner *p)
 /* Where tiers are meant to be few, experts do not bring their own. */
 static npumoe_status make_own(maker *k, shape s, npumoe_error *err)
 {
-    if (k->p->options.max_capacities == 1 || repasses(k->p) || s.group == 1)
+    if (!k->p->options.own || k->p->options.max_capacities == 1 || repasses(k->p) || s.group == 1)
         return NPUMOE_OK;
     s.own = true;
     s.capacities = 1;

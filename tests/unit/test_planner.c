@@ -522,6 +522,7 @@ static void test_own_capacities(void)
     setting x = make_setting(&s, 150.0);
     nm_planner_options o = nm_planner_options_default();
     x.cost.device.slots = 5;
+    o.own = true;
     o.in_flight = 2;
     o.n_prompt = 1024;
     o.compare = false;
