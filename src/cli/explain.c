@@ -187,9 +187,7 @@ static void print_layer(const json_t *l)
     json_array_foreach(json_object_get(l, "groups"), i, g)
     {
         print_numbers("  device: experts", json_object_get(g, "experts"));
-        const json_t *own = json_object_get(g, "own");
-        print_numbers(own ? "; capacity each" : "; capacity",
-                      own ? own : json_object_get(g, "capacities"));
+        print_numbers("; capacity", json_object_get(g, "capacities"));
         printf("\n    ");
         put(report_text(g, "why"));
         putchar('\n');

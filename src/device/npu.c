@@ -53,40 +53,16 @@ static npumoe_status check_matrices(const nm_program_desc *d, npumoe_error *err)
 }
 
 static npumoe_status check_capacity(const nm_npu_caps *c, const nm_program_desc *d,
-                                    uint32_t capacity, npumoe_error *err)
+                                    npumoe_error *err)
 {
-    if (capacity >= c->capacity_min && capacity <= c->capacity_max &&
-        capacity % c->capacity_multiple == 0)
+    if (d->capacity >= c->capacity_min && d->capacity <= c->capacity_max &&
+        d->capacity % c->capacity_multiple == 0)
         return NPUMOE_OK;
     return nm_err_set(err, NPUMOE_EINVAL,
                       "program of layer %" PRIu32 ": capacity: found %" PRIu32
                       ", device %s takes %" PRIu32 " to %" PRIu32 " in steps of %" PRIu32,
-                      d->layer, capacity, c->name, c->capacity_min, c->capacity_max,
+                      d->layer, d->capacity, c->name, c->capacity_min, c->capacity_max,
                       c->capacity_multiple);
-}
-
-static npumoe_status check_capacities(const nm_npu_caps *c, const nm_program_desc *d,
-                                      npumoe_error *err)
-{
-    uint32_t largest = 0;
-    NM_TRY(check_capacity(c, d, d->capacity, err));
-    if (d->capacities == NULL)
-        return NPUMOE_OK;
-    if (d->kind != NM_PROGRAM_EXPERTS)
-        return nm_err_set(err, NPUMOE_EINVAL,
-                          "program of layer %" PRIu32 ": matrices that read the same rows cannot "
-                          "have capacities of their own",
-                          d->layer);
-    for (uint32_t i = 0; i < d->n; i++) {
-        NM_TRY(check_capacity(c, d, d->capacities[i], err));
-        largest = d->capacities[i] > largest ? d->capacities[i] : largest;
-    }
-    if (largest == d->capacity)
-        return NPUMOE_OK;
-    return nm_err_set(err, NPUMOE_EINVAL,
-                      "program of layer %" PRIu32 ": capacity: found %" PRIu32 ", expected %" PRIu32
-                      ", the largest of its networks'",
-                      d->layer, d->capacity, largest);
 }
 
 static npumoe_status check_kind(const nm_npu_caps *c, const nm_program_desc *d, npumoe_error *err)
@@ -115,8 +91,6 @@ static bool measure(const nm_program_desc *d, nm_program *p)
     switch (d->kind) {
     case NM_PROGRAM_EXPERTS:
         rows *= d->n; /* both below 2^32 */
-        for (uint32_t i = 0; d->capacities && i < d->n; i++)
-            rows -= d->capacity - d->capacities[i];
         in = d->networks[0].gate.cols;
         out = d->networks[0].down.rows;
         break;
@@ -127,9 +101,8 @@ static bool measure(const nm_program_desc *d, nm_program *p)
                 return false;
         break;
     }
-    if (in > UINT32_MAX || out > UINT32_MAX || rows > UINT32_MAX)
+    if (in > UINT32_MAX || out > UINT32_MAX)
         return false;
-    p->rows = rows;
     p->n_in = (uint32_t)in;
     p->n_out = (uint32_t)out;
     return nm_mul_u64(rows, in * sizeof(float), &p->in_bytes) &&
@@ -144,7 +117,7 @@ npumoe_status nm_npu_compile(nm_npu *npu, const nm_program_desc *desc, nm_progra
     if (desc->n == 0)
         return nm_err_set(err, NPUMOE_EINVAL, "program of layer %" PRIu32 ": it is empty",
                           desc->layer);
-    NM_TRY(check_capacities(&npu->caps, desc, err));
+    NM_TRY(check_capacity(&npu->caps, desc, err));
     NM_TRY(check_kind(&npu->caps, desc, err));
     NM_TRY(desc->kind == NM_PROGRAM_EXPERTS ? check_networks(desc, err)
                                             : check_matrices(desc, err));
@@ -160,7 +133,6 @@ npumoe_status nm_npu_compile(nm_npu *npu, const nm_program_desc *desc, nm_progra
                           desc->layer, head.bytes, npu->caps.name, npu->caps.program_bytes);
     nm_program *p;
     NM_TRY(npu->ops->compile(npu, desc, &p, err));
-    head.first = p->first;
     *p = head;
     *out = p;
     return NPUMOE_OK;

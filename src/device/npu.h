@@ -13,8 +13,6 @@
  *   EXPERTS   G gated networks of one layer with C rows each:
  *               in  [G][C][n_in]    rows g * C .. belong to network g
  *               out [G][C][n_out]   act(x Wgate^T) * (x Wup^T) Wdown^T, not weighted
- *             or with capacities of their own, C_g rows for network g, one behind the other:
- *               in  [sum of C_g][n_in], and out likewise
  *   LINEAR    matrices that read the same C rows (queries, keys, values):
  *               in  [C][n_in]
  *               out [C][rows of w] of the first matrix, then of the second ...
@@ -77,11 +75,9 @@ typedef struct nm_program_matrix {
 typedef struct nm_program_desc {
     nm_program_kind kind;
     nm_act act;
-    uint32_t capacity;          /* C */
-    const uint32_t *capacities; /* EXPERTS: [n] C of each network, capacity being the largest of
-                                           them; NULL = all have that */
-    uint32_t layer;             /* for messages, as are these: */
-    const uint32_t *experts;    /* [n] or NULL */
+    uint32_t capacity;                  /* C */
+    uint32_t layer;                     /* for messages, as are these: */
+    const uint32_t *experts;            /* [n] or NULL */
     const nm_program_network *networks; /* EXPERTS: [n], all of equal shapes */
     const nm_program_matrix *matrices;  /* LINEAR: [n], all with the same cols */
     uint32_t n;
@@ -176,10 +172,6 @@ struct nm_npu {
 struct nm_program {
     nm_program_kind kind;
     uint32_t layer, capacity, n;
-    const uint32_t
-        *first;    /* [n + 1] where the rows of each network begin, if they have capacities of
-                                     their own; the device's memory, set when it compiles; else NULL */
-    uint64_t rows; /* computed by a launch */
     uint32_t n_in, n_out;         /* elements of a row; LINEAR: n_out of all matrices together */
     uint64_t in_bytes, out_bytes; /* of its buffers, at least */
     uint64_t bytes;               /* on the device; 0 with a twin */
@@ -187,16 +179,6 @@ struct nm_program {
     bool loaded;
     bool empty; /* reserved, and not filled yet */
 };
-
-/* Of network i of an EXPERTS program: where its rows begin, how many they are. */
-static inline size_t nm_program_first(const nm_program *p, uint32_t i)
-{
-    return p->first ? p->first[i] : (size_t)i * p->capacity;
-}
-static inline uint32_t nm_program_capacity(const nm_program *p, uint32_t i)
-{
-    return p->first ? p->first[i + 1] - p->first[i] : p->capacity;
-}
 
 /* Frees the device; all its programs and buffers must have been freed. */
 void nm_npu_free(nm_npu **npu);

@@ -72,8 +72,6 @@ static json_t *group_json(const nm_plan *plan, const nm_plan_group *g)
              100.0 * share(g->padding, g->rows + g->padding), g->overflow);
     nm_describe_put(o, "experts", nm_fields_numbers(g->experts, g->n_experts));
     nm_describe_put(o, "capacities", nm_fields_numbers(g->capacities, g->n_capacities));
-    if (g->own)
-        nm_describe_put(o, "own", nm_fields_numbers(g->own, g->n_experts));
     nm_describe_put(o, "programs", json_integer(nm_plan_group_programs(g)));
     nm_describe_put(o, "bytes", nm_describe_u64(nm_plan_group_bytes(&plan->cost, g)));
     nm_describe_put(o, "launches", number(g->launches));

@@ -22,40 +22,39 @@ static uint32_t read_loads(nm_executor *ex, const exec_lane *lane, const nm_plan
     return most;
 }
 
-/* The program for that many rows of the group's busiest expert: an index. */
-static uint32_t program_for(const exec_group *g, uint32_t most)
+/* The program for that many rows of the group's busiest expert. */
+static nm_program *program_for(const exec_group *g, uint32_t most)
 {
     uint32_t i = nm_plan_pick(g->plan, most);
     while (g->programs[i] == NULL) /* the largest is there */
         i++;
-    return i;
+    return g->programs[i];
 }
 
-/* Whether the group is launched for the loads at hand; else the host does it all. */
-static bool is_launched(const nm_executor *ex, const exec_lane *lane, const exec_group *g,
-                        uint32_t most)
+/* The first program to launch for the loads at hand, or NULL: the host does it all. */
+static nm_program *pick(const nm_executor *ex, const exec_lane *lane, exec_group *g, uint32_t most)
 {
     const nm_plan_layer *pl = ex->layers[lane->input.layer].plan;
-    return !g->failed && most > 0 && nm_plan_launch_pays(ex->o.plan, pl, g->plan, ex->loads);
+    if (g->failed || most == 0 || !nm_plan_launch_pays(ex->o.plan, pl, g->plan, ex->loads))
+        return NULL;
+    return program_for(g, most);
 }
 
-static void add_pass(nm_executor *ex, exec_lane *lane, exec_group *g, uint32_t program,
-                     uint32_t from)
+static void add_pass(nm_executor *ex, exec_lane *lane, exec_group *g, nm_program *p, uint32_t from)
 {
     exec_layer *l = &ex->layers[lane->input.layer];
     exec_pass *pass = &lane->passes[lane->n_passes++];
-    nm_program *p = g->programs[program];
     *pass = (exec_pass){.group = g, .program = p, .from = from, .slot = -1};
     for (uint32_t i = 0; i < g->plan->n_experts; i++) {
         const uint32_t e = g->plan->experts[i];
-        const uint32_t rows = min_u32(ex->loads[i], nm_program_capacity(p, i));
+        const uint32_t rows = min_u32(ex->loads[i], p->capacity);
         pass->rows += rows;
         lane->taken[e] = from + rows;
     }
-    pass->us = nm_plan_launch_us(&ex->o.plan->cost, g->plan, program);
+    pass->us = nm_cost_launch(&ex->o.plan->cost, g->plan->n_experts, p->capacity);
     l->counts.launches++;
     l->counts.device_rows += pass->rows;
-    l->counts.computed_rows += p->rows;
+    l->counts.computed_rows += (uint64_t)p->capacity * p->n;
     l->counts.repassed += from > 0 ? pass->rows : 0;
 }
 
@@ -63,21 +62,19 @@ static void assign_group(nm_executor *ex, exec_lane *lane, exec_group *g)
 {
     nm_exec_counts *counts = &ex->layers[lane->input.layer].counts;
     uint32_t most = read_loads(ex, lane, g->plan, 0), from = 0;
-    if (!is_launched(ex, lane, g, most)) {
+    nm_program *p = pick(ex, lane, g, most);
+    if (p == NULL) {
         counts->skipped += most > 0;
         return;
     }
-    uint32_t program = program_for(g, most);
-    add_pass(ex, lane, g, program, 0);
-    for (uint32_t i = 0; i < g->plan->n_experts; i++) {
-        const uint32_t held = nm_plan_capacity(g->plan, program, i);
-        counts->overflow += ex->loads[i] > held ? ex->loads[i] - held : 0;
-    }
-    while (ex->o.plan->overflow == NM_OVERFLOW_REPASS && most > g->plan->capacities[program]) {
-        from += g->plan->capacities[program];
+    add_pass(ex, lane, g, p, 0);
+    for (uint32_t i = 0; i < g->plan->n_experts; i++)
+        counts->overflow += ex->loads[i] > p->capacity ? ex->loads[i] - p->capacity : 0;
+    while (ex->o.plan->overflow == NM_OVERFLOW_REPASS && most > p->capacity) {
+        from += p->capacity;
         most = read_loads(ex, lane, g->plan, from);
-        program = program_for(g, most);
-        add_pass(ex, lane, g, program, from);
+        p = program_for(g, most);
+        add_pass(ex, lane, g, p, from);
     }
 }
 
@@ -90,10 +87,9 @@ static void read_capacities(nm_executor *ex, const exec_lane *lane)
         ex->spare[e] = UINT32_MAX;
     for (uint32_t i = 0; i < l->plan->n_groups; i++) {
         exec_group *g = &l->groups[i];
-        const uint32_t most = read_loads(ex, lane, g->plan, 0);
-        const bool launched = is_launched(ex, lane, g, most);
-        for (uint32_t j = 0; launched && j < g->plan->n_experts; j++)
-            ex->spare[g->plan->experts[j]] = nm_plan_capacity(g->plan, program_for(g, most), j);
+        const nm_program *p = pick(ex, lane, g, read_loads(ex, lane, g->plan, 0));
+        for (uint32_t j = 0; p && j < g->plan->n_experts; j++)
+            ex->spare[g->plan->experts[j]] = p->capacity;
     }
 }
 

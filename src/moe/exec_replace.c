@@ -6,7 +6,7 @@
  *
  * A group stays if the other plan has one with the same experts, in any order, and the capacities that both
  * have stay of it. Where programs share weights, the largest owns them and is freed last, so there a group
- * stays only if its largest capacity does. Where experts have capacities of their own, all must be the same. */
+ * stays only if its largest capacity does. */
 #include "moe/executor_priv.h"
 
 #include <inttypes.h>
@@ -29,23 +29,6 @@ static bool same_experts(const nm_plan_group *a, const nm_plan_group *b)
     return same;
 }
 
-/* That of the expert in the group, whatever its place; 0: the group's. */
-static uint32_t own_of(const nm_plan_group *g, uint32_t expert)
-{
-    for (uint32_t i = 0; g->own && i < g->n_experts; i++)
-        if (g->experts[i] == expert)
-            return g->own[i];
-    return 0;
-}
-
-static bool same_own(const nm_plan_group *a, const nm_plan_group *b)
-{
-    bool same = true;
-    for (uint32_t i = 0; same && i < a->n_experts; i++)
-        same = own_of(a, a->experts[i]) == own_of(b, a->experts[i]);
-    return same;
-}
-
 static uint32_t largest(const nm_plan_group *g)
 {
     return g->capacities[g->n_capacities - 1];
@@ -58,7 +41,7 @@ static exec_group *find_group(const nm_executor *ex, uint32_t layer, const nm_pl
     for (uint32_t i = 0; l->plan && i < l->plan->n_groups; i++) {
         exec_group *found = &l->groups[i];
         if (same_experts(found->plan, g))
-            return found->failed || !same_own(found->plan, g) ||
+            return found->failed ||
                            (ex->o.npu->caps.shares_weights && largest(found->plan) != largest(g))
                        ? NULL
                        : found;
@@ -129,11 +112,8 @@ nm_exec_change nm_executor_compare(const nm_executor *ex, const nm_plan *next)
 /* The order of slices that the program has. */
 static void keep_order(nm_plan_group *to, const nm_plan_group *from)
 {
-    for (uint32_t i = 0; i < to->n_experts; i++) {
+    for (uint32_t i = 0; i < to->n_experts; i++)
         to->experts[i] = from->experts[i];
-        if (to->own)
-            to->own[i] = from->own[i];
-    }
 }
 
 static void move(nm_program **from, nm_program **to)

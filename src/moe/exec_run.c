@@ -34,14 +34,13 @@ static uint32_t slice_of(const copy_job *j, uint32_t i, uint32_t *first)
     const uint32_t e = j->pass->group->plan->experts[i], load = nm_dispatch_load(d, e);
     const uint32_t left = load > j->pass->from ? load - j->pass->from : 0;
     *first = d->first[e] + j->pass->from;
-    const uint32_t capacity = nm_program_capacity(j->pass->program, i);
-    return left < capacity ? left : capacity;
+    return left < j->pass->program->capacity ? left : j->pass->program->capacity;
 }
 
 static void gather_row(const copy_job *j, uint32_t slice, uint32_t i, uint32_t token)
 {
     const size_t n = j->ex->n_embd;
-    float *to = j->rows + (nm_program_first(j->pass->program, slice) + i) * n;
+    float *to = j->rows + ((size_t)slice * j->pass->program->capacity + i) * n;
     memcpy(to, j->lane->input.x + token * n, n * sizeof *to);
 }
 
@@ -77,7 +76,7 @@ static void scatter_region(void *arg, int thread, int n_threads)
     for (uint32_t s = 0; c0 < c1 && s < j->pass->program->n; s++) {
         uint32_t first = 0;
         const uint32_t rows = j->pass->group ? slice_of(j, s, &first) : in->n;
-        const float *from = j->rows + nm_program_first(j->pass->program, s) * n;
+        const float *from = j->rows + (size_t)s * j->pass->program->capacity * n;
         for (uint32_t i = 0; i < rows; i++) {
             const uint32_t pair = j->pass->group ? j->lane->dispatch.order[first + i] : i;
             const uint32_t token = j->pass->group ? pair / in->k : i;
@@ -427,8 +426,7 @@ static bool list_lost(nm_executor *ex, const exec_lane *lane, bool *shared)
             for (uint32_t s = 0; g && s < g->n_experts; s++) {
                 if (g->experts[s] != e)
                     continue;
-                uint32_t j = d->first[e] + pass->from;
-                const uint32_t end = j + nm_program_capacity(pass->program, s);
+                uint32_t j = d->first[e] + pass->from, end = j + pass->program->capacity;
                 for (; j < end && j < d->first[e + 1]; j++)
                     ex->lost_order[at++] = d->order[j];
             }

@@ -114,7 +114,6 @@ static npumoe_status bring_group(nm_executor *ex, uint32_t layer, exec_group *g,
     const bool share = ex->o.npu->caps.shares_weights;
     for (uint32_t i = p->n_capacities; i-- > 0;) {
         d.capacity = p->capacities[i];
-        d.capacities = p->own;
         if (g->programs[i] == NULL)
             NM_TRY(bring(ex, &d, &g->programs[i], err));
         if (g->programs[i] == NULL && d.twin == NULL) {

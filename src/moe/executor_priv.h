@@ -21,7 +21,7 @@ typedef struct exec_layer {
     nm_exec_counts counts;
 } exec_layer;
 
-/* A launch of this chunk: rows [from, from + its capacity) of each of the group's experts; with group NULL
+/* A launch of this chunk: rows [from, from + capacity) of each of the group's experts; with group NULL
  * the shared expert's, which are all tokens. */
 typedef struct exec_pass {
     exec_group *group;

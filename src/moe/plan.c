@@ -33,10 +33,8 @@ void nm_plan_free(nm_plan **plan)
         return;
     for (uint32_t i = 0; p->layers && i < p->n_layers; i++) {
         nm_plan_layer *l = &p->layers[i];
-        for (uint32_t j = 0; l->groups && j < l->n_groups; j++) {
+        for (uint32_t j = 0; l->groups && j < l->n_groups; j++)
             nm_free(p->allocator, l->groups[j].experts);
-            nm_free(p->allocator, l->groups[j].own);
-        }
         nm_free(p->allocator, l->groups);
     }
     nm_free(p->allocator, p->layers);
@@ -69,24 +67,6 @@ static uint32_t busiest(const nm_plan_group *g, const uint32_t *load)
     return most;
 }
 
-double nm_plan_launch_us(const nm_cost *cost, const nm_plan_group *g, uint32_t program)
-{
-    double us = cost->launch_us;
-    if (g->own == NULL)
-        return nm_cost_launch(cost, g->n_experts, g->capacities[program]);
-    for (uint32_t i = 0; i < g->n_experts; i++)
-        us += nm_curve_at(&cost->device_expert, g->own[i]);
-    return us;
-}
-
-uint64_t nm_plan_launch_rows(const nm_plan_group *g, uint32_t program)
-{
-    uint64_t rows = 0;
-    for (uint32_t i = 0; i < g->n_experts; i++)
-        rows += nm_plan_capacity(g, program, i);
-    return rows;
-}
-
 /* The same sums as planner_sim.c's look(). */
 bool nm_plan_launch_pays(const nm_plan *plan, const nm_plan_layer *layer, const nm_plan_group *g,
                          const uint32_t *load)
@@ -99,22 +79,20 @@ bool nm_plan_launch_pays(const nm_plan *plan, const nm_plan_layer *layer, const 
     if (most == 0 || layer->price < 0.0)
         return most > 0;
     while (done < most && (done == 0 || plan->overflow == NM_OVERFLOW_REPASS)) {
-        const uint32_t program = nm_plan_pick(g, most - done);
+        const uint32_t capacity = g->capacities[nm_plan_pick(g, most - done)];
         uint32_t rows = 0;
         for (uint32_t i = 0; i < g->n_experts; i++) {
             const uint32_t left = load[i] > done ? load[i] - done : 0;
-            const uint32_t capacity = nm_plan_capacity(g, program, i);
             rows += left < capacity ? left : capacity;
         }
-        device += nm_plan_launch_us(c, g, program);
+        device += nm_cost_launch(c, g->n_experts, capacity);
         host += c->launch_host_us + nm_curve_at(&c->gather, rows) + nm_curve_at(&c->scatter, rows);
-        done += g->capacities[program];
+        done += capacity;
     }
     for (uint32_t i = 0; i < g->n_experts; i++) {
-        const uint32_t held = g->own ? g->own[i] : done;
         alone += nm_curve_at(&c->host_expert, load[i]);
-        if (load[i] > held && !lossy)
-            host += nm_curve_at(&c->host_expert, load[i] - held);
+        if (load[i] > done && !lossy)
+            host += nm_curve_at(&c->host_expert, load[i] - done);
     }
     return layer->price * device + (1.0 - layer->price) * host < (1.0 - layer->price) * alone;
 }
@@ -139,49 +117,28 @@ static npumoe_status bad(const where *w, const char *what, double found, const c
                       w->group, what, found, expected, limit);
 }
 
-static npumoe_status check_capacity(const nm_plan *plan, uint32_t c, const where *w)
+static npumoe_status check_capacities(const nm_plan *plan, const nm_plan_group *g, const where *w)
 {
     const nm_cost_device *d = &plan->cost.device;
     const uint32_t step = d->capacity_multiple;
     const uint64_t chunk = ((uint64_t)plan->chunk + step - 1) / step * step;
     const double most = chunk < d->capacity_max ? (double)chunk : (double)d->capacity_max;
-    if (c < d->capacity_min)
-        return bad(w, "capacity", c, "at least ", d->capacity_min);
-    if (c > most)
-        return bad(w, "capacity", c, "at most ", most);
-    return c % step != 0 ? bad(w, "capacity", c, "a multiple of ", step) : NPUMOE_OK;
-}
-
-static npumoe_status check_own(const nm_plan *plan, const nm_plan_group *g, const where *w)
-{
-    uint32_t largest = 0;
-    if (g->n_capacities != 1)
-        return bad(w, "capacities where experts have their own", g->n_capacities, "", 1);
-    if (plan->overflow == NM_OVERFLOW_REPASS)
-        return bad(w, "experts with capacities of their own and overflow repass", g->n_experts, "",
-                   0);
-    for (uint32_t i = 0; i < g->n_experts; i++) {
-        NM_TRY(check_capacity(plan, g->own[i], w));
-        largest = g->own[i] > largest ? g->own[i] : largest;
-    }
-    if (g->capacities[0] != largest)
-        return bad(w, "capacity", g->capacities[0], "the largest of its experts', ", largest);
-    return NPUMOE_OK;
-}
-
-static npumoe_status check_capacities(const nm_plan *plan, const nm_plan_group *g, const where *w)
-{
     if (g->n_capacities < 1 || g->n_capacities > NM_PLAN_MAX_CAPACITIES)
         return bad(w, "capacities", g->n_capacities, "1 to ", NM_PLAN_MAX_CAPACITIES);
     for (uint32_t i = 0; i < g->n_capacities; i++) {
         const uint32_t c = g->capacities[i];
-        NM_TRY(check_capacity(plan, c, w));
+        if (c < d->capacity_min)
+            return bad(w, "capacity", c, "at least ", d->capacity_min);
+        if (c > most)
+            return bad(w, "capacity", c, "at most ", most);
+        if (c % step != 0)
+            return bad(w, "capacity", c, "a multiple of ", step);
         if (i > 0 && c <= g->capacities[i - 1])
             return bad(w, "capacity", c, "more than the one before, ", g->capacities[i - 1]);
     }
     if (g->n_capacities > 1 && nm_overflow_is_lossy(plan->overflow))
         return bad(w, "capacities with a policy that drops rows", g->n_capacities, "", 1);
-    return g->own ? check_own(plan, g, w) : NPUMOE_OK;
+    return NPUMOE_OK;
 }
 
 /* seen[n_expert]: in a group of this layer already. */
@@ -327,19 +284,6 @@ static npumoe_status geometry_fits(const nm_cost_geometry *found, const nm_cost_
     return NPUMOE_OK;
 }
 
-/* The first capacity that the device does not allow; 0: none. */
-static uint32_t unfit_capacity(const nm_plan_group *g, const nm_cost_device *have)
-{
-    for (uint32_t i = 0; i < g->n_capacities; i++)
-        for (uint32_t e = 0; e < (g->own ? g->n_experts : 1); e++) {
-            const uint32_t c = nm_plan_capacity(g, i, e);
-            if (c < have->capacity_min || c > have->capacity_max ||
-                c % have->capacity_multiple != 0)
-                return c;
-        }
-    return 0;
-}
-
 static npumoe_status device_fits(const nm_plan *plan, const nm_cost_device *have, npumoe_error *err)
 {
     const nm_cost_device *want = &plan->cost.device;
@@ -355,13 +299,17 @@ static npumoe_status device_fits(const nm_plan *plan, const nm_cost_device *have
             want->weights, have->weights, want->weights);
     for (uint32_t l = 0; l < plan->n_layers; l++)
         for (uint32_t g = 0; g < plan->layers[l].n_groups; g++) {
-            const uint32_t c = unfit_capacity(&plan->layers[l].groups[g], have);
-            if (c > 0)
-                return nm_err_set(err, NPUMOE_EUNSUPPORTED,
-                                  "plan: layer %u, group %u has capacity %u, but the device "
-                                  "allows multiples of %u from %u to %u",
-                                  plan->layers[l].layer, g, c, have->capacity_multiple,
-                                  have->capacity_min, have->capacity_max);
+            const nm_plan_group *group = &plan->layers[l].groups[g];
+            for (uint32_t i = 0; i < group->n_capacities; i++) {
+                const uint32_t c = group->capacities[i];
+                if (c < have->capacity_min || c > have->capacity_max ||
+                    c % have->capacity_multiple != 0)
+                    return nm_err_set(err, NPUMOE_EUNSUPPORTED,
+                                      "plan: layer %u, group %u has capacity %u, but the device "
+                                      "allows multiples of %u from %u to %u",
+                                      plan->layers[l].layer, g, c, have->capacity_multiple,
+                                      have->capacity_min, have->capacity_max);
+            }
         }
     return NPUMOE_OK;
 }

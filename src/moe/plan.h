@@ -18,9 +18,7 @@
  * time the host takes the smallest that holds the group's busiest expert, or the largest. One capacity
  * is the static tier of NPUMoE; five of one expert each are the ladder of OpenVINO's NPUW; what lies
  * between them is for the planner to find. nm_plan_pick() is this choice; planner and executor both
- * call it, so that a prediction cannot differ from what runs. A group of one program may instead give each expert
- * a capacity of its OWN: as static, but an expert that is half as busy as its neighbour is not padded to it. That is
- * for devices with few slots, whose groups must be large. A group of which no expert has a row is
+ * call it, so that a prediction cannot differ from what runs. A group of which no expert has a row is
  * not launched, nor one whose rows the host computes for less than the launch is worth:
  * nm_plan_launch_pays(), again for both.
  *
@@ -34,8 +32,6 @@
  *   - capacities ascend strictly, are multiples of device.capacity_multiple, within capacity_min ..
  *     min(capacity_max, chunk rounded up to the multiple); a layer has at most n_tiers different ones
  *     (ladder and naive bring their own);
- *   - own capacities obey the same limits; the group's one capacity is the largest of them, and overflow is not
- *     REPASS, whose passes would have to end expert by expert;
  *   - programs <= device.slots, bytes <= device.total_bytes, each program <= device.program_bytes.
  *     One program per capacity and group, and per part; bytes count weights once per group where the
  *     device shares them, else once per program;
@@ -110,9 +106,7 @@ typedef struct nm_prediction {
 
 typedef struct nm_plan_group {
     uint32_t n_experts, n_capacities;
-    uint32_t *experts; /* slice order; owned by the plan */
-    uint32_t *
-        own; /* [n_experts] each expert's capacity, of one program; NULL: the group's; owned by the plan */
+    uint32_t *experts;                                   /* slice order; owned by the plan */
     uint32_t capacities[NM_PLAN_MAX_CAPACITIES];         /* ascending */
     double launches, rows, padding, overflow, device_us; /* predicted, per chunk */
     double host_saved_us; /* host time that these experts would take there */
@@ -199,16 +193,6 @@ static inline uint32_t nm_plan_pick(const nm_plan_group *g, uint32_t load)
         i++;
     return i;
 }
-
-/* Rows of the i-th expert in the program with that index. */
-static inline uint32_t nm_plan_capacity(const nm_plan_group *g, uint32_t program, uint32_t i)
-{
-    return g->own ? g->own[i] : g->capacities[program];
-}
-
-/* Device time of a launch of that program; rows that it computes. */
-double nm_plan_launch_us(const nm_cost *cost, const nm_plan_group *g, uint32_t program);
-uint64_t nm_plan_launch_rows(const nm_plan_group *g, uint32_t program);
 
 /* Whether to launch a group: load[i] rows of its i-th expert, in this chunk. */
 bool nm_plan_launch_pays(const nm_plan *plan, const nm_plan_layer *layer, const nm_plan_group *g,

@@ -103,8 +103,6 @@ static json_t *layer_json(const nm_plan_layer *l)
         json_t *group = json_object();
         json_object_set_new(group, "experts", nm_fields_numbers(g->experts, g->n_experts));
         json_object_set_new(group, "capacities", nm_fields_numbers(g->capacities, g->n_capacities));
-        if (g->own)
-            json_object_set_new(group, "own", nm_fields_numbers(g->own, g->n_experts));
         put_reals(group, group_fields, COUNT(group_fields), g);
         json_array_append_new(groups, group);
     }
@@ -203,24 +201,6 @@ static npumoe_status read_rejected(const nm_fields *f, nm_plan_rejected *out, ui
     return NPUMOE_OK;
 }
 
-/* Absent in groups whose experts have the group's capacity. */
-static npumoe_status read_own(const nm_fields *f, const nm_plan *plan, nm_plan_group *g)
-{
-    nm_fields list;
-    size_t n;
-    if (!json_object_get(f->json, "own"))
-        return NPUMOE_OK;
-    NM_TRY(nm_fields_array(f, "own", NM_PLAN_MAX_GROUP, &list, &n));
-    if (n != g->n_experts)
-        return nm_fields_bad(f, "own", "a capacity for each expert");
-    g->own = nm_alloc_array(plan->allocator, n, sizeof *g->own);
-    if (!g->own)
-        return nm_err_nomem(f->err, n * sizeof *g->own, "a plan");
-    for (size_t i = 0; i < n; i++)
-        NM_TRY(nm_fields_u32_at(&list, i, 1, NM_COST_MAX_ROWS, &g->own[i]));
-    return NPUMOE_OK;
-}
-
 static npumoe_status read_group(const nm_fields *f, const nm_plan *plan, nm_plan_group *g)
 {
     nm_fields list;
@@ -236,7 +216,6 @@ static npumoe_status read_group(const nm_fields *f, const nm_plan *plan, nm_plan
     g->n_capacities = (uint32_t)n;
     for (size_t i = 0; i < n; i++)
         NM_TRY(nm_fields_u32_at(&list, i, 1, NM_COST_MAX_ROWS, &g->capacities[i]));
-    NM_TRY(read_own(f, plan, g));
     return read_reals(f, group_fields, COUNT(group_fields), g);
 }
 

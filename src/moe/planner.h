@@ -87,7 +87,6 @@ typedef struct nm_planner_options {
     uint32_t n_past;   /* tokens before them */
     bool all_experts;  /* every expert on the device, as far as the budgets go: for comparison */
     bool compare;      /* also predict the other policies, for plan->rejected */
-    bool own;          /* also groups whose experts have capacities of their own */
     bool no_parts;     /* dense parts stay on the host: for comparison */
     npumoe_progress_fn progress; /* layers; false cancels */
     void *progress_user;

@@ -143,13 +143,12 @@ npumoe_status nm_planner_init(nm_planner *p, const npumoe_allocator *a, const nm
 nm_way *nm_way_new(const nm_planner *p, uint32_t n_groups, uint32_t n_experts)
 {
     const size_t head = sizeof(nm_way), groups = n_groups * sizeof(nm_way_group);
-    char *block = nm_zalloc(p->a, head + groups + 2 * (size_t)n_experts * sizeof(uint32_t));
+    char *block = nm_zalloc(p->a, head + groups + n_experts * sizeof(uint32_t));
     if (!block)
         return NULL;
     nm_way *w = (nm_way *)(void *)block;
     w->groups = (nm_way_group *)(void *)(block + head);
     w->experts = (uint32_t *)(void *)(block + head + groups);
-    w->own = w->experts + n_experts;
     w->n_groups = n_groups;
     w->n_experts = n_experts;
     return w;
@@ -333,14 +332,6 @@ void nm_prediction_add(nm_prediction *sum, const nm_prediction *x)
     sum->joules = sum->joules < 0.0 || x->joules < 0.0 ? -1.0 : sum->joules + x->joules;
 }
 
-static uint32_t *copy_numbers(const nm_planner *p, const uint32_t *from, uint32_t n)
-{
-    uint32_t *to = nm_alloc_array(p->a, n, sizeof *to);
-    if (to)
-        memcpy(to, from, n * sizeof *to);
-    return to;
-}
-
 npumoe_status nm_layer_fill(const nm_planner *p, const nm_layer_work *l, nm_way *w,
                             nm_plan_layer *out, npumoe_error *err)
 {
@@ -372,10 +363,10 @@ npumoe_status nm_layer_fill(const nm_planner *p, const nm_layer_work *l, nm_way 
         g->overflow = f->overflow;
         g->device_us = f->device_us;
         g->host_saved_us = f->host_saved_us;
-        g->experts = copy_numbers(p, w->experts + w->groups[i].first, g->n_experts);
-        const bool own = w->own[w->groups[i].first] > 0;
-        g->own = own ? copy_numbers(p, w->own + w->groups[i].first, g->n_experts) : NULL;
-        if (!g->experts || (own && !g->own))
+        g->experts = nm_alloc_array(p->a, g->n_experts, sizeof *g->experts);
+        if (g->experts)
+            memcpy(g->experts, w->experts + w->groups[i].first, g->n_experts * sizeof *g->experts);
+        else
             st = nm_err_nomem(err, g->n_experts * sizeof *g->experts, "the plan");
     }
     nm_free(p->a, figures);

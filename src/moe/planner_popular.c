@@ -39,7 +39,6 @@ static nm_way *restrict_way(const nm_planner *p, const nm_way *from, const bool 
         nm_way_group *g = &w->groups[n_groups++];
         *g = from->groups[i];
         memcpy(w->experts + at, from->experts + g->first, g->n * sizeof *w->experts);
-        memcpy(w->own + at, from->own + g->first, g->n * sizeof *w->own);
         g->first = at;
         at += g->n;
     }
@@ -127,7 +126,6 @@ static nm_way *full_of(const nm_planner *p, const nm_layer_work *l)
         return NULL;
     memcpy(w->groups, best->groups, best->n_groups * sizeof *w->groups);
     memcpy(w->experts, best->experts, best->n_experts * sizeof *w->experts);
-    memcpy(w->own, best->own, best->n_experts * sizeof *w->own);
     w->price = best->price;
     return w;
 }

@@ -49,8 +49,6 @@ static nm_way *way_of(const nm_planner *p, const nm_plan_layer *l)
             (nm_way_group){.first = at, .n = g->n_experts, .n_capacities = g->n_capacities};
         memcpy(w->groups[i].capacities, g->capacities, sizeof g->capacities);
         memcpy(w->experts + at, g->experts, g->n_experts * sizeof *w->experts);
-        if (g->own)
-            memcpy(w->own + at, g->own, g->n_experts * sizeof *w->own);
         at += g->n_experts;
     }
     w->price = l->price;
@@ -89,13 +87,11 @@ static npumoe_status fill_layer(const nm_planner *p, uint32_t i, nm_way *w, nm_p
     nm_plan_layer fresh = {0}, *out = &plan->layers[i];
     const npumoe_status st = nm_layer_fill(p, &l, w, &fresh, err);
     for (uint32_t g = 0; g < fresh.n_groups; g++) {
-        uint32_t *experts = out->groups[g].experts, *own = out->groups[g].own;
+        uint32_t *experts = out->groups[g].experts;
         nm_free(p->a, fresh.groups[g].experts);
-        nm_free(p->a, fresh.groups[g].own);
         if (st == NPUMOE_OK)
             out->groups[g] = fresh.groups[g];
         out->groups[g].experts = experts;
-        out->groups[g].own = own;
     }
     out->predicted = fresh.predicted;
     nm_free(p->a, fresh.groups);

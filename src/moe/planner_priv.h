@@ -34,8 +34,7 @@ typedef struct nm_way {
     uint32_t n_groups, n_experts;
     uint32_t parts; /* bits of nm_cost_part */
     nm_way_group *groups;
-    uint32_t *experts; /* in the same block, as is this: */
-    uint32_t *own;     /* [n_experts] capacities of their own; 0 = the group's */
+    uint32_t *experts; /* in the same block */
     double price;
     uint32_t programs;
     uint64_t bytes;

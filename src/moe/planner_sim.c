@@ -38,24 +38,6 @@ typedef struct outcome {
     double device_us, host_us, alone_us; /* alone: all its rows on the host */
 } outcome;
 
-/* Of the group's i-th expert in a pass of that capacity. */
-static uint32_t held_of(const uint32_t *own, uint32_t i, uint32_t capacity)
-{
-    return own[i] > 0 ? own[i] : capacity;
-}
-
-/* Device time of n experts with capacities of their own, and the rows that these are. */
-static double own_us(const nm_planner *p, const uint32_t *own, uint32_t n, uint32_t *rows)
-{
-    double us = 0.0;
-    *rows = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        us += p->device_us[own[i]];
-        *rows += own[i];
-    }
-    return us;
-}
-
 /* Capacity of the pass in which the busiest expert has `left` rows. */
 static uint32_t capacity_for(const nm_way_group *g, uint32_t left)
 {
@@ -75,7 +57,7 @@ static uint32_t part_of(uint32_t load, uint32_t from, uint32_t capacity)
 static outcome look(const nm_planner *p, const nm_way *w, const nm_way_group *g,
                     const uint32_t *load)
 {
-    const uint32_t *e = w->experts + g->first, *own = w->own + g->first;
+    const uint32_t *e = w->experts + g->first;
     outcome o = {0};
     for (uint32_t i = 0; i < g->n; i++) {
         const uint32_t n = load[e[i]];
@@ -87,27 +69,22 @@ static outcome look(const nm_planner *p, const nm_way *w, const nm_way_group *g,
     while (done < o.busiest && (done == 0 || repass)) {
         const uint32_t c = capacity_for(g, o.busiest - done);
         uint32_t rows = 0;
-        uint32_t computed = g->n * c;
-        double us = g->n * p->device_us[c];
-        if (own[0] > 0)
-            us = own_us(p, own, g->n, &computed);
         for (uint32_t i = 0; i < g->n; i++)
-            rows += part_of(load[e[i]], done, held_of(own, i, c));
+            rows += part_of(load[e[i]], done, c);
         o.rows += rows;
-        o.padding += (double)computed - rows;
-        o.device_us += p->cost->launch_us + us;
+        o.padding += (double)g->n * c - rows;
+        o.device_us += p->cost->launch_us + g->n * p->device_us[c];
         o.host_us +=
             p->cost->launch_host_us + nm_planner_gather(p, rows) + nm_planner_scatter(p, rows);
         o.passes++;
         done += c;
     }
-    for (uint32_t i = 0; i < g->n && o.busiest > 0; i++) {
-        const uint32_t held = held_of(own, i, done), n = load[e[i]];
-        if (n > held) {
-            o.overflow += n - held;
-            o.host_us += nm_overflow_is_lossy(p->options.overflow) ? 0.0 : p->host_us[n - held];
+    for (uint32_t i = 0; i < g->n && done < o.busiest; i++)
+        if (load[e[i]] > done) {
+            o.overflow += load[e[i]] - done;
+            o.host_us +=
+                nm_overflow_is_lossy(p->options.overflow) ? 0.0 : p->host_us[load[e[i]] - done];
         }
-    }
     return o;
 }
 
@@ -133,7 +110,7 @@ static void run_group(run *r, const nm_way_group *g, const uint32_t *load,
                       nm_group_figures *figures)
 {
     const nm_planner *p = r->p;
-    const uint32_t *e = r->w->experts + g->first, *own = r->w->own + g->first;
+    const uint32_t *e = r->w->experts + g->first;
     const outcome o = look(p, r->w, g, load);
     const double price = r->w->price;
     if (figures)
@@ -147,14 +124,12 @@ static void run_group(run *r, const nm_way_group *g, const uint32_t *load,
         uint32_t rows = o.passes == 1 ? (uint32_t)o.rows : 0;
         for (uint32_t j = 0; j < g->n && o.passes > 1; j++)
             rows += part_of(load[e[j]], done, c);
-        note_pass(r, rows,
-                  o.passes == 1 ? o.device_us : p->cost->launch_us + g->n * p->device_us[c]);
+        note_pass(r, rows, p->cost->launch_us + g->n * p->device_us[c]);
         done += c;
     }
-    for (uint32_t i = 0; i < g->n; i++) {
-        const uint32_t held = held_of(own, i, done), n = load[e[i]];
-        r->rest[e[i]] = n > held && !nm_overflow_is_lossy(p->options.overflow) ? n - held : 0;
-    }
+    for (uint32_t i = 0; i < g->n; i++)
+        r->rest[e[i]] =
+            load[e[i]] > done && !nm_overflow_is_lossy(p->options.overflow) ? load[e[i]] - done : 0;
     r->rows += o.rows;
     r->padding += o.padding;
     r->overflow += o.overflow;

@@ -24,7 +24,6 @@ static const double cheaper[N_CHEAPER] = {0.5, 0.2, 0.03};
 typedef struct shape {
     uint32_t group, tiers, capacities, parts;
     double price;
-    bool own;     /* every expert has a capacity of its own */
     bool by_room; /* order of the prefixes: host time saved per expert, not per device time */
 } shape;
 
@@ -46,7 +45,7 @@ typedef struct maker {
     double *shared; /* [n_expert] launches of its group for each of its own */
     double device0_us, host0_us; /* what is there before any expert */
     double *w, *cap;             /* [n_grid][n_expert], [n_expert] */
-    uint32_t *experts, *own;     /* of the candidates; own: 0 = the group's capacity */
+    uint32_t *experts;           /* of the candidates */
     candidate *c;
     uint32_t n_c;
 } maker;
@@ -158,42 +157,11 @@ static double balanced_price(const maker *k)
 
 /* ---- groups --------------------------------------------------------------------------------- */
 
-/* The same for experts with capacities of their own. */
-static void weigh_own(const maker *k, candidate *c)
-{
-    const nm_planner *p = k->p;
-    const uint32_t *e = k->experts + c->g.first, *own = k->own + c->g.first;
-    const double share = 1.0 / p->n_scenarios;
-    double us = p->cost->launch_us;
-    for (uint32_t i = 0; i < c->g.n; i++)
-        us += p->device_us[own[i]];
-    c->device_us = c->host_us = c->alone_us = 0.0;
-    for (uint32_t s = 0; s < p->n_scenarios; s++) {
-        const uint32_t *load = k->l->load + (size_t)s * p->n_expert;
-        uint32_t rows = 0;
-        for (uint32_t i = 0; i < c->g.n; i++) {
-            const uint32_t n = load[e[i]];
-            c->alone_us += share * p->host_us[n];
-            rows += n < own[i] ? n : own[i];
-            if (n > own[i])
-                c->host_us += share * p->host_us[n - own[i]];
-        }
-        if (rows > 0) {
-            c->device_us += share * us;
-            c->host_us += share * (p->cost->launch_host_us + k->move_us * rows);
-        }
-    }
-}
-
 /* What a group costs, averaged over the scenarios. */
 static void weigh(const maker *k, candidate *c)
 {
     const nm_planner *p = k->p;
     const uint32_t *e = k->experts + c->g.first;
-    if (k->s.own) {
-        weigh_own(k, c);
-        return;
-    }
     c->device_us = c->host_us = c->alone_us = 0.0;
     for (uint32_t s = 0; s < p->n_scenarios; s++) {
         const uint32_t *load = k->l->load + (size_t)s * p->n_expert;
@@ -379,46 +347,6 @@ static void group_cover(maker *k, double price)
     }
 }
 
-/* ---- capacities of their own ---------------------------------------------------------------- */
-
-/* The best capacity of the expert; n_grid: the host is better. */
-static uint32_t best_capacity(const maker *k, double price, uint32_t e)
-{
-    double best = host_price(k, price, e), d, h;
-    uint32_t best_m = k->p->n_grid;
-    for (uint32_t m = 0; m < k->p->n_grid; m++) {
-        const double v = priced(k, price, m, e, &d, &h);
-        if (v < best) {
-            best = v;
-            best_m = m;
-        }
-    }
-    return best_m;
-}
-
-/* Each expert takes what is best for it, so that no tiers have to be chosen; neighbours by load share a launch
- * since they are idle together, if they are. */
-static void group_own(maker *k, double price)
-{
-    const nm_planner *p = k->p;
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < p->n_expert; i++) {
-        const uint32_t e = k->l->order[i], m = best_capacity(k, price, e);
-        if (m == p->n_grid)
-            continue;
-        k->experts[n] = e;
-        k->own[n++] = p->grid[m];
-    }
-    for (uint32_t i = 0; i < n; i += k->s.group) {
-        nm_way_group *g = &k->c[k->n_c].g;
-        *g = (nm_way_group){.first = i, .n = n - i, .n_capacities = 1};
-        g->n = g->n < k->s.group ? g->n : k->s.group;
-        for (uint32_t j = i; j < i + g->n; j++)
-            g->capacities[0] = k->own[j] > g->capacities[0] ? k->own[j] : g->capacities[0];
-        keep_candidate(k);
-    }
-}
-
 /* ---- ways ----------------------------------------------------------------------------------- */
 
 /* Launch order: larger launches first, so that what is left to scatter at the end is little. */
@@ -454,8 +382,6 @@ static nm_way *assemble(const maker *k, uint32_t n, double price)
         w->groups[i] = sorted[i].g;
         w->groups[i].first = at;
         memcpy(w->experts + at, k->experts + sorted[i].g.first, sorted[i].g.n * sizeof *w->experts);
-        if (k->s.own)
-            memcpy(w->own + at, k->own + sorted[i].g.first, sorted[i].g.n * sizeof *w->own);
         at += sorted[i].g.n;
     }
     nm_free(k->p->a, sorted);
@@ -489,10 +415,7 @@ static void remember(maker *k, const nm_offer *best)
         snprintf(parts, sizeof parts, ", with%s%s%s", k->s.parts & 1u << NM_PART_QKV ? " qkv" : "",
                  k->s.parts & 1u << NM_PART_O ? " o" : "",
                  k->s.parts & 1u << NM_PART_SHARED ? " shared" : "");
-    if (k->s.own)
-        snprintf(what, sizeof what, "groups of %u, a capacity for each expert%s", k->s.group,
-                 parts);
-    else if (k->s.capacities > 1)
+    if (k->s.capacities > 1)
         snprintf(what, sizeof what, "groups of %u, up to %u capacities each%s", k->s.group,
                  k->s.capacities, parts);
     else
@@ -546,9 +469,7 @@ static npumoe_status make_shape(maker *k, shape s, npumoe_error *err)
     const double price = s.price;
     k->s = s;
     k->n_c = 0;
-    if (s.own) {
-        group_own(k, price);
-    } else if (s.capacities > 1) {
+    if (s.capacities > 1) {
         group_cover(k, price);
     } else {
         NM_TRY(choose_static(k, price, tiers, &n_tiers, err));
@@ -567,23 +488,9 @@ static nm_way *copy_way(const nm_planner *p, const nm_way *from)
         return NULL;
     memcpy(w->groups, from->groups, from->n_groups * sizeof *w->groups);
     memcpy(w->experts, from->experts, from->n_experts * sizeof *w->experts);
-    memcpy(w->own, from->own, from->n_experts * sizeof *w->own);
     w->parts = from->parts;
     w->price = from->price;
     return w;
-}
-
-/* Of a group's experts, those with capacity `from` of their own get `to`. */
-static bool replace_own(const nm_way *w, nm_way_group *g, uint32_t from, uint32_t to)
-{
-    bool found = false;
-    g->capacities[0] = 0;
-    for (uint32_t i = g->first; i < g->first + g->n; i++) {
-        found = found || w->own[i] == from;
-        w->own[i] = w->own[i] == from ? to : w->own[i];
-        g->capacities[0] = w->own[i] > g->capacities[0] ? w->own[i] : g->capacities[0];
-    }
-    return found;
 }
 
 /* Every group's capacity `from` becomes `to`; false when no group has it or one would have it twice. */
@@ -592,10 +499,6 @@ static bool replace(nm_way *w, uint32_t from, uint32_t to)
     bool found = false;
     for (uint32_t i = 0; i < w->n_groups; i++) {
         nm_way_group *g = &w->groups[i];
-        if (w->own[g->first] > 0) {
-            found = replace_own(w, g, from, to) || found;
-            continue;
-        }
         for (uint32_t j = 0; j < g->n_capacities; j++) {
             if (g->capacities[j] != from)
                 continue;
@@ -670,10 +573,9 @@ static npumoe_status maker_init(maker *k, nm_layer_work *l, npumoe_error *err)
     k->w = nm_alloc_array(p->a, cells, sizeof *k->w);
     k->cap = nm_alloc_array(p->a, n, sizeof *k->cap);
     k->experts = nm_alloc_array(p->a, n, sizeof *k->experts);
-    k->own = nm_alloc_array(p->a, n, sizeof *k->own);
     k->c = nm_alloc_array(p->a, n + 1, sizeof *k->c);
     if (!k->host || !k->shared || !k->passes || !k->held || !k->w || !k->cap || !k->experts ||
-        !k->own || !k->c)
+        !k->c)
         return nm_err_nomem(err, cells * sizeof *k->host, "planning");
     for (uint32_t m = 0; m < p->n_grid; m++)
         for (uint32_t e = 0; e < p->n_expert; e++)
@@ -691,7 +593,6 @@ static void maker_fini(maker *k)
     nm_free(a, k->w);
     nm_free(a, k->cap);
     nm_free(a, k->experts);
-    nm_free(a, k->own);
     nm_free(a, k->c);
 }
 
@@ -707,16 +608,6 @@ static uint32_t next_size(uint32_t n, uint32_t limit)
 static bool few_slots(const nm_planner *p)
 {
     return p->cost->device.slots < p->loads->n_layers * p->n_expert;
-}
-
-/* Where tiers are meant to be few, experts do not bring their own. */
-static npumoe_status make_own(maker *k, shape s, npumoe_error *err)
-{
-    if (!k->p->options.own || k->p->options.max_capacities == 1 || repasses(k->p) || s.group == 1)
-        return NPUMOE_OK;
-    s.own = true;
-    s.capacities = 1;
-    return make_shape(k, s, err);
 }
 
 /* At the price where device and host finish together, and for budgets that keep the device from being
@@ -738,7 +629,6 @@ static npumoe_status make_group_size(maker *k, uint32_t group, uint32_t parts, n
         s.capacities = most;
         if (most > 1)
             NM_TRY(make_shape(k, s, err));
-        NM_TRY(make_own(k, s, err));
     }
     s.price = price;
     s.by_room = false;
@@ -748,7 +638,7 @@ static npumoe_status make_group_size(maker *k, uint32_t group, uint32_t parts, n
     s.tiers = o->n_tiers;
     for (s.capacities = 2; s.capacities <= most; s.capacities = next_size(s.capacities, most))
         NM_TRY(make_shape(k, s, err));
-    return make_own(k, s, err);
+    return NPUMOE_OK;
 }
 
 /* Group size of the best way so far, for the shapes that differ in parts only. */

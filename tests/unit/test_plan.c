@@ -94,76 +94,6 @@ static void test_cost_round_trip(const nm_plan *plan)
 
 /* ---- broken files --------------------------------------------------------------------------- */
 
-/* A group of two experts that have capacities of their own. */
-static char *with_own(const char *text, const char *own)
-{
-    json_t *root = json_loads(text, 0, NULL);
-    json_t *group = json_array_get(
-        json_object_get(json_array_get(json_object_get(root, "layers"), 0), "groups"), 0);
-    const json_t *experts = json_object_get(group, "experts");
-    json_t *two = json_array();
-    const json_int_t programs = json_integer_value(json_object_get(root, "programs")) + 1 -
-                                (json_int_t)json_array_size(json_object_get(group, "capacities"));
-    json_t *cost = json_object_get(root, "cost");
-    const json_int_t bytes =
-        json_integer_value(json_object_get(root, "bytes")) +
-        json_integer_value(json_object_get(json_object_get(cost, "device"), "expert_bytes")) *
-            (2 - (json_int_t)json_array_size(experts));
-    for (size_t i = 0; i < 2; i++)
-        json_array_append(two, json_array_get(experts, i));
-    json_object_set_new(group, "experts", two);
-    json_object_set_new(group, "capacities", json_pack("[i]", 48));
-    json_object_set_new(group, "own", json_loads(own, JSON_DECODE_ANY, NULL));
-    json_object_set_new(root, "programs", json_integer(programs));
-    json_object_set_new(root, "bytes", json_integer(bytes));
-    char *out = json_dumps(root, 0);
-    json_decref(root);
-    return out;
-}
-
-static void test_own(const char *text)
-{
-    static const struct {
-        const char *own, *says;
-    } broken[] = {{"[48]", "own: found an array of 1"},
-                  {"[48, 0]", "own[1]: found 0"},
-                  {"[48, 17]", "capacity: found 17, expected a multiple of 16"},
-                  {"[48, 4096]", "capacity: found 4096, expected at most 128"},
-                  {"[16, 32]", "capacity: found 48, expected the largest of its experts', 32"},
-                  {"7", "own: found 7"}};
-    npumoe_error err = {0};
-    nm_plan *plan = NULL;
-    char *fine = with_own(text, "[48, 16]");
-    is_int(nm_plan_parse(mem(), fine, strlen(fine), &plan, &err), NPUMOE_OK,
-           "capacities of their own: %s", err.message);
-    if (plan) {
-        const nm_plan_group *g = &plan->layers[0].groups[0];
-        ok(g->own && nm_plan_capacity(g, 0, 0) == 48 && nm_plan_capacity(g, 0, 1) == 16,
-           "each expert has its own");
-        is_u64(nm_plan_launch_rows(g, 0), 64, "rows of a launch are their sum");
-        const double us = plan->cost.launch_us + nm_curve_at(&plan->cost.device_expert, 48) +
-                          nm_curve_at(&plan->cost.device_expert, 16);
-        is_near(nm_plan_launch_us(&plan->cost, g, 0), us, 1e-9, "and so is its time");
-        nm_cost_device d = plan->cost.device;
-        d.capacity_min = 32;
-        is_int(nm_plan_fits(plan, &plan->model, &d, 128, &err), NPUMOE_EUNSUPPORTED,
-               "a device that does not take the smaller: %s", err.message);
-        plan->overflow = NM_OVERFLOW_REPASS;
-        is_int(nm_plan_check(plan, &err), NPUMOE_EFORMAT, "not with repass: %s", err.message);
-    }
-    nm_plan_free(&plan);
-    free(fine);
-    for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++) {
-        char *bad = with_own(text, broken[i].own);
-        err = (npumoe_error){0};
-        const npumoe_status st = nm_plan_parse(mem(), bad, strlen(bad), &plan, &err);
-        ok(st == NPUMOE_EFORMAT && plan == NULL && strstr(err.message, broken[i].says), "%s",
-           err.message);
-        nm_plan_free(&plan);
-        free(bad);
-    }
-}
-
 typedef struct breakage {
     const char *path[6]; /* keys; "#0" is an element */
     const char *value;   /* JSON; NULL removes the key */
@@ -232,8 +162,6 @@ static char *break_it(const char *text, const breakage *b)
 {
     json_t *root = json_loads(text, 0, NULL), *holder = NULL;
     const char *key = "";
-    json_t *layer = json_array_get(json_object_get(root, "layers"), 0);
-    json_object_del(json_array_get(json_object_get(layer, "groups"), 0), "own"); /* see test_own */
     if (!walk(root, b->path, &holder, &key))
         note("nothing at %s", key);
     if (b->value == NULL)
@@ -330,7 +258,6 @@ int main(void)
     test_round_trip(plan, text);
     test_cost_round_trip(plan);
     test_broken(text);
-    test_own(text);
     test_cut(text);
     test_fits(plan);
     npumoe_text_free(&text);

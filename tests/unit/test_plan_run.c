@@ -47,7 +47,6 @@ static void count_free(void *ctx, void *ptr)
 typedef struct plan_spec {
     nm_overflow overflow;
     uint32_t capacity;        /* of all groups; 0 = a ladder of 16 and 32 */
-    bool own;                 /* 16 for every other expert, 32 for the rest */
     uint32_t group, n_groups; /* experts per group; the first n_groups * group experts */
     uint32_t in_flight;
     uint32_t crossover;   /* 0 = 17 */
@@ -106,13 +105,6 @@ static void fill_layer(nm_plan *p, nm_plan_layer *l, const plan_spec *s)
         to->n_capacities = s->capacity ? 1 : 2;
         to->capacities[0] = s->capacity ? s->capacity : 16;
         to->capacities[1] = s->capacity ? 0 : 32;
-        if (s->own) {
-            to->own = nm_alloc_array(p->allocator, s->group, sizeof *to->own);
-            for (uint32_t i = 0; i < s->group; i++)
-                to->own[i] = 16 + 16 * (i % 2);
-            to->n_capacities = 1;
-            to->capacities[0] = s->group > 1 ? 32 : 16;
-        }
         l->programs += nm_plan_group_programs(to);
         l->bytes += nm_plan_group_bytes(&p->cost, to);
     }
@@ -344,8 +336,6 @@ static void test_exact(const char *arch, const run *cpu)
          .in_flight = 2,
          .parts = true},
         {.capacity = 0, .group = 1, .n_groups = 8, .in_flight = 2},
-        {.own = true, .group = 4, .n_groups = 2, .in_flight = 2},
-        {.own = true, .group = 8, .n_groups = 1, .in_flight = 1, .parts = true},
         {.overflow = NM_OVERFLOW_REPASS, .capacity = 0, .group = 8, .n_groups = 1, .in_flight = 2}};
     for (size_t i = 0; i < sizeof plans / sizeof plans[0]; i++) {
         const run_spec s = run_of(&plans[i]);
@@ -397,17 +387,6 @@ static void test_same_bits(const char *arch)
     ok(same_bits(first, r), "%s: the same bits with one chunk at a time", arch);
     run_free(&r);
     run_free(&first);
-    const plan_spec own = {.own = true, .group = 4, .n_groups = 2, .in_flight = 2};
-    s = run_of(&own);
-    first = execute(&s);
-    ok(first->stats.n_overflow > 0, "%s: capacities of their own overflow", arch);
-    ok(first->stats.n_computed_rows % (4 * 24) == 0, "%s: and are 24 in the mean", arch);
-    s.device.debug_flags = "late=5";
-    s.device.queue_depth = 2;
-    r = execute(&s);
-    ok(r->status == NPUMOE_OK && same_bits(first, r), "%s: with the same bits again", arch);
-    run_free(&r);
-    run_free(&first);
 }
 
 static void test_lossy(const run *cpu)
@@ -427,16 +406,9 @@ static void test_lossy(const run *cpu)
        "all pairs are accounted for");
     ok(largest_difference(r, cpu) > NEAR, "and it shows");
     run *again = execute(&s);
-    const uint64_t dropped = again->stats.n_dropped;
     ok(same_bits(r, again), "prune: the same bits again");
     run_free(&again);
     run_free(&r);
-    run_spec own = s;
-    own.plan.own = true;
-    run *fewer = execute(&own);
-    ok(fewer->status == NPUMOE_OK && fewer->stats.n_dropped > 0 && fewer->stats.n_dropped < dropped,
-       "prune by capacities of their own: %s", fewer->err.message);
-    run_free(&fewer);
     p.overflow = s.plan.overflow = NM_OVERFLOW_REROUTE;
     r = execute(&s);
     is_int(r->status, NPUMOE_OK, "reroute: %s", r->err.message);
@@ -464,14 +436,6 @@ static void test_failures(const run *cpu)
         is_int(r->status, NPUMOE_EDEVICE, "%s, required: %s", flags[i], r->err.message);
         run_free(&r);
     }
-    s = run_of(&spill);
-    s.plan = (plan_spec){.own = true, .group = 4, .n_groups = 2, .in_flight = 2};
-    s.device.debug_flags = "fail-launch=2-3";
-    run *own = execute(&s);
-    ok(own->status == NPUMOE_OK && own->stats.n_fallbacks > 0 &&
-           largest_difference(own, cpu) < NEAR,
-       "capacities of their own: nothing is lost either");
-    run_free(&own);
     s = run_of(&spill);
     s.plan.parts = true;
     s.device.debug_flags = "fail-launch=1-3";

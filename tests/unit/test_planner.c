@@ -347,31 +347,13 @@ static void test_refusals(void)
 
 /* ---- the bound, by trying all plans ---------------------------------------------------------- */
 
-enum {
-    TINY = 4,
-    SETS = 7,
-    OWN = 6
-}; /* from OWN on: the first for even experts, the second for odd ones */
+enum { TINY = 4, SETS = 6 };
 
-static const uint32_t sets[SETS][2] = {{16, 0},  {32, 0},  {64, 0}, {16, 32},
-                                       {16, 64}, {32, 64}, {64, 16}};
-
-/* own[TINY] belongs to the group, and stays there. */
-static void write_own(nm_plan_group *g, uint32_t *own, const uint32_t *c)
-{
-    g->own = own;
-    g->n_capacities = 1;
-    g->capacities[0] = 0;
-    for (uint32_t i = 0; i < g->n_experts; i++) {
-        own[i] = c[g->experts[i] % 2];
-        g->capacities[0] = own[i] > g->capacities[0] ? own[i] : g->capacities[0];
-    }
-}
+static const uint32_t sets[SETS][2] = {{16, 0}, {32, 0}, {64, 0}, {16, 32}, {16, 64}, {32, 64}};
 
 /* Puts experts into groups by label (label 0: host); set[g]: which capacities. */
 static void write_plan(nm_plan *plan, const uint32_t *label, const uint32_t *set, double price)
 {
-    static uint32_t own[TINY][TINY];
     nm_plan_layer *l = &plan->layers[0];
     l->n_groups = 0;
     l->price = price;
@@ -387,9 +369,6 @@ static void write_plan(nm_plan *plan, const uint32_t *label, const uint32_t *set
         group->n_capacities = c[1] ? 2 : 1;
         group->capacities[0] = c[0];
         group->capacities[1] = c[1];
-        group->own = NULL;
-        if (set[g - 1] >= OWN && plan->overflow != NM_OVERFLOW_REPASS)
-            write_own(group, own[l->n_groups], c);
         l->n_groups++;
     }
 }
@@ -480,7 +459,7 @@ static void test_bound(void)
             near += ours->predicted.us <= best * 1.05;
         }
         for (uint32_t g = 0; g < TINY; g++) /* all groups are freed */
-            roomy->layers[0].groups[g].own = NULL;
+            roomy->layers[0].groups[g].n_experts = 0;
         roomy->layers[0].n_groups = TINY;
         nm_plan_free(&ours);
         nm_plan_free(&roomy);
@@ -511,61 +490,6 @@ static void test_launch_rule(void)
     is_near(launches / s.n_scenarios, plan ? plan->predicted.launches : -1.0, 1e-9,
             "nm_plan_launch_pays says what the planner assumed");
     nm_plan_free(&plan);
-    free_setting(&x);
-}
-
-/* Few slots: large groups, in which each expert has a capacity of its own; quicker than without them, and the
- * executor's rule agrees about them, too. */
-static void test_own_capacities(void)
-{
-    const synth_shape s = {4, 32, 4, 256, 32, 1.0, 0.5};
-    setting x = make_setting(&s, 150.0);
-    nm_planner_options o = nm_planner_options_default();
-    x.cost.device.slots = 5;
-    o.own = true;
-    o.in_flight = 2;
-    o.n_prompt = 1024;
-    o.compare = false;
-    nm_plan *own = make(&x, &o);
-    o.max_capacities = 1;
-    nm_plan *same = make(&x, &o);
-    uint32_t n_own = 0;
-    uint64_t spared = 0;
-    double launches = 0.0, predicted = 0.0;
-    for (uint32_t l = 0; own && l < own->n_layers; l++)
-        for (uint32_t g = 0; g < own->layers[l].n_groups; g++) {
-            const nm_plan_group *group = &own->layers[l].groups[g];
-            uint32_t load[NM_PLAN_MAX_GROUP];
-            n_own += group->own != NULL;
-            spared += group->n_experts * group->capacities[group->n_capacities - 1] -
-                      nm_plan_launch_rows(group, group->n_capacities - 1);
-            predicted += group->launches;
-            for (uint32_t c = 0; c < s.n_scenarios; c++) {
-                for (uint32_t i = 0; i < group->n_experts; i++)
-                    load[i] = x.loads.layers[l].load[c * s.n_expert + group->experts[i]];
-                launches += nm_plan_launch_pays(own, &own->layers[l], group, load);
-            }
-        }
-    ok(n_own > 0 && spared > 0, "groups have capacities of their own: %u", n_own);
-    is_near(launches / s.n_scenarios, predicted, 1e-9, "their launches are the executor's");
-    if (own && same) {
-        const nm_prediction *a = &own->predicted, *b = &same->predicted;
-        note("padding %.1f and %.1f %%, %.0f and %.0f us",
-             100 * a->padding / (a->padding + a->rows), 100 * b->padding / (b->padding + b->rows),
-             a->us, b->us);
-        ok(a->us < 0.9 * b->us, "quicker than with one capacity for a group");
-    }
-    o.max_capacities = 6;
-    o.overflow = NM_OVERFLOW_REPASS;
-    nm_plan_free(&same);
-    same = make(&x, &o);
-    n_own = 0;
-    for (uint32_t l = 0; same && l < same->n_layers; l++)
-        for (uint32_t g = 0; g < same->layers[l].n_groups; g++)
-            n_own += same->layers[l].groups[g].own != NULL;
-    ok(same && n_own == 0, "none where groups pass again");
-    nm_plan_free(&own);
-    nm_plan_free(&same);
     free_setting(&x);
 }
 
@@ -614,7 +538,6 @@ int main(void)
     test_refusals();
     test_bound();
     test_launch_rule();
-    test_own_capacities();
     test_crossover();
     return done_testing();
 }

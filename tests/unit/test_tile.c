@@ -356,50 +356,6 @@ static void test_twin(void)
     rig_free(&r);
 }
 
-/* Networks with capacities of their own: one behind the other, each with the bits that it has alone. */
-static void test_own_capacities(int type)
-{
-    static const uint32_t capacities[] = {32, 16, 48};
-    npumoe_error err;
-    nm_tile_options o = options();
-    nm_program_desc d = experts(type, 3), one = experts(type, 1);
-    nm_program *p;
-    d.capacity = 48;
-    d.capacities = capacities;
-    rig r = rig_new(&o, &d);
-    ok(r.program->rows == 96 && r.program->in_bytes == 96 * N_IN * sizeof(float),
-       "rows are the sum");
-    for (uint32_t i = 0; i < 96; i++)
-        memcpy(r.in.data + (size_t)i * N_IN, x[i % ROWS], sizeof x[0]);
-    is_int(launch(&r, NULL, NULL), NPUMOE_OK, "it runs");
-    bool same = true;
-    for (uint32_t g = 0; g < 3; g++) {
-        const size_t first = nm_program_first(r.program, g);
-        is_int(nm_program_capacity(r.program, g), capacities[g], "its capacity");
-        rig alone = {.npu = r.npu};
-        one.networks = &nets[type][g];
-        one.capacity = capacities[g];
-        rig_program(&alone, &one);
-        memcpy(alone.in.data, r.in.data + first * N_IN, capacities[g] * sizeof x[0]);
-        same = same && launch(&alone, NULL, NULL) == NPUMOE_OK &&
-               equal(alone.out.data, r.out.data + first * N_IN, capacities[g] * N_IN);
-        nm_npu_buffer_fini(r.npu, &alone.in);
-        nm_npu_buffer_fini(r.npu, &alone.out);
-        nm_npu_program_free(r.npu, &alone.program);
-    }
-    ok(same, "the bits of programs of one");
-    is_int((int64_t)nm_npu_get_stats(r.npu).rows, 2 * 96, "all rows are counted");
-    d.capacity = 64;
-    is_int(nm_npu_compile(r.npu, &d, &p, &err), NPUMOE_EINVAL, "not the largest: %s", err.message);
-    d.capacity = 48;
-    d.capacities = (const uint32_t[]){48, 20, 16};
-    is_int(nm_npu_compile(r.npu, &d, &p, &err), NPUMOE_EINVAL, "not allowed: %s", err.message);
-    d = linear();
-    d.capacities = (const uint32_t[]){C, C};
-    is_int(nm_npu_compile(r.npu, &d, &p, &err), NPUMOE_EINVAL, "matrices: %s", err.message);
-    rig_free(&r);
-}
-
 /* ---- limits ----------------------------------------------------------------------------------- */
 
 static void test_limits(void)
@@ -760,9 +716,6 @@ static void test_form(void)
     test_own_weights();
     test_padding();
     test_twin();
-    if (form == NM_TILE_WEIGHTS_FILE)
-        test_own_capacities(0);
-    test_own_capacities(1);
     test_limits();
     test_refusals();
     test_queue();

@@ -53,15 +53,15 @@ static uint64_t cpu_ns(tile *t)
 static void run_experts(tile *t, const tile_launch *l)
 {
     tile_program *p = l->program;
-    for (size_t i = 0; i < p->head.rows; i++) {
-        t->x[i] = l->in + i * p->head.n_in;
-        t->y[i] = l->out + i * p->head.n_out;
-    }
+    const size_t rows = p->head.capacity;
     for (uint32_t g = 0; g < p->head.n; g++) {
-        const size_t first = nm_program_first(&p->head, g);
-        p->items[g].m = nm_program_capacity(&p->head, g);
-        p->items[g].x = t->x + first;
-        p->items[g].y = t->y + first;
+        for (size_t i = g * rows; i < (g + 1) * rows; i++) {
+            t->x[i] = l->in + i * p->head.n_in;
+            t->y[i] = l->out + i * p->head.n_out;
+        }
+        p->items[g].m = rows;
+        p->items[g].x = t->x + g * rows;
+        p->items[g].y = t->y + g * rows;
     }
     nm_network_run(&(nm_network_job){
         .compute = &t->compute,
@@ -120,9 +120,10 @@ static void run_launch(tile *t, tile_launch *l)
 
 static void count(tile *t, const tile_launch *l)
 {
+    const nm_program *p = &l->program->head;
     nm_npu_stats *s = &t->counts;
     s->launches++;
-    s->rows += l->program->head.rows;
+    s->rows += (uint64_t)p->capacity * (p->kind == NM_PROGRAM_EXPERTS ? p->n : 1);
     s->busy_ns += l->times.busy_ns;
     s->occupied_ns += l->times.ended_ns - l->times.started_ns;
 }

@@ -36,7 +36,6 @@ static void program_free(nm_npu *npu, nm_program *head)
 {
     const npumoe_allocator *a = ((tile *)npu)->allocator;
     tile_program *p = (tile_program *)head;
-    nm_free(a, p->first);
     nm_free(a, p->networks);
     nm_free(a, p->matrices);
     nm_free(a, p->items);
@@ -92,7 +91,7 @@ static npumoe_status reserve(tile *t, const nm_program_desc *d, npumoe_error *er
     const bool experts = d->kind == NM_PROGRAM_EXPERTS;
     const uint64_t n_in = experts ? d->networks[0].gate.cols : d->matrices[0].w.cols;
     const uint64_t n_ff = experts ? d->networks[0].gate.rows : 0;
-    const size_t rows = (size_t)d->capacity * d->n; /* at most */
+    const size_t rows = (size_t)d->capacity * d->n;
     const size_t cols = (size_t)(n_in + n_ff);
     size_t packed = nm_product_packed_max(d->capacity, cols + 2 * NM_PRODUCT_PAD);
     packed = nm_max_size(nm_min_size(packed, 4u * PACKED_BYTES_EACH * t->head.caps.n_threads),
@@ -133,20 +132,6 @@ static npumoe_status check_types(const tile *t, const nm_program_desc *d, npumoe
     return NPUMOE_OK;
 }
 
-static bool copy_capacities(const npumoe_allocator *a, const nm_program_desc *d, tile_program *p)
-{
-    if (d->capacities == NULL)
-        return true;
-    p->first = nm_alloc_array(a, (size_t)d->n + 1, sizeof *p->first);
-    if (p->first == NULL)
-        return false;
-    p->first[0] = 0;
-    for (uint32_t i = 0; i < d->n; i++)
-        p->first[i + 1] = p->first[i] + d->capacities[i];
-    p->head.first = p->first;
-    return true;
-}
-
 static bool copy_desc(const npumoe_allocator *a, const nm_program_desc *d, tile_program *p)
 {
     p->act = d->act;
@@ -156,7 +141,7 @@ static bool copy_desc(const npumoe_allocator *a, const nm_program_desc *d, tile_
         if (p->networks == NULL || p->items == NULL)
             return false;
         memcpy(p->networks, d->networks, d->n * sizeof *p->networks);
-        return copy_capacities(a, d, p);
+        return true;
     }
     p->matrices = nm_alloc_array(a, 2 * (size_t)d->n, sizeof *p->matrices);
     p->linears = nm_alloc_array(a, d->n, sizeof *p->linears);

@@ -12,7 +12,6 @@
 typedef struct tile_program {
     nm_program head;
     nm_act act;
-    uint32_t *first;              /* what head.first points to, or NULL */
     nm_program_network *networks; /* EXPERTS: [n]; the weights' data are the caller's ... */
     nm_program_matrix *matrices;  /* LINEAR: [n] */
     char *weights;                /* ... and this the device's own copy, while loaded */
