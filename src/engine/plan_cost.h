@@ -40,6 +40,10 @@ npumoe_status nm_cost_measure_device(nm_cost_job *job, nm_cost *out, npumoe_erro
 /* Gather and scatter anew, with a device's buffers. */
 npumoe_status nm_cost_measure_moves(nm_cost_job *job, nm_cost *out, npumoe_error *err);
 
+/* Of a LINEAR program: nm_cost.part_far_us. */
+npumoe_status nm_cost_measure_far(nm_cost_job *job, const nm_program_desc *desc, double *us,
+                                  npumoe_error *err);
+
 /* One step done; ECANCELED. */
 npumoe_status nm_cost_step(nm_cost_job *job, npumoe_error *err);
 

@@ -2,10 +2,12 @@
  *
  * Rows that go to a device or come from it lie in another core's cache or in none: moving 64 rows of 8 KiB takes
  * 100 us then, and 15 us between buffers that the host has for itself. So gathering and scattering are timed
- * with buffers that a launch has just used, several in turn, as the executor has them. */
+ * with buffers that a launch has just used, several in turn, as the executor has them. Rows of dense parts are
+ * not moved: the host writes and reads them where they lie, which takes longer than between its own stages. */
 #include "engine/plan_cost.h"
 
 #include "base/clock.h"
+#include "base/num.h"
 #include "base/sys.h"
 
 #include <string.h>
@@ -56,6 +58,16 @@ static npumoe_status load(mover *b, npumoe_error *err)
     return st == NPUMOE_ETOOBIG ? NPUMOE_OK : st;
 }
 
+static npumoe_status buffers_init(mover *b, int i, npumoe_error *err)
+{
+    nm_npu *npu = b->job->npu;
+    NM_TRY(nm_npu_buffer_init(npu, &b->in[i], (size_t)b->program->in_bytes, err));
+    NM_TRY(nm_npu_buffer_init(npu, &b->out[i], (size_t)b->program->out_bytes, err));
+    for (size_t j = 0; j < b->in[i].bytes / sizeof *b->in[i].data; j++)
+        b->in[i].data[j] = (float)(j % 251) / 128.0f - 1.0f;
+    return NPUMOE_OK;
+}
+
 static npumoe_status mover_init(mover *b, nm_cost_job *job, npumoe_error *err)
 {
     *b = (mover){.job = job};
@@ -64,12 +76,8 @@ static npumoe_status mover_init(mover *b, nm_cost_job *job, npumoe_error *err)
         b->n_experts++;
     }
     NM_TRY(load(b, err));
-    for (int i = 0; i < BUFFERS && b->program; i++) {
-        NM_TRY(nm_npu_buffer_init(job->npu, &b->in[i], (size_t)b->program->in_bytes, err));
-        NM_TRY(nm_npu_buffer_init(job->npu, &b->out[i], (size_t)b->program->out_bytes, err));
-        for (size_t j = 0; j < b->in[i].bytes / sizeof *b->in[i].data; j++)
-            b->in[i].data[j] = (float)(j % 251) / 128.0f - 1.0f;
-    }
+    for (int i = 0; i < BUFFERS && b->program; i++)
+        NM_TRY(buffers_init(b, i, err));
     return NPUMOE_OK;
 }
 
@@ -157,6 +165,79 @@ static npumoe_status all_moves(mover *b, nm_cost *out, npumoe_error *err)
             st = time_moves(b, &m, out, err);
     }
     nm_free_aligned(a, m.x);
+    return st;
+}
+
+/* ---- a part's rows ---------------------------------------------------------------------------- */
+
+/* What norm and attention write and what comes after them reads, beside rows of the host's own. */
+typedef struct touch {
+    const nm_npu_buffer *in, *out;
+    float *own; /* as much as the larger of both */
+} touch;
+
+static void touch_region(void *arg, int thread, int n_threads)
+{
+    const touch *t = arg;
+    const size_t n = (size_t)n_threads, i = (size_t)thread;
+    const size_t in0 = t->in->bytes * i / n, in1 = t->in->bytes * (i + 1) / n;
+    const size_t out0 = t->out->bytes * i / n, out1 = t->out->bytes * (i + 1) / n;
+    memcpy((char *)t->own + out0, (const char *)t->out->data + out0, out1 - out0);
+    memcpy((char *)t->in->data + in0, (const char *)t->own + in0, in1 - in0);
+}
+
+static double time_touch(const nm_cost_job *job, touch *t)
+{
+    const uint64_t start = nm_clock_ns();
+    nm_pool_run(job->pool, touch_region, t);
+    return (double)(nm_clock_ns() - start) * 1e-3;
+}
+
+/* Each time after a launch, and once more, when the same lines are the host's. */
+static npumoe_status time_far(nm_cost_job *job, nm_program *p, mover *b, touch *t, double *us,
+                              npumoe_error *err)
+{
+    double far[MOVES], near[MOVES];
+    for (uint32_t i = 0; i < MOVES; i++) {
+        nm_launch_times times;
+        uint64_t ticket;
+        t->in = &b->in[i % BUFFERS], t->out = &b->out[i % BUFFERS];
+        NM_TRY(nm_npu_submit(job->npu, p, t->in, &b->out[i % BUFFERS], &ticket, err));
+        if (ticket == 0)
+            return nm_err_set(err, NPUMOE_EINTERNAL, "device %s: its queue is full when empty",
+                              job->npu->caps.name);
+        NM_TRY(nm_npu_wait(job->npu, ticket, &times, err));
+        far[i] = time_touch(job, t);
+        near[i] = time_touch(job, t);
+    }
+    *us = nm_cost_quartile(far, MOVES) - nm_cost_quartile(near, MOVES);
+    *us = *us > 0.0 ? *us : 0.0;
+    return NPUMOE_OK;
+}
+
+npumoe_status nm_cost_measure_far(nm_cost_job *job, const nm_program_desc *desc, double *us,
+                                  npumoe_error *err)
+{
+    const npumoe_allocator *a = nm_allocator_default();
+    mover b = {.job = job};
+    touch t = {.own = NULL};
+    npumoe_status st = nm_npu_compile(job->npu, desc, &b.program, err);
+    if (st == NPUMOE_OK)
+        st = nm_npu_load(job->npu, b.program, err);
+    for (int i = 0; st == NPUMOE_OK && i < BUFFERS; i++)
+        st = buffers_init(&b, i, err);
+    if (st == NPUMOE_OK) {
+        const size_t bytes = nm_max_size(b.in[0].bytes, b.out[0].bytes);
+        t.own = nm_alloc_aligned(a, bytes);
+        if (t.own == NULL)
+            st = nm_err_nomem(err, bytes, "rows that move");
+        else
+            memset(t.own, 0, bytes);
+    }
+    if (st == NPUMOE_OK)
+        st = time_far(job, b.program, &b, &t, us, err);
+    nm_free_aligned(a, t.own);
+    mover_fini(&b);
     return st;
 }
 

@@ -92,6 +92,9 @@ typedef struct nm_cost {
     double launch_host_us;  /* host time of submit and wait */
     nm_curve device_expert; /* capacity of one expert in a group -> us */
     nm_curve device_part[NM_COST_LINEARS]; /* fixed tokens of the program -> us */
+    double part_far_us
+        [NM_COST_LINEARS]; /* host: what its work before and after such a program takes longer, of
+                                              a chunk, as the rows lie in the device's cache; 0 = not known */
     double load_us_per_mb, unload_us_per_mb;
     /* power; < 0 = unknown. Where from, for output: "published", "given". */
     double host_watts, device_watts; /* of all host threads busy, of the device busy */

@@ -83,6 +83,12 @@ static const real_field real_fields[] = {
     {"added_launch_us", C(device.added_launch_us), 0.0, MOST_US},
 };
 
+/* Missing in tables from before they were measured: 0. */
+static const real_field later_fields[] = {
+    {"qkv_far_us", C(part_far_us[NM_PART_QKV]), 0.0, MOST_US},
+    {"o_far_us", C(part_far_us[NM_PART_O]), 0.0, MOST_US},
+};
+
 static const curve_field curve_fields[] = {
     {"host_expert", C(host_expert), true},
     {"host_qkv", C(host_part[NM_PART_QKV]), true},
@@ -146,6 +152,15 @@ static json_t *device_json(const nm_cost_device *d)
     return o;
 }
 
+static void write_reals(json_t *o, const nm_cost *c, const real_field *fields, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        double v;
+        memcpy(&v, (const char *)c + fields[i].offset, sizeof v);
+        json_object_set_new(o, fields[i].key, nm_fields_number(v));
+    }
+}
+
 json_t *nm_cost_to_json(const nm_cost *c)
 {
     json_t *o = json_object();
@@ -156,11 +171,8 @@ json_t *nm_cost_to_json(const nm_cost *c)
     json_object_set_new(o, "host_threads", json_integer(c->host_threads));
     json_object_set_new(o, "chunk", json_integer(c->chunk));
     json_object_set_new(o, "device", device_json(&c->device));
-    for (size_t i = 0; i < COUNT(real_fields); i++) {
-        double v;
-        memcpy(&v, (const char *)c + real_fields[i].offset, sizeof v);
-        json_object_set_new(o, real_fields[i].key, nm_fields_number(v));
-    }
+    write_reals(o, c, real_fields, COUNT(real_fields));
+    write_reals(o, c, later_fields, COUNT(later_fields));
     if (c->host_watts >= 0.0)
         json_object_set_new(o, "host_watts", nm_fields_number(c->host_watts));
     if (c->device_watts >= 0.0)
@@ -252,6 +264,14 @@ static npumoe_status read_watts(const nm_fields *f, nm_cost *c)
     return NPUMOE_OK;
 }
 
+static npumoe_status read_real(const nm_fields *f, const real_field *r, nm_cost *c)
+{
+    double v;
+    NM_TRY(nm_fields_real(f, r->key, r->min, r->max, &v));
+    memcpy((char *)c + r->offset, &v, sizeof v);
+    return NPUMOE_OK;
+}
+
 npumoe_status nm_cost_from_json(const json_t *root, nm_cost *out, npumoe_error *err)
 {
     const nm_fields f = nm_fields_root(root, err);
@@ -265,12 +285,11 @@ npumoe_status nm_cost_from_json(const json_t *root, nm_cost *out, npumoe_error *
     NM_TRY(nm_fields_u32(&f, "chunk", 1, NM_COST_MAX_ROWS, &c.chunk));
     NM_TRY(nm_fields_object(&f, "device", &part));
     NM_TRY(read_device(&part, &c.device));
-    for (size_t i = 0; i < COUNT(real_fields); i++) {
-        const real_field *r = &real_fields[i];
-        double v;
-        NM_TRY(nm_fields_real(&f, r->key, r->min, r->max, &v));
-        memcpy((char *)&c + r->offset, &v, sizeof v);
-    }
+    for (size_t i = 0; i < COUNT(real_fields); i++)
+        NM_TRY(read_real(&f, &real_fields[i], &c));
+    for (size_t i = 0; i < COUNT(later_fields); i++)
+        if (json_object_get(root, later_fields[i].key))
+            NM_TRY(read_real(&f, &later_fields[i], &c));
     NM_TRY(read_watts(&f, &c));
     for (size_t i = 0; i < COUNT(curve_fields); i++)
         NM_TRY(read_curve(&f, &curve_fields[i],

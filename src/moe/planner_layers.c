@@ -51,7 +51,8 @@ static void fill_parts(nm_planner *p)
                               c->device.part_bytes[i] <= c->device.program_bytes &&
                               p->options.policy == NM_POLICY_OURS;
         p->part_device_us[i] = c->launch_us + nm_curve_at(&c->device_part[i], t);
-        p->part_move_us[i] = c->launch_host_us; /* norm and attention write where it reads */
+        /* Norm and attention write where it reads. */
+        p->part_move_us[i] = c->launch_host_us + c->part_far_us[i] * t / c->chunk;
         if (i == NM_PART_SHARED)
             p->part_move_us[i] += nm_planner_gather(p, t) + nm_planner_scatter(p, t);
     }

@@ -73,11 +73,16 @@ static void test_round_trip(const nm_plan *plan, const char *text)
 
 static void test_cost_round_trip(const nm_plan *plan)
 {
-    json_t *root = nm_cost_to_json(&plan->cost);
-    nm_cost c = {0};
+    nm_cost c = plan->cost;
+    c.part_far_us[NM_PART_QKV] = 7.0;
+    json_t *root = nm_cost_to_json(&c);
     npumoe_error err = {0};
     is_int(nm_cost_from_json(root, &c, &err), NPUMOE_OK, "a cost table is read: %s", err.message);
     is_int(c.host_expert.n, plan->cost.host_expert.n, "points");
+    is_near(c.part_far_us[NM_PART_QKV], 7.0, 0.0, "what far rows cost");
+    json_object_del(root, "qkv_far_us");
+    is_int(nm_cost_from_json(root, &c, &err), NPUMOE_OK, "a table without: %s", err.message);
+    is_near(c.part_far_us[NM_PART_QKV], 0.0, 0.0, "nothing");
     is_u64(c.device.total_bytes, UINT64_MAX, "no limit stays no limit");
     ok(c.host_watts < 0.0, "unknown watts stay unknown");
     is_int(nm_cost_fits(&c, &plan->model.geometry, 128, "tile", &err), NPUMOE_OK, "it fits");

@@ -323,6 +323,31 @@ static void test_objectives(void)
     free_setting(&x);
 }
 
+static unsigned count_parts(const setting *x, const nm_planner_options *o)
+{
+    nm_plan *plan = make(x, o);
+    unsigned n = 0;
+    for (uint32_t l = 0; plan && l < plan->n_layers; l++)
+        n += plan->layers[l].on_device[NM_PART_QKV] + plan->layers[l].on_device[NM_PART_O];
+    nm_plan_free(&plan);
+    return n;
+}
+
+static void test_far_rows(void)
+{
+    const synth_shape s = {2, 32, 4, 256, 24, 1.0, 0.5};
+    setting x = make_setting(&s, 3.0);
+    const nm_planner_options o = nm_planner_options_default();
+    const double host_us = nm_curve_at(&x.cost.host_part[NM_PART_QKV], s.chunk);
+    for (int i = 0; i < 2; i++)
+        x.cost.device_part[i] = (nm_curve){1, {s.chunk}, {host_us / 20.0}};
+    is_int(count_parts(&x, &o), 4, "parts that the device computes much faster go there");
+    for (int i = 0; i < 2; i++)
+        x.cost.part_far_us[i] = host_us;
+    is_int(count_parts(&x, &o), 0, "unless their rows cost the host what it would save");
+    free_setting(&x);
+}
+
 static void test_refusals(void)
 {
     const synth_shape s = {1, 8, 2, 64, 4, 0.5, 0.5};
@@ -535,6 +560,7 @@ int main(void)
     test_same_again();
     test_more_room();
     test_objectives();
+    test_far_rows();
     test_refusals();
     test_bound();
     test_launch_rule();
