@@ -21,7 +21,7 @@ import time
 
 BATCH_SECONDS = 45  # after which a batch begins no new command
 COMMAND_SECONDS = 70
-CONFIRMED = 1.03  # the second least time of the least
+CONFIRMED, LEAST_RUNS = 1.03, 4  # the second least time of the least; a slow phase may last for two rounds
 
 
 class Failed(Exception):
@@ -172,8 +172,8 @@ class Work:
 
 def is_confirmed(times):
     """Whether two of the times say the same about the machine when nobody disturbs it."""
-    first, second = sorted(times)[:2] if len(times) > 1 else (1, CONFIRMED + 1)
-    return second <= CONFIRMED * first
+    times = sorted(times)
+    return len(times) >= LEAST_RUNS and times[1] <= CONFIRMED * times[0]
 
 
 def read_through(path):
