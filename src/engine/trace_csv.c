@@ -3,7 +3,8 @@
  *   text,token,position,part,layer,expert_0,..,expert_k-1,weight_0,..,weight_k-1
  *
  * Texts by number (their names are in comments, "# text 0 = grimm.txt", before their first line), layers by
- * their number in the model, experts in the router's order. */
+ * their number in the model, experts in the router's order. Weights have as many digits as it takes to read back the
+ * same float, so that a replay of the text (--routes) is one of the trace. */
 #include "moe/trace.h"
 
 #include <inttypes.h>
@@ -49,7 +50,7 @@ static npumoe_status put_row(const csv *c, const nm_trace_block *b, uint32_t lay
     for (uint32_t s = 0; s < k; s++)
         n += (size_t)snprintf(text + n, sizeof text - n, ",%" PRIu32, c->ids[(size_t)i * k + s]);
     for (uint32_t s = 0; s < k; s++)
-        n += (size_t)snprintf(text + n, sizeof text - n, ",%.5g",
+        n += (size_t)snprintf(text + n, sizeof text - n, ",%.9g",
                               (double)c->weights[(size_t)i * k + s]);
     text[n++] = '\n';
     return put(c, text, n);

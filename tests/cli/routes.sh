@@ -17,6 +17,17 @@ run calibrate -m "$model" -f "$work/text" -o "$work/same" -t 1 --chunks 1 --rout
 is_code 0 "calibrate --routes CSV"
 check "... the same trace again" cmp "$work/trace" "$work/trace3"
 
+logits() { run logits -m "$model" -f "$work/text" -c 4096 -t 1 --routes "$1" -o "$2"; }
+logits "$work/trace" "$work/1.npy"
+is_code 0 "logits --routes TRACE"
+logits "$work/csv" "$work/2.npy"
+check "... and CSV: the same bits" cmp "$work/1.npy" "$work/2.npy"
+perl -e 'srand 6; print join(" ", map { chr(97 + rand 26) x (1 + rand 3) } 1 .. 2500), "\n"' >"$work/long"
+run calibrate -m "$model" -f "$work/long" -o "$work/all" -t 1 --trace "$work/trace.all"
+is_code 0 "a trace of several windows"
+run calibrate -m "$model" -f "$work/long" -o "$work/all.again" -t 1 --routes "$work/trace.all" -c 16384
+check "... is counted whole with -c" cmp "$work/all" "$work/all.again"
+
 # ---- by hand: everything to two experts ----
 perl -ne 'if (/^\d/) { my @f = split /,/; my $k = (@f - 5) / 2; print join(",", @f[0 .. 4], 0 .. $k - 1, (1 / $k) x $k), "\n" } else { print }' \
     "$work/csv" >"$work/all-to-few"
