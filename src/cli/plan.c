@@ -220,6 +220,20 @@ static bool write_text(const char *name, const char *text)
     return out_close(&out, true);
 }
 
+/* The library says which of its two inputs it means; people want to know the file. */
+static int refuse(const plan_args *a, const char *path, npumoe_status st, const npumoe_error *err)
+{
+    const char *file = NULL;
+    if (strncmp(err->message, "profile: ", 9) == 0)
+        file = path;
+    else if (a->cost && strncmp(err->message, "cost table: ", 12) == 0)
+        file = a->cost;
+    if (file == NULL)
+        return ui_fail(st, err);
+    ui_error("%s: %s", file, err->message);
+    return 1;
+}
+
 static int make(plan_args *a, const char *path)
 {
     ui_progress bar;
@@ -242,7 +256,7 @@ static int make(plan_args *a, const char *path)
     npumoe_status st = npumoe_plan_make(profile, profile_bytes, &a->o, &plan, &cost, &err);
     ui_progress_end(&bar);
     if (st != NPUMOE_OK) {
-        code = ui_fail(st, &err);
+        code = refuse(a, path, st, &err);
         goto out;
     }
     if (ui_interrupted() || (a->save_cost && !write_text(a->save_cost, cost)) ||

@@ -268,11 +268,9 @@ static void set_budgets(const npumoe_planner_options *o, nm_cost *c)
         d->program_bytes = o->program_bytes;
     if (o->memory_bytes)
         d->total_bytes = o->memory_bytes;
-    if (o->launch_us) {
-        const double own = c->launch_us - d->added_launch_us;
-        c->launch_us = (own > 0.0 ? own : 0.0) + o->launch_us;
-        d->added_launch_us = o->launch_us;
-    }
+    const double own = c->launch_us - d->added_launch_us;
+    c->launch_us = (own > 0.0 ? own : 0.0) + o->launch_us;
+    d->added_launch_us = o->launch_us;
 }
 
 /* ---- making --------------------------------------------------------------------------------- */
