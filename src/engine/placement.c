@@ -3,6 +3,7 @@
 
 #include "base/abi.h"
 #include "base/clock.h"
+#include "base/num.h"
 #include "engine/model.h"
 #include "moe/profile.h"
 
@@ -175,7 +176,8 @@ static void say(const nm_placement *p, npumoe_log_level level, const char *what)
     p->log(p->log_user, level, line);
 }
 
-static void explain_refusal(const nm_placement *p, size_t n, char *buf, size_t bytes)
+static void explain_refusal(const nm_placement *p, size_t n, uint32_t chunk, char *buf,
+                            size_t bytes)
 {
     const nm_plan *plan = p->plan;
     const uint32_t from = nm_executor_from(p->ex);
@@ -189,6 +191,11 @@ static void explain_refusal(const nm_placement *p, size_t n, char *buf, size_t b
                  "it predicts that the host alone is faster for any prompt (%.1f ms for %" PRIu32
                  " tokens, by plan %.1f ms); --npu-from runs it all the same",
                  plan->cpu_only.us * 1e-3, plan->chunk, plan->predicted.us * 1e-3);
+    else if (n >= nm_max_size(from, 2)) /* see nm_executor_share() */
+        snprintf(buf, bytes,
+                 "its chunks must have at least %" PRIu32
+                 " tokens, and this session's have %" PRIu32 " (--ubatch-size)",
+                 from < plan->chunk ? from : plan->chunk, chunk);
     else
         snprintf(buf, bytes,
                  "%s at least %" PRIu32 " tokens, and this one has %zu; --npu-from %" PRIu32
@@ -198,10 +205,10 @@ static void explain_refusal(const nm_placement *p, size_t n, char *buf, size_t b
                  from, n, n < plan->chunk ? (uint32_t)n : plan->chunk);
 }
 
-npumoe_status nm_placement_refuse(nm_placement *p, size_t n, npumoe_error *err)
+npumoe_status nm_placement_refuse(nm_placement *p, size_t n, uint32_t chunk, npumoe_error *err)
 {
     char why[512], line[640];
-    explain_refusal(p, n, why, sizeof why);
+    explain_refusal(p, n, chunk, why, sizeof why);
     if (p->require)
         return nm_err_set(err, NPUMOE_EDEVICE, "%s: no part of the prompt runs by plan: %s",
                           p->name, why);
@@ -216,18 +223,26 @@ npumoe_status nm_placement_refuse(nm_placement *p, size_t n, npumoe_error *err)
 }
 
 /* Predictions hold for what they were measured with. */
-static void compare_devices(const nm_placement *p)
+static void compare_devices(const nm_placement *p, const char *isa)
 {
     const nm_npu_caps *have = &nm_device_npu(p->device)->caps;
     const nm_cost *cost = &p->plan->cost;
     const double added = (double)have->added_launch_ns * 1e-3;
-    char line[256];
+    char line[384];
     if (p->plan->programs == 0)
         return;
     if (added != cost->device.added_launch_us) {
         snprintf(line, sizeof line,
                  "it was made for %.0f us added to each launch, the device adds %.0f",
                  cost->device.added_launch_us, added);
+        say(p, NPUMOE_LOG_WARN, line);
+    }
+    const char *planned = cost->device.arithmetic[0] ? cost->device.arithmetic : have->arithmetic;
+    if (strcmp(isa, cost->isa) != 0 || strcmp(planned, have->arithmetic) != 0) {
+        snprintf(line, sizeof line,
+                 "it was made for kernels '%s' of the host and products '%s' of the device, here "
+                 "are '%s' and '%s'",
+                 cost->isa, planned, isa, have->arithmetic);
         say(p, NPUMOE_LOG_WARN, line);
     }
     if (have->n_threads != cost->device.threads ||
@@ -256,7 +271,7 @@ static npumoe_status set_up(nm_placement *p, npumoe_model *m, const npumoe_plan_
     p->device = o->device ? o->device : p->own_device;
     nm_device_hold(p->device, true);
     p->pool = m->pool;
-    compare_devices(p);
+    compare_devices(p, m->kern.isa);
     p->n_lanes = o->n_in_flight ? o->n_in_flight : p->plan->in_flight;
     p->thread_ns =
         nm_alloc_array(m->allocator, (size_t)nm_pool_size(m->pool), sizeof *p->thread_ns);

@@ -39,7 +39,7 @@ typedef struct nm_placement {
 void nm_placement_free(const npumoe_allocator *a, nm_placement **p);
 /* For a prompt of n tokens that does not go by the plan: an error with require_npu, else a line in the log,
  * once. */
-npumoe_status nm_placement_refuse(nm_placement *p, size_t n, npumoe_error *err);
+npumoe_status nm_placement_refuse(nm_placement *p, size_t n, uint32_t chunk, npumoe_error *err);
 /* Layers' times begin at 0 again. */
 void nm_placement_forget_layers(nm_placement *p);
 /* CPU time of the pool's threads so far. */

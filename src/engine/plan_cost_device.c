@@ -404,6 +404,7 @@ npumoe_status nm_cost_measure_device(nm_cost_job *job, nm_cost *out, npumoe_erro
                                    .added_launch_us = (double)caps->added_launch_ns * 1e-3};
     snprintf(out->device.name, sizeof out->device.name, "%s", caps->name);
     snprintf(out->device.weights, sizeof out->device.weights, "%s", caps->weights);
+    snprintf(out->device.arithmetic, sizeof out->device.arithmetic, "%s", caps->arithmetic);
     npumoe_status st = measure_launch(&d, out, err);
     if (st == NPUMOE_OK)
         st = measure_experts(&d, out, err);

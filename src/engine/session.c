@@ -422,7 +422,7 @@ static npumoe_status eval_rest(npumoe_session *s, const npumoe_token *tokens, si
     if (planned > s->n_past)
         st = eval_planned(s, planned, err);
     else if (s->placement && n_tokens - s->n_past > 1 && !s->forward.hooks.tensor)
-        st = nm_placement_refuse(s->placement, n_tokens - s->n_past, err);
+        st = nm_placement_refuse(s->placement, n_tokens - s->n_past, s->buf.n_chunk, err);
     while (st == NPUMOE_OK && s->n_past < n_tokens) {
         const size_t n = nm_min_size(n_tokens - s->n_past, s->buf.n_chunk);
         st = eval_chunk(s, (uint32_t)n) ? NPUMOE_OK : NPUMOE_ECANCELED;

@@ -59,6 +59,7 @@ typedef enum nm_cost_part { NM_PART_QKV, NM_PART_O, NM_PART_SHARED } nm_cost_par
 typedef struct nm_cost_device {
     char name[NM_COST_NAME];    /* "tile"; "cpu" = none at all: no program may be planned */
     char weights[NM_COST_NAME]; /* as caps have it, bytes and curves are for that; "" = unknown */
+    char arithmetic[NM_COST_NAME]; /* how it multiplied when it was measured; "" = unknown */
     bool simulated;
     bool shares_weights; /* programs of the same experts keep one copy of them */
     bool has_linear;     /* takes LINEAR programs */

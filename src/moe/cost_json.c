@@ -133,6 +133,8 @@ static json_t *device_json(const nm_cost_device *d)
     json_object_set_new(o, "name", json_string(d->name));
     if (d->weights[0])
         json_object_set_new(o, "weights", json_string(d->weights));
+    if (d->arithmetic[0])
+        json_object_set_new(o, "arithmetic", json_string(d->arithmetic));
     for (size_t i = 0; i < COUNT(flag_fields); i++) {
         bool v;
         memcpy(&v, (const char *)d + flag_fields[i].offset, sizeof v);
@@ -227,6 +229,8 @@ static npumoe_status read_device(const nm_fields *f, nm_cost_device *d)
     memcpy(d->weights, "file", sizeof "file"); /* of tables from before there was another way */
     if (json_object_get(f->json, "weights"))
         NM_TRY(nm_fields_text(f, "weights", d->weights, sizeof d->weights));
+    if (json_object_get(f->json, "arithmetic"))
+        NM_TRY(nm_fields_text(f, "arithmetic", d->arithmetic, sizeof d->arithmetic));
     for (size_t i = 0; i < COUNT(flag_fields); i++) {
         bool v;
         NM_TRY(nm_fields_bool(f, flag_fields[i].key, &v));

@@ -75,6 +75,9 @@ run explain "$work/cpu" --after "$work/stats"
 check "... for that reason" grep -q 'in that run: it leaves everything to the host$' "$work/err"
 
 # ---- or says why not ----
+run run -f "$text" -n 1 --temp 0 -t 1 --isa scalar --plan "$work/all" --npu-from 2 --npu-isa scalar --npu-precision fp32
+is_code 0 "other kernels than the plan was made for"
+check "... both are named" grep -Eq "it was made for kernels '[^']+' of the host and products '[^']+' of the device, here are 'scalar' and '[^']+'" "$work/err"
 run run -p x -n 1 --stats-out "$work/two"
 check "figures without a plan are bench's" grep -q -- '--stats-out needs --plan: .* measured by npumoe bench' "$work/err"
 run run -p "Once upon" -n 1 --temp 0 --plan "$work/all" --npu-from 64
@@ -82,6 +85,9 @@ is_code 0 "a short prompt stays on the host"
 check "... with a warning" grep -q 'all: the prompt does not run by plan: --npu-from asks' "$work/err"
 run run -p "Once upon" -n 1 --temp 0 --plan "$work/all" --npu-from 64 --require-npu
 is_code 1 "... an error with --require-npu"
+answer --plan "$work/all" --npu-from 64 -ub 32 --require-npu
+is_code 1 "chunks too short for the plan, and --require-npu"
+check "... says so" grep -q "its chunks must have at least 64 tokens, and this session's have 32" "$work/err"
 run run -p x -n 1 --plan "$work/cpu" --require-npu
 is_code 1 "nothing on a device, and --require-npu"
 run run -p x -n 1 --plan "$work/all" --npu-from 129
