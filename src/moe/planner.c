@@ -198,6 +198,15 @@ static int by_time(const void *x, const void *y)
     return strcmp(a->what, b->what);
 }
 
+/* The same shape at another price: only the best of them says something. */
+static bool is_listed(const nm_plan_layer *l, const char *what)
+{
+    for (uint32_t i = 0; i < l->n_rejected; i++)
+        if (strcmp(l->rejected[i].what, what) == 0)
+            return true;
+    return false;
+}
+
 /* The best of what was tried and not taken. */
 static void fill_rejected(nm_layer_work *l, nm_plan_layer *out)
 {
@@ -207,6 +216,8 @@ static void fill_rejected(nm_layer_work *l, nm_plan_layer *out)
         nm_plan_rejected *r = &l->tried[i];
         if (r->us == taken && r->programs == out->programs)
             continue; /* that is the one that was taken */
+        if (is_listed(out, r->what))
+            continue;
         r->too_large = r->us < taken && (r->programs > out->programs || r->bytes > out->bytes);
         out->rejected[out->n_rejected++] = *r;
     }
