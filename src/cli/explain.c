@@ -168,6 +168,9 @@ static void print_table(const json_t *r)
         put(report_text(l, "limit"));
         putchar('\n');
     }
+    if (at(r, "whole_layers") < (double)json_array_size(json_object_get(r, "layers")))
+        printf(
+            "of the last layer a prompt wants one row, so the totals above have only part of it\n");
 }
 
 static void print_numbers(const char *name, const json_t *list)

@@ -334,6 +334,25 @@ static size_t tokens_so_far(const pipeline *p)
     return n;
 }
 
+/* Time between stages is a layer's too: that of the launch that was waited for ... */
+static npumoe_status wait_for_device(pipeline *p, npumoe_error *err)
+{
+    uint32_t layer = 0;
+    const uint64_t start = nm_clock_ns();
+    NM_TRY(nm_exec_wait_next(p->job->ex, &layer, err));
+    p->job->layer_ns[layer] += nm_clock_ns() - start;
+    return NPUMOE_OK;
+}
+
+/* ... or of the stage that was just run. */
+static npumoe_status take_and_submit(pipeline *p, uint32_t layer, npumoe_error *err)
+{
+    const uint64_t start = nm_clock_ns();
+    NM_TRY(nm_exec_pump(p->job->ex, err));
+    p->job->layer_ns[layer] += nm_clock_ns() - start;
+    return NPUMOE_OK;
+}
+
 static npumoe_status run_all(pipeline *p, npumoe_error *err)
 {
     const nm_pipeline_job *j = p->job;
@@ -342,10 +361,11 @@ static npumoe_status run_all(pipeline *p, npumoe_error *err)
     while (!is_over(p)) {
         lane *l = choose(p);
         if (l == NULL) {
-            NM_TRY(nm_exec_wait_next(j->ex, err));
+            NM_TRY(wait_for_device(p, err));
             continue;
         }
         const bool finishes = l->stage == FINISH;
+        const uint32_t layer = l->job.layer;
         NM_TRY(step(p, l, err));
         if (l->stage == IDLE && j->drift)
             nm_drift_end(j->drift, number(p, l));
@@ -355,7 +375,7 @@ static npumoe_status run_all(pipeline *p, npumoe_error *err)
             return NPUMOE_ECANCELED;
         if (l->stage == IDLE)
             start_chunk(p, l);
-        NM_TRY(nm_exec_pump(j->ex, err));
+        NM_TRY(take_and_submit(p, layer, err));
     }
     return NPUMOE_OK;
 }

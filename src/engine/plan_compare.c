@@ -43,7 +43,7 @@ static npumoe_status measured(const nm_fields *in, double chunks, figures *out)
 {
     nm_fields f;
     figures m;
-    double computed;
+    double computed, parts;
     const struct {
         const char *key;
         double *to;
@@ -51,6 +51,7 @@ static npumoe_status measured(const nm_fields *in, double chunks, figures *out)
                   {"wait_us", &m.wait_us},
                   {"device_us", &m.device_us},
                   {"launches", &m.launches},
+                  {"part_launches", &parts},
                   {"device_rows", &m.device_rows},
                   {"computed_rows", &computed},
                   {"overflow", &m.overflow},
@@ -61,6 +62,7 @@ static npumoe_status measured(const nm_fields *in, double chunks, figures *out)
         *wanted[i].to /= chunks;
     }
     m.host_us = m.us > m.wait_us ? m.us - m.wait_us : 0.0;
+    m.launches += parts; /* a prediction counts both */
     m.padding = computed > m.device_rows ? computed - m.device_rows : 0.0;
     *out = m;
     return NPUMOE_OK;
@@ -171,6 +173,23 @@ static npumoe_status put_spans(const nm_fields *report, json_t *out, span_sums *
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
+/* The counters of a run that changed its plan are those of its last one, which no file has. */
+static npumoe_status check_was_kept(const nm_fields *report)
+{
+    nm_fields f;
+    uint64_t changes = 0;
+    if (!json_is_object(json_object_get(report->json, "replanning")))
+        return NPUMOE_OK;
+    NM_TRY(nm_fields_object(report, "replanning", &f));
+    NM_TRY(nm_fields_u64(&f, "changes", &changes));
+    if (changes == 0)
+        return NPUMOE_OK;
+    return nm_err_set(report->err, NPUMOE_EMODEL,
+                      "the plan was replaced in that run (%llu times), and what was counted is "
+                      "another plan's; run with --no-replan to compare",
+                      (unsigned long long)changes);
+}
+
 static npumoe_status check_is_of(const nm_plan *plan, const nm_fields *report)
 {
     char hash[20], want[20], policy[32], overflow[32];
@@ -186,6 +205,7 @@ static npumoe_status check_is_of(const nm_plan *plan, const nm_fields *report)
                           "the run was with another model than the plan is for: routers %s, "
                           "expected %s",
                           hash, want);
+    NM_TRY(check_was_kept(report));
     if (strcmp(policy, nm_plan_policy_name(plan->policy)) != 0 ||
         strcmp(overflow, nm_overflow_name(plan->overflow)) != 0 || chunk != plan->chunk ||
         programs != plan->programs)
@@ -254,6 +274,7 @@ static npumoe_status put_all(const nm_plan *plan, const nm_fields *report, json_
     const figures p = predicted(&plan->predicted, more);
     NM_TRY(measured(report, chunks, &m));
     m.us = wall / chunks;
+    m.host_us = m.us > m.wait_us ? m.us - m.wait_us : 0.0;
     nm_describe_put(out, "schema", json_string("npumoe-explain-after"));
     nm_describe_put(out, "schema_version", json_integer(1));
     nm_describe_put(out, "policy", json_string(nm_plan_policy_name(plan->policy)));

@@ -51,6 +51,9 @@ static json_t *rejected_json(const nm_plan_rejected *r, uint32_t n, double taken
         nm_describe_put(o, "bytes", nm_describe_u64(r[i].bytes));
         if (r[i].too_large)
             snprintf(why, sizeof why, "faster, but other layers need the room more");
+        else if (r[i].us < taken_us)
+            snprintf(why, sizeof why, "%.1f %% faster, but worse by the plan's objective",
+                     100.0 * (1.0 - share(r[i].us, taken_us)));
         else
             snprintf(why, sizeof why, "%.1f %% slower", 100.0 * (share(r[i].us, taken_us) - 1.0));
         nm_describe_put(o, "why", json_string(why));
@@ -201,6 +204,7 @@ static json_t *plan_json(const nm_plan *p)
     nm_describe_put(o, "programs", json_integer(p->programs));
     nm_describe_put(o, "bytes", nm_describe_u64(p->bytes));
     nm_describe_put(o, "load_us", number((double)p->bytes * 1e-6 * p->cost.load_us_per_mb));
+    nm_describe_put(o, "whole_layers", number(whole));
     nm_describe_put(o, "predicted", times_json(&p->predicted, pairs * whole));
     nm_describe_put(o, "cpu_only", times_json(&p->cpu_only, pairs * whole));
     nm_describe_put(o, "speedup", number(share(p->cpu_only.us, p->predicted.us)));

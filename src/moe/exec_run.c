@@ -244,6 +244,19 @@ static npumoe_status drain_pass(nm_executor *ex, exec_lane *lane, npumoe_error *
     return st == NPUMOE_OK ? st : forgive(ex, lane, pass, &why, err);
 }
 
+static void note_linear(nm_executor *ex, const exec_lane *lane, const char *name,
+                        nm_trace_track track, uint64_t start, uint64_t end)
+{
+    nm_trace_add(ex->o.trace, &(nm_trace_event){.name = name,
+                                                .track = track,
+                                                .layer = lane->linear.layer,
+                                                .lane = (uint32_t)(lane - ex->lanes),
+                                                .group = -1,
+                                                .rows = lane->linear.n,
+                                                .start_ns = start,
+                                                .end_ns = end});
+}
+
 static npumoe_status drain_linear(nm_executor *ex, exec_lane *lane, npumoe_error *err)
 {
     exec_linear *l = &lane->linear;
@@ -253,17 +266,15 @@ static npumoe_status drain_linear(nm_executor *ex, exec_lane *lane, npumoe_error
     const bool waits = !nm_npu_poll(ex->o.npu, l->ticket);
     const uint64_t start = nm_clock_ns();
     npumoe_status st = nm_npu_wait(ex->o.npu, l->ticket, &times, &why);
-    counts->wait_ns += waits ? nm_clock_ns() - start : 0;
+    const uint64_t end = nm_clock_ns();
+    counts->wait_ns += waits ? end - start : 0;
     counts->busy_ns += times.busy_ns;
     counts->occupied_ns += times.ended_ns - times.started_ns;
-    nm_trace_add(ex->o.trace, &(nm_trace_event){.name = l->part == NM_PART_QKV ? "qkv" : "o",
-                                                .track = NM_TRACK_DEVICE,
-                                                .layer = l->layer,
-                                                .lane = (uint32_t)(lane - ex->lanes),
-                                                .group = -1,
-                                                .rows = l->n,
-                                                .start_ns = times.started_ns,
-                                                .end_ns = times.ended_ns});
+    if (waits)
+        note_linear(ex, lane, "wait", NM_TRACK_HOST, start, end);
+    note_linear(ex, lane, "queued", NM_TRACK_QUEUE, times.submitted_ns, times.started_ns);
+    note_linear(ex, lane, l->part == NM_PART_QKV ? "qkv" : "o", NM_TRACK_DEVICE, times.started_ns,
+                times.ended_ns);
     l->ticket = 0;
     if (st == NPUMOE_OK)
         return st;
@@ -348,11 +359,12 @@ npumoe_status nm_exec_pump(nm_executor *ex, npumoe_error *err)
     return submit_for(ex, ex->o.n_lanes > 1 ? NM_PLAN_AHEAD_US : HUGE_VAL, err);
 }
 
-npumoe_status nm_exec_wait_next(nm_executor *ex, npumoe_error *err)
+npumoe_status nm_exec_wait_next(nm_executor *ex, uint32_t *layer, npumoe_error *err)
 {
     const oldest o = find_oldest(ex);
     if (o.lane == NULL)
         return nm_err_set(err, NPUMOE_EINTERNAL, "executor: nothing is in flight to wait for");
+    *layer = o.linear ? o.lane->linear.layer : o.lane->input.layer;
     NM_TRY(drain(ex, &o, err));
     return nm_exec_pump(ex, err);
 }

@@ -132,8 +132,8 @@ npumoe_status nm_exec_rest(nm_executor *ex, uint32_t lane, uint32_t *from, bool 
  * long says so with nm_exec_submit_all. Never waits for the device. */
 npumoe_status nm_exec_submit_all(nm_executor *ex, npumoe_error *err);
 npumoe_status nm_exec_pump(nm_executor *ex, npumoe_error *err);
-/* Waits for the launch of all lanes that ends next, takes what is done and submits what waits. */
-npumoe_status nm_exec_wait_next(nm_executor *ex, npumoe_error *err);
+/* Waits for the launch of all lanes that ends next, *layer's, takes what is done and submits what waits. */
+npumoe_status nm_exec_wait_next(nm_executor *ex, uint32_t *layer, npumoe_error *err);
 /* True when finish would not wait. */
 bool nm_exec_is_done(nm_executor *ex, uint32_t lane);
 /* job: as it was given to nm_exec_rest; its y receives the device's part, and what the device failed to

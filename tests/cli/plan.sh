@@ -36,6 +36,11 @@ check "... is marked in the summary" grep -q '150 us added to each launch' "$wor
 run explain "$work/late.json"
 check "... and by explain" grep -q '150 us of that were ADDED' "$work/out"
 
+run plan $profile --chunk 64 -t 1 --isa scalar --npu-isa scalar --npu-launch-us 150 --save-cost "$work/slow.json" -q -o "$work/late.json"
+is_code 0 "a cost table with added latency"
+run plan $profile --chunk 64 --cost "$work/slow.json" -q -o - --policy naive
+check "... which is taken out where nobody asks for it" json 'exit !($t->{cost}{added_launch_us} == 0 && $t->{cost}{launch_us} < 150)' "$work/out"
+
 # ---- the form of weights ----
 # scalar kernels keep panels of fp32: 3 matrices of 64 x 64 or more, four bytes a weight
 run plan $profile --chunk 64 -t 1 --isa scalar --npu-isa scalar --npu-weights packed --save-cost "$work/packed.json" -o "$work/packed.plan.json"
@@ -58,9 +63,11 @@ check "... says which there are" grep -q 'expected file or packed' "$work/err"
 run explain "$work/plan.json" --all
 is_code 0 "explain"
 check "... the whole" grep -q '^predicted for a chunk of 64 tokens' "$work/out"
+check "... why totals are not sums" grep -q '^of the last layer a prompt wants one row' "$work/out"
 check "... other policies" grep -q 'policy ladder, overflow spill' "$work/out"
 check "... a line for each layer" test "$(grep -c '^ *[01]  *[0-9]* of 8 ' "$work/out")" -eq 2
 check "... what was not taken" grep -q 'looked at and not taken' "$work/out"
+check "... each shape once" sh -c "sed -n '/^layer 0\$/,/^layer 1\$/s/^ *[0-9.]* ms  \(.*\) (.*/\1/p' '$work/out' | sort | uniq -d | cmp - /dev/null"
 run explain "$work/plan.json" -l 0,99
 is_code 1 "a layer that is not there"
 check "... says which" grep -q 'plan.json has no layer 99 with experts' "$work/err"
@@ -85,7 +92,10 @@ run plan $profile --device coreml
 is_code 1 "an unknown device"
 run plan "$work/plan.json"
 is_code 1 "a plan is no profile"
-check "... and the message says so" grep -q 'npumoe-plan' "$work/err"
+check "... and the message says so" grep -q 'plan.json: profile: schema: found "npumoe-plan"' "$work/err"
+run plan $profile --chunk 64 --cost $profile
+is_code 1 "a profile is no cost table"
+check "... and the message has the file" grep -q "$profile: cost table: schema: found" "$work/err"
 run explain $profile
 is_code 1 "a profile is no plan"
 check "... and the message says so" grep -q 'found "npumoe-profile", expected "npumoe-plan"' "$work/err"

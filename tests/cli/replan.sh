@@ -46,6 +46,13 @@ is_code 0 "three prompts by plan"
 check "... another plan between them ($(replans))" test "$(replans)" = 1
 check "... which the log explains" grep -q 'another plan for other loads: .* less predicted' "$work/err"
 check "... the same answers" cmp "$work/out" "$work/cpu"
+by_plan --stats-out "$work/stats"
+run explain "$work/fast" --after "$work/stats"
+is_code 1 "the plan that was replaced is not compared with what ran"
+check "... and --no-replan is named" grep -q 'the plan was replaced in that run (1 times), .*--no-replan' "$work/err"
+by_plan --no-replan --stats-out "$work/stats"
+run explain "$work/fast" --after "$work/stats"
+is_code 0 "... one that was kept is"
 by_plan --no-replan
 is_code 0 "--no-replan"
 check "... keeps the plan" test "$(grep -c '^  plans' "$work/err")" = 0

@@ -73,6 +73,17 @@ is_code 0 "explain --after --json"
 check "... whole chunks are judged, others are not" json 'my @s = @{$t->{spans}}; for (@s) { exit 1 if ($_->{tokens} == 64) != defined $_->{us}{predicted} } exit !(@s > 3 && $t->{accuracy}{spans} == grep { $_->{tokens} == 64 } @s)' "$work/out"
 check "... times add up" json 'my ($sum, $all) = (0, $t->{per_chunk}{us}{measured} * $t->{chunks}); $sum += $_->{us}{measured} for @{$t->{spans}}; exit !($sum > 0 && $sum <= $all * 1.001)' "$work/out"
 check "... nothing was dropped" json 'exit !($t->{per_chunk}{dropped}{measured} == 0)' "$work/out"
+check "... host and waiting are the time, of the whole and of layers" json '
+    for my $f ($t->{per_chunk}, @{$t->{layers}}) {
+        exit 1 if abs($f->{host_us}{measured} + $f->{wait_us}{measured} - $f->{us}{measured}) > 1e-3 * $f->{us}{measured};
+    }
+    exit 0' "$work/out"
+# Launches of dense parts are launches: a plan predicts both together.
+launches() { json 'print $t->{measured}{launches} + $t->{measured}{part_launches}' "$1"; }
+perl -pe 's/"part_launches": \d+/"part_launches": 30/' "$work/stats" >"$work/stats.parts"
+run explain "$work/spill" --after "$work/stats.parts" --json
+is_code 0 "a run with dense parts on the device"
+check "... launches are of both kinds" json 'exit !(abs($t->{per_chunk}{launches}{measured} * $t->{chunks} - '"$(launches "$work/stats.parts")"') < 0.1)' "$work/out"
 run explain "$work/repass" --after "$work/stats"
 is_code 1 "the figures of another plan"
 check "... are named" grep -q 'the run was by another plan: policy ours, overflow spill' "$work/err"
