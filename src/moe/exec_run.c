@@ -8,7 +8,9 @@
 
 #include "base/clock.h"
 
+#include <inttypes.h>
 #include <math.h>
+#include <stddef.h>
 #include <string.h>
 
 enum { ROWS_EACH = 32 /* rows that a thread gathers at a time */ };
@@ -120,6 +122,20 @@ static void note(const nm_executor *ex, const exec_lane *lane, const exec_pass *
                      .end_ns = end});
 }
 
+/* With `require` a failure ends the run, and says where it was. */
+static npumoe_status refuse(const nm_executor *ex, uint32_t layer, const exec_group *g,
+                            const npumoe_error *why, npumoe_error *err)
+{
+    const char *device = ex->o.npu->caps.name;
+    if (err == NULL)
+        return why->code;
+    *err = *why;
+    if (g == NULL)
+        return nm_err_prefix(err, why->code, "device %s, layer %" PRIu32, device, layer);
+    return nm_err_prefix(err, why->code, "device %s, layer %" PRIu32 ", group %td", device, layer,
+                         g - ex->layers[layer].groups);
+}
+
 /* Whether the failure ends the evaluation; if not it was logged, and counted. */
 static npumoe_status forgive(nm_executor *ex, exec_lane *lane, exec_pass *pass,
                              const npumoe_error *why, npumoe_error *err)
@@ -131,11 +147,7 @@ static npumoe_status forgive(nm_executor *ex, exec_lane *lane, exec_pass *pass,
         nm_exec_group_failed(ex, layer, pass->group, why);
     else
         nm_exec_part_failed(ex, layer, NM_PART_SHARED, why);
-    if (!ex->o.require)
-        return NPUMOE_OK;
-    if (err)
-        *err = *why;
-    return why->code;
+    return ex->o.require ? refuse(ex, layer, pass->group, why, err) : NPUMOE_OK;
 }
 
 /* The smallest that the program fits. */
@@ -281,9 +293,7 @@ static npumoe_status drain_linear(nm_executor *ex, exec_lane *lane, npumoe_error
     counts->failures++;
     l->failed = true;
     nm_exec_part_failed(ex, l->layer, l->part, &why);
-    if (ex->o.require && err)
-        *err = why;
-    return ex->o.require ? st : NPUMOE_OK;
+    return ex->o.require ? refuse(ex, l->layer, NULL, &why, err) : NPUMOE_OK;
 }
 
 /* ---- all launches -------------------------------------------------------------------------------- */
@@ -548,9 +558,7 @@ npumoe_status nm_exec_linear_submit(nm_executor *ex, uint32_t n, npumoe_error *e
     l->failed = true;
     ex->layers[l->layer].counts.failures++;
     nm_exec_part_failed(ex, l->layer, l->part, &why);
-    if (ex->o.require && err)
-        *err = why;
-    return ex->o.require ? st : NPUMOE_OK;
+    return ex->o.require ? refuse(ex, l->layer, NULL, &why, err) : NPUMOE_OK;
 }
 
 bool nm_exec_linear_is_done(nm_executor *ex, uint32_t n)

@@ -21,10 +21,9 @@ static void say(const nm_executor *ex, npumoe_log_level level, const char *what,
         return;
     if (group >= 0)
         snprintf(which, sizeof which, ", group %d", group);
-    snprintf(line, sizeof line,
-             "%s%sdevice %s, layer %" PRIu32 "%s: %s: %s; the host does this part",
+    snprintf(line, sizeof line, "%s%sdevice %s, layer %" PRIu32 "%s: %s: %s%s",
              ex->o.label ? ex->o.label : "", ex->o.label ? ": " : "", ex->o.npu->caps.name, layer,
-             which, what, why->message);
+             which, what, why->message, ex->o.require ? "" : "; the host does this part");
     ex->o.log(ex->o.log_user, level, line);
 }
 

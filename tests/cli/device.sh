@@ -143,6 +143,7 @@ for fault in fail-load=2 fail-launch=2-4 fail-submit=3; do
     check "... and says so" grep -q 'warning: .*/all: device tile.*fails on request' "$work/err"
     answer --plan "$work/all" --npu-from 2 --npu-debug $fault --require-npu
     is_code 1 "... refused with --require-npu"
-    check "... by name" grep -q '/all: .*fails on request' "$work/err"
+    check "... by name" grep -q '^npumoe: .*/all: .*layer [0-9].*fails on request' "$work/err"
+    check "... and nobody says that the host does it" test "$(grep -c 'the host does' "$work/err")" -eq 0
 done
 done_testing
