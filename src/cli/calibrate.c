@@ -410,6 +410,8 @@ static bool spares_inputs(const calibrate_args *a)
                 ui_error("%s: %s is a text that is to be read", outputs[i].option, path);
                 return false;
             }
+        if (path != a->common.log_file && !out_promises(path)) /* the log is open */
+            return false;
     }
     return true;
 }

@@ -109,6 +109,7 @@ bool npu_spares_inputs(const npu_args *a, const model_args *model, const char *l
             ok = out_apart(outs[j].option, outs[j].path, option, path);
         for (size_t j = 0; j < a->plans.n && ok; j++)
             ok = out_apart(option, path, "--plan", a->plans.v[j]);
+        ok = ok && (i == 0 || out_promises(path)); /* the log is open */
     }
     return ok;
 }

@@ -167,14 +167,30 @@ bool out_apart(const char *option, const char *path, const char *other_option, c
     return !same;
 }
 
+/* Devices, pipes, open files: written as they are. */
+static bool is_written_directly(const char *name)
+{
+    struct stat info;
+    return (stat(name, &info) == 0 && !S_ISREG(info.st_mode)) || names_open_file(name);
+}
+
+bool out_promises(const char *name)
+{
+    out_file o;
+    if (!name || strcmp(name, "-") == 0 || is_written_directly(name))
+        return true;
+    if (!out_open(&o, name))
+        return false;
+    (void)out_close(&o, false);
+    return true;
+}
+
 bool out_open(out_file *o, const char *name)
 {
     *o = (out_file){.name = name};
-    struct stat info;
-    bool other = stat(name, &info) == 0 && !S_ISREG(info.st_mode);
     if (strcmp(name, "-") == 0)
         o->f = stdout;
-    else if (other || names_open_file(name))
+    else if (is_written_directly(name))
         o->f = fopen(name, "wb");
     else if (name_partial(o))
         o->f = create_new(o->partial);

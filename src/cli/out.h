@@ -36,6 +36,10 @@ typedef struct out_file {
  * file, or the same name. NULL and "-" are nobody's. */
 bool out_apart(const char *option, const char *path, const char *other_option, const char *other);
 
+/* false after a message when no file of that name can be made: to be asked before an hour of work, not after it.
+ * Nothing is written; true for NULL and for what is not a file. */
+bool out_promises(const char *name);
+
 /* false after a message. */
 bool out_open(out_file *o, const char *name);
 /* false once anything could not be written; out_close says why. */

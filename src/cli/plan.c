@@ -244,8 +244,8 @@ static int make(plan_args *a, const char *path)
     if (!out_apart("-o", a->output, "the profile", path) ||
         !out_apart("-o", a->output, "--cost", a->cost) ||
         !out_apart("-o", a->output, "--save-cost", a->save_cost) ||
-        !out_apart("--save-cost", a->save_cost, "the profile", path) ||
-        !in_read_all(path, &profile, &profile_bytes))
+        !out_apart("--save-cost", a->save_cost, "the profile", path) || !out_promises(a->output) ||
+        !out_promises(a->save_cost) || !in_read_all(path, &profile, &profile_bytes))
         return 1;
     if (a->cost && !in_read_all(a->cost, &table, &a->o.cost_bytes))
         goto out;

@@ -26,6 +26,10 @@ is_code 1 "a model without experts is refused"
 check "... with the reason" grep -q 'the model has no experts' "$work/err"
 check "... and leaves nothing" test ! -e "$work/dense.json"
 
+run calibrate -m "$olmoe" -f "$work/one.txt" --html "$work/none/page.html" -o "$work/unmade.json"
+is_code 1 "a page in a folder that is not there"
+check "... is refused before the text is read" test ! -e "$work/unmade.json"
+
 # ---- one pass, and the same in other ways ----
 run calibrate -m "$olmoe" $both -o "$work/all.json" --trace "$work/all.trace"
 is_code 0 "two texts"

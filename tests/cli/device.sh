@@ -135,6 +135,19 @@ answer --plan "$work/prune" --npu-from 2 --lossy --stats
 is_code 0 "... unless --lossy"
 check "... and what it drops is counted" grep -Eq ' [1-9][0-9]* dropped' "$work/err"
 
+# ---- outputs that cannot be ----
+for option in --stats-out --trace-out; do
+    answer --plan "$work/all" --npu-from 2 $option "$work/none/file"
+    is_code 1 "$option in a folder that is not there"
+    check "... is refused before the answer" test ! -s "$work/out"
+    check "... by name" grep -q "cannot write $work/none/file: No such file or directory" "$work/err"
+done
+answer --plan "$work/all" --npu-from 2 --stats-out "$work/kept" && cp "$work/kept" "$work/copy"
+answer --plan "$work/none" --npu-from 2 --stats-out "$work/kept"
+is_code 1 "a run that fails"
+check "... leaves the earlier report" cmp "$work/kept" "$work/copy"
+check "... and nothing beside it" test -z "$(ls "$work" | grep partial)"
+
 # ---- a device that fails ----
 for fault in fail-load=2 fail-launch=2-4 fail-submit=3; do
     answer --plan "$work/all" --npu-from 2 --npu-debug $fault --stats
