@@ -38,6 +38,11 @@ static figures predicted(const nm_prediction *p, double more_us)
                      .dropped = p->dropped};
 }
 
+static double not_waiting(const figures *f)
+{
+    return f->us > f->wait_us ? f->us - f->wait_us : 0.0;
+}
+
 /* `measured` of the report or of one of its layers, divided by chunks. */
 static npumoe_status measured(const nm_fields *in, double chunks, figures *out)
 {
@@ -61,7 +66,7 @@ static npumoe_status measured(const nm_fields *in, double chunks, figures *out)
         NM_TRY(nm_fields_real(&f, wanted[i].key, 0.0, 1e18, wanted[i].to));
         *wanted[i].to /= chunks;
     }
-    m.host_us = m.us > m.wait_us ? m.us - m.wait_us : 0.0;
+    m.host_us = not_waiting(&m);
     m.launches += parts; /* a prediction counts both */
     m.padding = computed > m.device_rows ? computed - m.device_rows : 0.0;
     *out = m;
@@ -274,7 +279,7 @@ static npumoe_status put_all(const nm_plan *plan, const nm_fields *report, json_
     const figures p = predicted(&plan->predicted, more);
     NM_TRY(measured(report, chunks, &m));
     m.us = wall / chunks;
-    m.host_us = m.us > m.wait_us ? m.us - m.wait_us : 0.0;
+    m.host_us = not_waiting(&m);
     nm_describe_put(out, "schema", json_string("npumoe-explain-after"));
     nm_describe_put(out, "schema_version", json_integer(1));
     nm_describe_put(out, "policy", json_string(nm_plan_policy_name(plan->policy)));

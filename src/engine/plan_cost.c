@@ -154,3 +154,30 @@ npumoe_status nm_cost_measure(nm_cost_job *job, nm_cost *out, npumoe_error *err)
     *out = c;
     return NPUMOE_OK;
 }
+
+/* ---- buffers -------------------------------------------------------------------------------- */
+
+void nm_cost_buffers_fini(nm_cost_buffers *b, nm_npu *npu)
+{
+    for (int i = 0; i < NM_COST_BUFFERS; i++) {
+        nm_npu_buffer_fini(npu, &b->in[i]);
+        nm_npu_buffer_fini(npu, &b->out[i]);
+    }
+}
+
+npumoe_status nm_cost_buffers_init(nm_cost_buffers *b, nm_npu *npu, const nm_program *p,
+                                   npumoe_error *err)
+{
+    *b = (nm_cost_buffers){0};
+    npumoe_status st = NPUMOE_OK;
+    for (int i = 0; st == NPUMOE_OK && i < NM_COST_BUFFERS; i++) {
+        st = nm_npu_buffer_init(npu, &b->in[i], (size_t)p->in_bytes, err);
+        if (st == NPUMOE_OK)
+            st = nm_npu_buffer_init(npu, &b->out[i], (size_t)p->out_bytes, err);
+        for (size_t j = 0; st == NPUMOE_OK && j < b->in[i].bytes / sizeof *b->in[i].data; j++)
+            b->in[i].data[j] = (float)(j % 251) / 128.0f - 1.0f;
+    }
+    if (st != NPUMOE_OK)
+        nm_cost_buffers_fini(b, npu);
+    return st;
+}

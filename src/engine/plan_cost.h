@@ -40,9 +40,17 @@ npumoe_status nm_cost_measure_device(nm_cost_job *job, nm_cost *out, npumoe_erro
 /* Gather and scatter anew, with a device's buffers. */
 npumoe_status nm_cost_measure_moves(nm_cost_job *job, nm_cost *out, npumoe_error *err);
 
-/* Of a LINEAR program: nm_cost.part_far_us. */
-npumoe_status nm_cost_measure_far(nm_cost_job *job, const nm_program_desc *desc, double *us,
-                                  npumoe_error *err);
+/* nm_cost.part_far_us, of a LINEAR program that is loaded. */
+npumoe_status nm_cost_measure_far(nm_cost_job *job, nm_program *p, double *us, npumoe_error *err);
+
+/* Rows of a program's launches, in buffers that take turns; what goes in is set to numbers. fini() accepts zeros. */
+enum { NM_COST_BUFFERS = 3 };
+typedef struct nm_cost_buffers {
+    nm_npu_buffer in[NM_COST_BUFFERS], out[NM_COST_BUFFERS];
+} nm_cost_buffers;
+npumoe_status nm_cost_buffers_init(nm_cost_buffers *b, nm_npu *npu, const nm_program *p,
+                                   npumoe_error *err);
+void nm_cost_buffers_fini(nm_cost_buffers *b, nm_npu *npu);
 
 /* One step done; ECANCELED. */
 npumoe_status nm_cost_step(nm_cost_job *job, npumoe_error *err);

@@ -5,7 +5,7 @@
  * give back what was measured, added latency included.
  *
  * The host writes each launch's rows and reads what came of them, in buffers that take turns: a device that finds
- * its rows where it left them is a tenth quicker than one that has to fetch them from another core's cache.
+ * its rows where it left them is quicker, with small experts twice as quick, than one that has to fetch them from another core's cache.
  *
  * A model's weights do not stay in a cache from one chunk to the next, so launches take turns among programs with
  * more bytes than caches have, where capacities can share them (a device that keeps a copy for each capacity would
@@ -28,7 +28,6 @@ enum {
     WARM_UP = 2,
     LAUNCHES = 7,
     EMPTY_LAUNCHES = 63,
-    BUFFERS = 3,
     PER_LINE = 64 / sizeof(float),
     MOST_LAUNCHES = 63,
     ENOUGH_US = 40000, /* of launches, for one point */
@@ -55,35 +54,6 @@ typedef struct turns {
 
 /* ---- launches in a row ---------------------------------------------------------------------- */
 
-/* Rows of launches on their way. */
-typedef struct launch_rows {
-    nm_npu_buffer in[BUFFERS], out[BUFFERS];
-} launch_rows;
-
-static void rows_fini(launch_rows *r, nm_npu *npu)
-{
-    for (int i = 0; i < BUFFERS; i++) {
-        nm_npu_buffer_fini(npu, &r->in[i]);
-        nm_npu_buffer_fini(npu, &r->out[i]);
-    }
-}
-
-static npumoe_status rows_init(launch_rows *r, nm_npu *npu, const nm_program *p, npumoe_error *err)
-{
-    *r = (launch_rows){0};
-    npumoe_status st = NPUMOE_OK;
-    for (int i = 0; st == NPUMOE_OK && i < BUFFERS; i++) {
-        st = nm_npu_buffer_init(npu, &r->in[i], (size_t)p->in_bytes, err);
-        if (st == NPUMOE_OK)
-            st = nm_npu_buffer_init(npu, &r->out[i], (size_t)p->out_bytes, err);
-        for (size_t j = 0; st == NPUMOE_OK && j < r->in[i].bytes / sizeof *r->in[i].data; j++)
-            r->in[i].data[j] = (float)(j % 251) / 128.0f - 1.0f;
-    }
-    if (st != NPUMOE_OK)
-        rows_fini(r, npu);
-    return st;
-}
-
 /* Its lines are the host's now, as after a gather. */
 static void write_lines(const nm_npu_buffer *b)
 {
@@ -100,17 +70,18 @@ static void read_lines(const nm_npu_buffer *b)
 }
 
 /* us[i]: from the end of the launch before, or its own submission, to its end. */
-static npumoe_status launch(device *d, turns *t, launch_rows *r, uint32_t n, double *us,
+static npumoe_status launch(device *d, turns *t, nm_cost_buffers *r, uint32_t n, double *us,
                             npumoe_error *err)
 {
     uint64_t first = 0, ticket, host_ns = 0, last_end = 0;
-    const uint32_t depth = d->npu->caps.queue_depth < BUFFERS ? d->npu->caps.queue_depth : BUFFERS;
+    const uint32_t depth =
+        d->npu->caps.queue_depth < NM_COST_BUFFERS ? d->npu->caps.queue_depth : NM_COST_BUFFERS;
     uint32_t submitted = 0, waited = 0;
     while (waited < n) {
         nm_launch_times times;
         uint64_t start;
         if (submitted < n && submitted - waited < depth) {
-            const uint32_t turn = submitted % BUFFERS;
+            const uint32_t turn = submitted % NM_COST_BUFFERS;
             write_lines(&r->in[turn]);
             start = nm_clock_thread_cpu_ns();
             NM_TRY(nm_npu_submit(d->npu, t->p[t->next++ % t->n], &r->in[turn], &r->out[turn],
@@ -126,7 +97,7 @@ static npumoe_status launch(device *d, turns *t, launch_rows *r, uint32_t n, dou
             start = nm_clock_thread_cpu_ns();
             NM_TRY(nm_npu_wait(d->npu, first + waited, &times, err));
             host_ns += nm_clock_thread_cpu_ns() - start;
-            read_lines(&r->out[waited % BUFFERS]);
+            read_lines(&r->out[waited % NM_COST_BUFFERS]);
             const uint64_t from = times.submitted_ns > last_end ? times.submitted_ns : last_end;
             us[waited++] = (double)(times.ended_ns - from) * 1e-3;
             last_end = times.ended_ns;
@@ -139,9 +110,9 @@ static npumoe_status launch(device *d, turns *t, launch_rows *r, uint32_t n, dou
 /* us of a launch in a row of n or, when they are short, of more; after some to warm up. */
 static npumoe_status time_turns(device *d, turns *t, uint32_t n, double *us, npumoe_error *err)
 {
-    launch_rows r;
+    nm_cost_buffers r;
     double each[MOST_LAUNCHES];
-    NM_TRY(rows_init(&r, d->npu, t->p[0], err));
+    NM_TRY(nm_cost_buffers_init(&r, d->npu, t->p[0], err));
     npumoe_status st = launch(d, t, &r, WARM_UP, each, err);
     while (st == NPUMOE_OK && n < MOST_LAUNCHES && n * each[WARM_UP - 1] < ENOUGH_US)
         n = 2 * n + 1;
@@ -149,7 +120,7 @@ static npumoe_status time_turns(device *d, turns *t, uint32_t n, double *us, npu
         st = launch(d, t, &r, n, each, err);
     if (st == NPUMOE_OK)
         *us = nm_cost_quartile(each, n);
-    rows_fini(&r, d->npu);
+    nm_cost_buffers_fini(&r, d->npu);
     return st;
 }
 
@@ -349,10 +320,16 @@ static npumoe_status measure_part(device *d, nm_cost *out, nm_cost_part part, nm
         out->device.part_bytes[part] > caps->program_bytes ||
         out->device.part_bytes[part] > caps->total_bytes)
         return NPUMOE_OK; /* not on this device */
-    NM_TRY(time_program(d, desc, 3, &us, err));
+    turns t = {.n = 1};
+    NM_TRY(load(d, desc, &t.p[0], err));
+    npumoe_status st = time_turns(d, &t, 3, &us, err);
+    if (st == NPUMOE_OK &&
+        desc->kind == NM_PROGRAM_LINEAR) /* others' rows are gathered and scattered */
+        st = nm_cost_measure_far(d->job, t.p[0], &out->part_far_us[part], err);
+    nm_npu_program_free(d->npu, &t.p[0]);
+    if (st != NPUMOE_OK)
+        return st;
     nm_cost_add_point(&out->device_part[part], desc->capacity, us - out->launch_us);
-    if (desc->kind == NM_PROGRAM_LINEAR) /* others' rows are gathered and scattered */
-        NM_TRY(nm_cost_measure_far(d->job, desc, &out->part_far_us[part], err));
     return nm_cost_step(d->job, err);
 }
 

@@ -12,7 +12,7 @@
 
 #include <string.h>
 
-enum { EXPERTS = 4, CAPACITY = 64, BUFFERS = 3, MOST_QUEUED = 64, ROUNDS = 5, MOVES = 12 };
+enum { EXPERTS = 4, CAPACITY = 64, MOVES = 12 };
 
 /* A program, and buffers that it has used. */
 typedef struct mover {
@@ -20,16 +20,13 @@ typedef struct mover {
     nm_cost_network experts[EXPERTS];
     uint32_t n_experts;
     nm_program *program; /* NULL: it does not fit the device */
-    nm_npu_buffer in[BUFFERS], out[BUFFERS];
+    nm_cost_buffers buffers;
 } mover;
 
 static void mover_fini(mover *b)
 {
     nm_npu *npu = b->job->npu;
-    for (int i = 0; i < BUFFERS; i++) {
-        nm_npu_buffer_fini(npu, &b->in[i]);
-        nm_npu_buffer_fini(npu, &b->out[i]);
-    }
+    nm_cost_buffers_fini(&b->buffers, npu);
     nm_npu_program_free(npu, &b->program);
     for (uint32_t i = 0; i < b->n_experts; i++)
         nm_cost_network_free(&b->experts[i]);
@@ -58,16 +55,6 @@ static npumoe_status load(mover *b, npumoe_error *err)
     return st == NPUMOE_ETOOBIG ? NPUMOE_OK : st;
 }
 
-static npumoe_status buffers_init(mover *b, int i, npumoe_error *err)
-{
-    nm_npu *npu = b->job->npu;
-    NM_TRY(nm_npu_buffer_init(npu, &b->in[i], (size_t)b->program->in_bytes, err));
-    NM_TRY(nm_npu_buffer_init(npu, &b->out[i], (size_t)b->program->out_bytes, err));
-    for (size_t j = 0; j < b->in[i].bytes / sizeof *b->in[i].data; j++)
-        b->in[i].data[j] = (float)(j % 251) / 128.0f - 1.0f;
-    return NPUMOE_OK;
-}
-
 static npumoe_status mover_init(mover *b, nm_cost_job *job, npumoe_error *err)
 {
     *b = (mover){.job = job};
@@ -76,9 +63,20 @@ static npumoe_status mover_init(mover *b, nm_cost_job *job, npumoe_error *err)
         b->n_experts++;
     }
     NM_TRY(load(b, err));
-    for (int i = 0; i < BUFFERS && b->program; i++)
-        NM_TRY(buffers_init(b, i, err));
-    return NPUMOE_OK;
+    return b->program ? nm_cost_buffers_init(&b->buffers, job->npu, b->program, err) : NPUMOE_OK;
+}
+
+/* To its end. */
+static npumoe_status launch(nm_npu *npu, nm_program *p, const nm_npu_buffer *in, nm_npu_buffer *out,
+                            npumoe_error *err)
+{
+    nm_launch_times times;
+    uint64_t ticket;
+    NM_TRY(nm_npu_submit(npu, p, in, out, &ticket, err));
+    if (ticket == 0)
+        return nm_err_set(err, NPUMOE_EINTERNAL, "device %s: its queue is full when empty",
+                          npu->caps.name);
+    return nm_npu_wait(npu, ticket, &times, err);
 }
 
 typedef struct move {
@@ -127,15 +125,10 @@ static npumoe_status time_moves(mover *b, move *m, nm_cost *out, npumoe_error *e
 {
     double in_us[MOVES], out_us[MOVES];
     for (uint32_t i = 0; i < MOVES; i++, m->turn += m->n_rows) {
-        nm_npu_buffer *in = &b->in[i % BUFFERS], *from = &b->out[i % BUFFERS];
-        nm_launch_times times;
-        uint64_t ticket;
+        nm_npu_buffer *in = &b->buffers.in[i % NM_COST_BUFFERS];
+        nm_npu_buffer *from = &b->buffers.out[i % NM_COST_BUFFERS];
         in_us[i] = time_region(m, gather_region, in->data);
-        NM_TRY(nm_npu_submit(b->job->npu, b->program, in, from, &ticket, err));
-        if (ticket == 0)
-            return nm_err_set(err, NPUMOE_EINTERNAL, "device %s: its queue is full when empty",
-                              b->job->npu->caps.name);
-        NM_TRY(nm_npu_wait(b->job->npu, ticket, &times, err));
+        NM_TRY(launch(b->job->npu, b->program, in, from, err));
         out_us[i] = time_region(m, scatter_region, from->data);
     }
     nm_cost_add_point(&out->gather, m->n_rows, nm_cost_quartile(in_us, MOVES));
@@ -194,50 +187,36 @@ static double time_touch(const nm_cost_job *job, touch *t)
 }
 
 /* Each time after a launch, and once more, when the same lines are the host's. */
-static npumoe_status time_far(nm_cost_job *job, nm_program *p, mover *b, touch *t, double *us,
-                              npumoe_error *err)
+static npumoe_status time_far(nm_cost_job *job, nm_program *p, nm_cost_buffers *b, float *own,
+                              double *us, npumoe_error *err)
 {
     double far[MOVES], near[MOVES];
     for (uint32_t i = 0; i < MOVES; i++) {
-        nm_launch_times times;
-        uint64_t ticket;
-        t->in = &b->in[i % BUFFERS], t->out = &b->out[i % BUFFERS];
-        NM_TRY(nm_npu_submit(job->npu, p, t->in, &b->out[i % BUFFERS], &ticket, err));
-        if (ticket == 0)
-            return nm_err_set(err, NPUMOE_EINTERNAL, "device %s: its queue is full when empty",
-                              job->npu->caps.name);
-        NM_TRY(nm_npu_wait(job->npu, ticket, &times, err));
-        far[i] = time_touch(job, t);
-        near[i] = time_touch(job, t);
+        nm_npu_buffer *out = &b->out[i % NM_COST_BUFFERS];
+        touch t = {.in = &b->in[i % NM_COST_BUFFERS], .out = out, .own = own};
+        NM_TRY(launch(job->npu, p, t.in, out, err));
+        far[i] = time_touch(job, &t);
+        near[i] = time_touch(job, &t);
     }
     *us = nm_cost_quartile(far, MOVES) - nm_cost_quartile(near, MOVES);
     *us = *us > 0.0 ? *us : 0.0;
     return NPUMOE_OK;
 }
 
-npumoe_status nm_cost_measure_far(nm_cost_job *job, const nm_program_desc *desc, double *us,
-                                  npumoe_error *err)
+npumoe_status nm_cost_measure_far(nm_cost_job *job, nm_program *p, double *us, npumoe_error *err)
 {
     const npumoe_allocator *a = nm_allocator_default();
-    mover b = {.job = job};
-    touch t = {.own = NULL};
-    npumoe_status st = nm_npu_compile(job->npu, desc, &b.program, err);
-    if (st == NPUMOE_OK)
-        st = nm_npu_load(job->npu, b.program, err);
-    for (int i = 0; st == NPUMOE_OK && i < BUFFERS; i++)
-        st = buffers_init(&b, i, err);
-    if (st == NPUMOE_OK) {
-        const size_t bytes = nm_max_size(b.in[0].bytes, b.out[0].bytes);
-        t.own = nm_alloc_aligned(a, bytes);
-        if (t.own == NULL)
-            st = nm_err_nomem(err, bytes, "rows that move");
-        else
-            memset(t.own, 0, bytes);
+    nm_cost_buffers b;
+    NM_TRY(nm_cost_buffers_init(&b, job->npu, p, err));
+    const size_t bytes = nm_max_size(b.in[0].bytes, b.out[0].bytes);
+    float *own = nm_alloc_aligned(a, bytes);
+    npumoe_status st = own ? NPUMOE_OK : nm_err_nomem(err, bytes, "rows that move");
+    if (own) {
+        memset(own, 0, bytes);
+        st = time_far(job, p, &b, own, us, err);
     }
-    if (st == NPUMOE_OK)
-        st = time_far(job, b.program, &b, &t, us, err);
-    nm_free_aligned(a, t.own);
-    mover_fini(&b);
+    nm_free_aligned(a, own);
+    nm_cost_buffers_fini(&b, job->npu);
     return st;
 }
 

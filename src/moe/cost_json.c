@@ -23,6 +23,7 @@ typedef struct real_field {
     const char *key;
     size_t offset;
     double min, max;
+    bool later; /* missing in tables from before it was measured: 0 */
 } real_field;
 
 typedef struct curve_field {
@@ -74,19 +75,15 @@ static const u32_field flag_fields[] = {
 };
 
 static const real_field real_fields[] = {
-    {"host_region_us", C(host_region_us), 0.0, MOST_US},
-    {"join_us", C(join_us), 0.0, MOST_US},
-    {"launch_us", C(launch_us), 0.0, MOST_US},
-    {"launch_host_us", C(launch_host_us), 0.0, MOST_US},
-    {"load_us_per_mb", C(load_us_per_mb), 0.0, MOST_US},
-    {"unload_us_per_mb", C(unload_us_per_mb), 0.0, MOST_US},
-    {"added_launch_us", C(device.added_launch_us), 0.0, MOST_US},
-};
-
-/* Missing in tables from before they were measured: 0. */
-static const real_field later_fields[] = {
-    {"qkv_far_us", C(part_far_us[NM_PART_QKV]), 0.0, MOST_US},
-    {"o_far_us", C(part_far_us[NM_PART_O]), 0.0, MOST_US},
+    {"host_region_us", C(host_region_us), 0.0, MOST_US, false},
+    {"join_us", C(join_us), 0.0, MOST_US, false},
+    {"launch_us", C(launch_us), 0.0, MOST_US, false},
+    {"launch_host_us", C(launch_host_us), 0.0, MOST_US, false},
+    {"load_us_per_mb", C(load_us_per_mb), 0.0, MOST_US, false},
+    {"unload_us_per_mb", C(unload_us_per_mb), 0.0, MOST_US, false},
+    {"added_launch_us", C(device.added_launch_us), 0.0, MOST_US, false},
+    {"qkv_far_us", C(part_far_us[NM_PART_QKV]), 0.0, MOST_US, true},
+    {"o_far_us", C(part_far_us[NM_PART_O]), 0.0, MOST_US, true},
 };
 
 static const curve_field curve_fields[] = {
@@ -154,15 +151,6 @@ static json_t *device_json(const nm_cost_device *d)
     return o;
 }
 
-static void write_reals(json_t *o, const nm_cost *c, const real_field *fields, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        double v;
-        memcpy(&v, (const char *)c + fields[i].offset, sizeof v);
-        json_object_set_new(o, fields[i].key, nm_fields_number(v));
-    }
-}
-
 json_t *nm_cost_to_json(const nm_cost *c)
 {
     json_t *o = json_object();
@@ -173,8 +161,11 @@ json_t *nm_cost_to_json(const nm_cost *c)
     json_object_set_new(o, "host_threads", json_integer(c->host_threads));
     json_object_set_new(o, "chunk", json_integer(c->chunk));
     json_object_set_new(o, "device", device_json(&c->device));
-    write_reals(o, c, real_fields, COUNT(real_fields));
-    write_reals(o, c, later_fields, COUNT(later_fields));
+    for (size_t i = 0; i < COUNT(real_fields); i++) {
+        double v;
+        memcpy(&v, (const char *)c + real_fields[i].offset, sizeof v);
+        json_object_set_new(o, real_fields[i].key, nm_fields_number(v));
+    }
     if (c->host_watts >= 0.0)
         json_object_set_new(o, "host_watts", nm_fields_number(c->host_watts));
     if (c->device_watts >= 0.0)
@@ -268,14 +259,6 @@ static npumoe_status read_watts(const nm_fields *f, nm_cost *c)
     return NPUMOE_OK;
 }
 
-static npumoe_status read_real(const nm_fields *f, const real_field *r, nm_cost *c)
-{
-    double v;
-    NM_TRY(nm_fields_real(f, r->key, r->min, r->max, &v));
-    memcpy((char *)c + r->offset, &v, sizeof v);
-    return NPUMOE_OK;
-}
-
 npumoe_status nm_cost_from_json(const json_t *root, nm_cost *out, npumoe_error *err)
 {
     const nm_fields f = nm_fields_root(root, err);
@@ -289,11 +272,14 @@ npumoe_status nm_cost_from_json(const json_t *root, nm_cost *out, npumoe_error *
     NM_TRY(nm_fields_u32(&f, "chunk", 1, NM_COST_MAX_ROWS, &c.chunk));
     NM_TRY(nm_fields_object(&f, "device", &part));
     NM_TRY(read_device(&part, &c.device));
-    for (size_t i = 0; i < COUNT(real_fields); i++)
-        NM_TRY(read_real(&f, &real_fields[i], &c));
-    for (size_t i = 0; i < COUNT(later_fields); i++)
-        if (json_object_get(root, later_fields[i].key))
-            NM_TRY(read_real(&f, &later_fields[i], &c));
+    for (size_t i = 0; i < COUNT(real_fields); i++) {
+        const real_field *r = &real_fields[i];
+        double v;
+        if (r->later && json_object_get(root, r->key) == NULL)
+            continue;
+        NM_TRY(nm_fields_real(&f, r->key, r->min, r->max, &v));
+        memcpy((char *)&c + r->offset, &v, sizeof v);
+    }
     NM_TRY(read_watts(&f, &c));
     for (size_t i = 0; i < COUNT(curve_fields); i++)
         NM_TRY(read_curve(&f, &curve_fields[i],
