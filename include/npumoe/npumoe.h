@@ -616,7 +616,7 @@ typedef struct npumoe_planner_options {
     uint32_t max_capacities; /* programs of one group, of which a chunk takes one; 0 = n_tiers, 1 =
                                 static tiers */
     bool all_experts;        /* every expert on the device as far as it has room: for comparison */
-    bool no_parts;           /* dense parts stay on the host: for comparison */
+    bool no_parts;           /* attention and dense parts stay on the host: for comparison */
     bool alone; /* no look at the other policies, of which the best is taken if it beats ours */
     /* the device */
     uint32_t slots;         /* programs loaded at a time; 0 = any number */

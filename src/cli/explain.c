@@ -202,7 +202,7 @@ static void print_layer(const json_t *l)
     printf("  dense parts:");
     json_object_foreach(json_object_get(l, "parts"), key, g)
         printf(" %s on the %s;", key, json_string_value(g));
-    printf(" attention, routing, norms on the host\n");
+    printf(" routing, norms on the host\n");
     print_rejected(json_object_get(l, "rejected"), "  looked at and not taken:");
 }
 

@@ -66,7 +66,7 @@ static const cli_opt plan_opts[] = {
     {NULL, "--all-experts", NULL, cli_set_flag, AT(o.all_experts), 0, 0,
      "every expert on the device, as far as it has room: for\ncomparison", false},
     {NULL, "--no-parts", NULL, cli_set_flag, AT(o.no_parts), 0, 0,
-     "dense parts stay on the host: for comparison", false},
+     "attention and dense parts stay on the host: for comparison", false},
     {NULL, "--alone", NULL, cli_set_flag, AT(o.alone), 0, 0,
      "no look at the other policies, none of whose plans is\ntaken where it is better", false},
     {0},

@@ -85,7 +85,7 @@ static void buffer_fini(nm_npu *npu, nm_npu_buffer *b)
 }
 
 static npumoe_status submit(nm_npu *npu, nm_program *p, const nm_npu_buffer *in, nm_npu_buffer *out,
-                            uint64_t *ticket, npumoe_error *err)
+                            const nm_npu_cache *cache, uint64_t *ticket, npumoe_error *err)
 {
     fault *f = (fault *)npu;
     pthread_mutex_lock(&f->lock);
@@ -98,7 +98,7 @@ static npumoe_status submit(nm_npu *npu, nm_program *p, const nm_npu_buffer *in,
         return nm_err_set(err, NPUMOE_EDEVICE,
                           "submission %" PRIu64 " (layer %" PRIu32 ") fails on request", n,
                           p->layer);
-    return f->inner->ops->submit(f->inner, p, in, out, ticket, err);
+    return f->inner->ops->submit(f->inner, p, in, out, cache, ticket, err);
 }
 
 static uint64_t draw(fault *f)

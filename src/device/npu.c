@@ -52,6 +52,36 @@ static npumoe_status check_matrices(const nm_program_desc *d, npumoe_error *err)
     return NPUMOE_OK;
 }
 
+static npumoe_status check_attention(const nm_program_desc *d, npumoe_error *err)
+{
+    const nm_program_attention *a = d->attention;
+    if (d->n != 1 || a->n_head == 0 || a->n_head_kv == 0 || a->n_head % a->n_head_kv != 0 ||
+        a->dim_k == 0 || a->dim_v == 0)
+        return nm_err_set(err, NPUMOE_EINVAL,
+                          "program of attention: found %" PRIu32 " of %" PRIu32 " heads for %" PRIu32
+                          " of keys, %" PRIu32 " and %" PRIu32 " wide",
+                          d->n, a->n_head, a->n_head_kv, a->dim_k, a->dim_v);
+    if (a->positions < d->capacity)
+        return nm_err_set(err, NPUMOE_EINVAL,
+                          "program of attention: found %" PRIu32 " positions, expected at least "
+                          "its %" PRIu32 " rows",
+                          a->positions, d->capacity);
+    return NPUMOE_OK;
+}
+
+static npumoe_status check_parts(const nm_program_desc *d, npumoe_error *err)
+{
+    switch (d->kind) {
+    case NM_PROGRAM_EXPERTS:
+        return check_networks(d, err);
+    case NM_PROGRAM_LINEAR:
+        return check_matrices(d, err);
+    case NM_PROGRAM_ATTENTION:
+        break;
+    }
+    return check_attention(d, err);
+}
+
 static npumoe_status check_capacity(const nm_npu_caps *c, const nm_program_desc *d,
                                     npumoe_error *err)
 {
@@ -69,6 +99,9 @@ static npumoe_status check_kind(const nm_npu_caps *c, const nm_program_desc *d, 
 {
     if (d->kind == NM_PROGRAM_LINEAR && !c->has_linear)
         return nm_err_set(err, NPUMOE_EUNSUPPORTED, "device %s has no programs of single matrices",
+                          c->name);
+    if (d->kind == NM_PROGRAM_ATTENTION && !c->has_attention)
+        return nm_err_set(err, NPUMOE_EUNSUPPORTED, "device %s has no programs of attention",
                           c->name);
     if (d->twin == NULL)
         return NPUMOE_OK;
@@ -100,6 +133,10 @@ static bool measure(const nm_program_desc *d, nm_program *p)
             if (!nm_add_u64(out, d->matrices[i].w.rows, &out))
                 return false;
         break;
+    case NM_PROGRAM_ATTENTION:
+        in = (uint64_t)d->attention->n_head * d->attention->dim_k;
+        out = (uint64_t)d->attention->n_head * d->attention->dim_v;
+        break;
     }
     if (in > UINT32_MAX || out > UINT32_MAX)
         return false;
@@ -119,8 +156,7 @@ npumoe_status nm_npu_compile(nm_npu *npu, const nm_program_desc *desc, nm_progra
                           desc->layer);
     NM_TRY(check_capacity(&npu->caps, desc, err));
     NM_TRY(check_kind(&npu->caps, desc, err));
-    NM_TRY(desc->kind == NM_PROGRAM_EXPERTS ? check_networks(desc, err)
-                                            : check_matrices(desc, err));
+    NM_TRY(check_parts(desc, err));
     if (!measure(desc, &head))
         return nm_err_set(err, NPUMOE_ETOOBIG, "program of layer %" PRIu32 ": its rows do not fit",
                           desc->layer);
@@ -240,9 +276,12 @@ void nm_npu_buffer_fini(nm_npu *npu, nm_npu_buffer *b)
 
 /* ---- launching ------------------------------------------------------------------------------ */
 
-npumoe_status nm_npu_submit(nm_npu *npu, nm_program *p, const nm_npu_buffer *in, nm_npu_buffer *out,
-                            uint64_t *ticket, npumoe_error *err)
+static npumoe_status submit(nm_npu *npu, nm_program *p, const nm_npu_buffer *in, nm_npu_buffer *out,
+                            const nm_npu_cache *cache, uint64_t *ticket, npumoe_error *err)
 {
+    if ((p->kind == NM_PROGRAM_ATTENTION) != (cache != NULL))
+        return nm_err_set(err, NPUMOE_EINVAL, "program of layer %" PRIu32 ": %s keys and values",
+                          p->layer, cache ? "it takes no" : "it was launched without");
     if (!p->loaded || p->empty)
         return nm_err_set(err, NPUMOE_EINVAL, "program of layer %" PRIu32 " is not loaded",
                           p->layer);
@@ -251,7 +290,20 @@ npumoe_status nm_npu_submit(nm_npu *npu, nm_program *p, const nm_npu_buffer *in,
                           "program of layer %" PRIu32 ": found buffers of %zu and %zu bytes, "
                           "expected %" PRIu64 " and %" PRIu64,
                           p->layer, in->bytes, out->bytes, p->in_bytes, p->out_bytes);
-    return npu->ops->submit(npu, p, in, out, ticket, err);
+    return npu->ops->submit(npu, p, in, out, cache, ticket, err);
+}
+
+npumoe_status nm_npu_submit(nm_npu *npu, nm_program *p, const nm_npu_buffer *in, nm_npu_buffer *out,
+                            uint64_t *ticket, npumoe_error *err)
+{
+    return submit(npu, p, in, out, NULL, ticket, err);
+}
+
+npumoe_status nm_npu_submit_attention(nm_npu *npu, nm_program *p, const nm_npu_buffer *in,
+                                      nm_npu_buffer *out, const nm_npu_cache *cache,
+                                      uint64_t *ticket, npumoe_error *err)
+{
+    return submit(npu, p, in, out, cache, ticket, err);
 }
 
 bool nm_npu_poll(nm_npu *npu, uint64_t ticket)

@@ -16,12 +16,19 @@
  *   LINEAR    matrices that read the same C rows (queries, keys, values):
  *               in  [C][n_in]
  *               out [C][rows of w] of the first matrix, then of the second ...
+ *   ATTENTION the last C of P positions attend to all that they see of the P:
+ *               in  [C][n_head * dim_k] queries, row i at position P - C + i
+ *               out [C][n_head * dim_v]
+ *             Keys and values are no weights: each launch says where the P of them lie (nm_npu_cache), in
+ *             memory that both sides see, as the state of a Core ML model does. Every layer of a model can
+ *             use one program; each P is another.
  *
  * STATIC means: all C rows are computed, whether they carry a token or not. What padding rows hold
  * is nobody's business (a new buffer holds zeros); their results are discarded. A row's result
- * depends on that row and the weights only, so padding cannot change bits.
+ * depends on that row and the weights only, of ATTENTION on what it sees, so padding cannot change bits.
  *
- * Launches run in the order of submission, one at a time, as on one NPU die. At most
+ * Launches run in the order of submission, one at a time, as on one NPU die, so that one may read what
+ * another before it writes. At most
  * caps.queue_depth launches may be submitted and not waited for; the next submit is refused with
  * *ticket = 0 and NPUMOE_OK, so that the caller decides what to do meanwhile. Tickets are 1, 2, 3,
  * ... in order of submission. Each must be waited for once; whoever waits out of order may be refused
@@ -51,12 +58,17 @@
 
 #include "base/err.h"
 #include "base/threads.h"
+#include "kernels/attention.h"
 #include "kernels/product.h"
 
 typedef struct nm_npu nm_npu;
 typedef struct nm_program nm_program;
 
-typedef enum nm_program_kind { NM_PROGRAM_EXPERTS, NM_PROGRAM_LINEAR } nm_program_kind;
+typedef enum nm_program_kind {
+    NM_PROGRAM_EXPERTS,
+    NM_PROGRAM_LINEAR,
+    NM_PROGRAM_ATTENTION
+} nm_program_kind;
 
 /* A gated network of an EXPERTS program. */
 typedef struct nm_program_network {
@@ -70,6 +82,20 @@ typedef struct nm_program_matrix {
     const float *bias; /* [w.rows] or NULL */
 } nm_program_matrix;
 
+/* Of an ATTENTION program; as in nm_attention_args. */
+typedef struct nm_program_attention {
+    uint32_t positions; /* P, at least C */
+    uint32_t n_head, n_head_kv, dim_k, dim_v;
+    float scale;
+    uint32_t window;
+} nm_program_attention;
+
+/* Keys and values of one layer, at least P positions. Those that no row with a token sees may be anything, as
+ * long as nobody writes them before the launch has ended. */
+typedef struct nm_npu_cache {
+    nm_kv_view k, v;
+} nm_npu_cache;
+
 /* What to compile. Borrowed for the call, except the weights' data and biases, which must stay until
  * the program is freed: load reads them (again after an unload). */
 typedef struct nm_program_desc {
@@ -80,6 +106,7 @@ typedef struct nm_program_desc {
     const uint32_t *experts;            /* [n] or NULL */
     const nm_program_network *networks; /* EXPERTS: [n], all of equal shapes */
     const nm_program_matrix *matrices;  /* LINEAR: [n], all with the same cols */
+    const nm_program_attention *attention; /* ATTENTION: [n], which is 1 */
     uint32_t n;
     /* A program of the same networks or matrices and another capacity, whose weights this one uses
      * too: then it takes a slot and no bytes. It is loaded after that one and unloaded before it.
@@ -93,6 +120,7 @@ typedef struct nm_npu_caps {
     bool overlaps_host;
     bool shares_weights;    /* nm_program_desc.twin */
     bool has_linear;        /* takes LINEAR programs */
+    bool has_attention;     /* takes ATTENTION programs */
     uint32_t slots;         /* programs loaded at a time; UINT32_MAX = any number */
     uint64_t program_bytes; /* of one program; UINT64_MAX = no limit, as below */
     uint64_t total_bytes;   /* of all that are loaded */
@@ -152,8 +180,9 @@ typedef struct nm_npu_ops {
     void (*program_free)(nm_npu *npu, nm_program *p); /* is not loaded */
     npumoe_status (*buffer_init)(nm_npu *npu, nm_npu_buffer *b, size_t bytes, npumoe_error *err);
     void (*buffer_fini)(nm_npu *npu, nm_npu_buffer *b);
+    /* cache: of an ATTENTION program, else NULL. */
     npumoe_status (*submit)(nm_npu *npu, nm_program *p, const nm_npu_buffer *in, nm_npu_buffer *out,
-                            uint64_t *ticket, npumoe_error *err);
+                            const nm_npu_cache *cache, uint64_t *ticket, npumoe_error *err);
     bool (*poll)(nm_npu *npu, uint64_t ticket);
     npumoe_status (*wait)(nm_npu *npu, uint64_t ticket, nm_launch_times *times, npumoe_error *err);
     void (*cancel)(nm_npu *npu); /* optional: a device that cannot, runs what it has */
@@ -206,9 +235,13 @@ npumoe_status nm_npu_buffer_init(nm_npu *npu, nm_npu_buffer *b, size_t bytes, np
 void nm_npu_buffer_fini(nm_npu *npu, nm_npu_buffer *b); /* all zero is fine */
 
 /* EINVAL: not loaded, or a buffer too small; EDEVICE. *ticket = 0 with OK: the queue is full. in and out
- * must not overlap, and stay untouched until wait() has returned. */
+ * must not overlap, and nobody but launches before this one touches them until wait() has returned. */
 npumoe_status nm_npu_submit(nm_npu *npu, nm_program *p, const nm_npu_buffer *in, nm_npu_buffer *out,
                             uint64_t *ticket, npumoe_error *err);
+/* The same for an ATTENTION program; EINVAL: it is none. */
+npumoe_status nm_npu_submit_attention(nm_npu *npu, nm_program *p, const nm_npu_buffer *in,
+                                      nm_npu_buffer *out, const nm_npu_cache *cache,
+                                      uint64_t *ticket, npumoe_error *err);
 /* True when wait() would not wait. Changes nothing. */
 bool nm_npu_poll(nm_npu *npu, uint64_t ticket);
 /* times may be NULL. EDEVICE: the launch failed; ECANCELED: it was passed over. */

@@ -2,8 +2,9 @@
  *
  * Per layer two arrays, position major: row p holds the heads' keys (values) of position p one
  * after the other, so that appending a token writes one run of bytes and dropping tokens writes
- * nothing. Types: F16, Q8_0 (blocks of 32 inside a head) or F32. Rows beyond what was written are
- * never read, so the block is not cleared and its pages cost memory only when used. */
+ * nothing. Types: F16, Q8_0 (blocks of 32 inside a head) or F32. Rows beyond what was written mean
+ * nothing (a device may read them for rows that carry no token), so the block is not cleared and its pages
+ * cost memory only when used. */
 #ifndef NM_ENGINE_KV_H
 #define NM_ENGINE_KV_H
 

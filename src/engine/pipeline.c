@@ -13,8 +13,10 @@ typedef struct lane {
     uint32_t n, wanted;
     size_t pos;
     uint32_t stored;   /* layers whose keys and values are in the cache */
-    bool on_device;    /* the part that the stage waits for */
-    float *input;      /* what was given to that part */
+    bool on_device;    /* QKV or O, which the stage waits for */
+    bool attends;      /* attention is on the device, and O after it, if that is */
+    float *input;      /* what was given to QKV or O */
+    float *queries;    /* and to attention */
     bool planned;      /* this layer's experts go by plan */
     nm_expert_job run; /* all experts */
     uint32_t rest;     /* experts from here on are left to REST */
@@ -33,10 +35,21 @@ static uint32_t number(const pipeline *p, const lane *l)
 
 /* ---- stages: each leaves the lane in its next one --------------------------------------------- */
 
+/* Where the device wants the queries, if it is to attend. In a model's last layer most rows end before that, and the
+ * host computes the few that are wanted. */
+static float *queries_of(const pipeline *p, const lane *l)
+{
+    if (nm_layer_first_row(&l->job, l->wanted) > 0)
+        return NULL;
+    return nm_exec_attention_input(p->job->ex, number(p, l), l->job.layer, l->job.pos0, l->job.n,
+                                   l->f.kv->n_ctx);
+}
+
 static npumoe_status run_norm(pipeline *p, lane *l, npumoe_error *err)
 {
     nm_buffers *b = l->f.buf;
     float *own = b->h;
+    l->queries = queries_of(p, l);
     l->input = nm_exec_linear_input(p->job->ex, number(p, l), l->job.layer, NM_PART_QKV, l->job.n);
     l->on_device = l->input != NULL;
     if (l->on_device)
@@ -63,12 +76,28 @@ static npumoe_status take_qkv(pipeline *p, lane *l, npumoe_error *err)
     }
     if (l->on_device)
         b->h = l->input;
+    if (l->queries)
+        b->q = l->queries;
     nm_layer_project(&l->job);
     b->h = own;
     return NPUMOE_OK;
 }
 
 static npumoe_status run_join(pipeline *p, lane *l, npumoe_error *err);
+
+/* Attention, and O, if it is planned, right after it. */
+static npumoe_status attend_on_device(pipeline *p, lane *l, npumoe_error *err)
+{
+    nm_executor *ex = p->job->ex;
+    const nm_npu_cache cache = {nm_kv_keys(l->f.kv, l->job.layer),
+                                nm_kv_values(l->f.kv, l->job.layer)};
+    l->attends = true;
+    l->stage = JOIN;
+    NM_TRY(nm_exec_attention_submit(ex, number(p, l), &cache, err));
+    l->input = nm_exec_linear_input(ex, number(p, l), l->job.layer, NM_PART_O, l->job.n);
+    l->on_device = l->input != NULL;
+    return l->on_device ? nm_exec_linear_submit(ex, number(p, l), err) : NPUMOE_OK;
+}
 
 /* Attention into the O program's input, or on to JOIN: what the host projects is in memory that lanes
  * share. */
@@ -101,15 +130,15 @@ static npumoe_status run_attend(pipeline *p, lane *l, npumoe_error *err)
 {
     nm_buffers *b = l->f.buf;
     float *const q = b->q, *const k = b->k, *const v = b->v;
-    const bool is_long =
-        !l->on_device || nm_layer_first_row(&l->job, l->wanted) < l->job.n; /* host's, for long */
+    const bool is_long = !l->on_device || (!l->queries && nm_layer_first_row(&l->job, l->wanted) <
+                                                              l->job.n); /* the host's, for long */
     npumoe_status st = is_long ? nm_exec_submit_all(p->job->ex, err) : NPUMOE_OK;
     if (st == NPUMOE_OK)
         st = take_qkv(p, l, err);
     if (st == NPUMOE_OK) {
         nm_layer_store(&l->job);
         l->stored = l->job.layer + 1;
-        st = attend(p, l, err);
+        st = l->queries ? attend_on_device(p, l, err) : attend(p, l, err);
     }
     b->q = q;
     b->k = k;
@@ -117,6 +146,32 @@ static npumoe_status run_attend(pipeline *p, lane *l, npumoe_error *err)
     return st;
 }
 
+/* What the device attended to is where O finds it. If O is the host's, or the device failed, in which case O has
+ * read nothing, the host goes on from here. */
+static npumoe_status take_attention(pipeline *p, lane *l, npumoe_error *err)
+{
+    nm_buffers *b = l->f.buf;
+    float *out, *nothing, *const h = b->h, *const q = b->q;
+    NM_TRY(nm_exec_attention_wait(p->job->ex, number(p, l), &out, err));
+    l->attends = false;
+    if (out && l->on_device)
+        return NPUMOE_OK;
+    if (out) {
+        b->h = out;
+    } else {
+        if (l->on_device)
+            NM_TRY(nm_exec_linear_wait(p->job->ex, number(p, l), &nothing, err));
+        l->on_device = false;
+        b->q = l->queries;
+        nm_layer_attend(&l->job, 0);
+        b->q = q;
+    }
+    nm_layer_output(&l->job);
+    b->h = h;
+    return NPUMOE_OK;
+}
+
+/* Rows of O in b->q: from the device, or the host computes them from what O was given. */
 static npumoe_status take_o(pipeline *p, lane *l, npumoe_error *err)
 {
     nm_buffers *b = l->f.buf;
@@ -163,6 +218,8 @@ static npumoe_status run_join(pipeline *p, lane *l, npumoe_error *err)
 {
     nm_buffers *b = l->f.buf;
     float *const q = b->q;
+    if (l->attends)
+        NM_TRY(take_attention(p, l, err));
     NM_TRY(take_o(p, l, err));
     nm_layer_join(&l->job);
     b->q = q;
@@ -227,7 +284,7 @@ static bool is_ready(const pipeline *p, const lane *l)
     switch (l->stage) {
     case ATTEND:
     case JOIN:
-        return !l->on_device || nm_exec_linear_is_done(ex, number(p, l));
+        return (!l->on_device && !l->attends) || nm_exec_parts_are_done(ex, number(p, l));
     case FINISH:
         return !l->planned || nm_exec_is_done(ex, number(p, l));
     case NORM:
@@ -239,12 +296,12 @@ static bool is_ready(const pipeline *p, const lane *l)
     return false;
 }
 
-/* Attention is long and another chunk is about to give the device its experts: then it waits, or both
+/* The host's attention is long and another chunk is about to give the device its experts: then it waits, or both
  * would come to the device at the same time ever after, and leave it at the same time. */
 static bool must_wait(const pipeline *p, const lane *l)
 {
     for (uint32_t i = 0; i < p->job->n_lanes; i++)
-        if (l->stage == ATTEND && p->lanes[i].stage == JOIN)
+        if (l->stage == ATTEND && !l->queries && p->lanes[i].stage == JOIN)
             return true;
     return false;
 }
@@ -311,7 +368,7 @@ static void start_chunk(pipeline *p, lane *l)
     if (p->next >= j->end)
         return;
     l->pos = p->next;
-    l->n = (uint32_t)nm_min_size(j->end - p->next, j->chunk);
+    l->n = nm_executor_next(j->ex, j->chunk, p->next, j->end - p->next);
     l->wanted = j->wanted(j->user, l->pos, l->n);
     l->stored = 0;
     l->stage = NORM;

@@ -3,7 +3,7 @@
  * A lane takes one chunk through the layers in stages; between two stages it may wait for the device:
  *
  *   NORM     h = norm(x)                        -> QKV program, if planned
- *   ATTEND   q, k, v; rope; cache; attention    -> O program, if planned
+ *   ATTEND   q, k, v; rope; cache; attention    -> O program, if planned; or attention is a program, too
  *   JOIN     residual, norm, router, dispatch   -> the groups' programs
  *   REST     what is left to the host of the experts
  *   FINISH   what the device did is added
@@ -14,11 +14,12 @@
  *
  * Which lane goes next depends on what the device has finished; results do not: stages of different
  * lanes share nothing but the cache, whose order is fixed, and each lane's sums have an order of
- * their own (moe/executor.h).
+ * their own (moe/executor.h). Where attention is the device's, chunks begin at multiples of the plan's chunk, as its
+ * programs do: a prompt that goes on at another position has a short one first.
  *
  * Of the stages that are ready, those that lead to a launch go first, the older chunk before the
  * younger; REST comes last and in slices, since the device does not wait for it. One exception: while a
- * chunk waits for its O program no other begins to attend. Else both would attend one after the other
+ * chunk waits for its O program no other begins to attend on the host. Else both would attend one after the other
  * while the device has nothing, and then the host would wait for both one's experts: the first chunk
  * must have its experts on the device before the second attends, and that order keeps itself. When none
  * is ready, the host waits for the launch that ends next. */

@@ -99,6 +99,7 @@ static nm_cost_device device_of(const nm_npu_caps *c)
     nm_cost_device d = {.simulated = c->simulated,
                         .shares_weights = c->shares_weights,
                         .has_linear = c->has_linear,
+                        .has_attention = c->has_attention,
                         .slots = c->slots,
                         .capacity_multiple = c->capacity_multiple,
                         .capacity_min = c->capacity_min,

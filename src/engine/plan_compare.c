@@ -24,13 +24,13 @@ typedef struct figures {
     double us, host_us, wait_us, device_us, launches, device_rows, padding, overflow, dropped;
 } figures;
 
-/* more_us: of attention at the run's positions. */
-static figures predicted(const nm_prediction *p, double more_us)
+/* more_us: of attention at the run's positions; device: which share of it is the device's. */
+static figures predicted(const nm_prediction *p, double more_us, double device)
 {
     return (figures){.us = p->us + more_us,
-                     .host_us = p->host_us + more_us,
+                     .host_us = p->host_us + (1.0 - device) * more_us,
                      .wait_us = p->wait_us,
-                     .device_us = p->device_us,
+                     .device_us = p->device_us + device * more_us,
                      .launches = p->launches,
                      .device_rows = p->rows,
                      .padding = p->padding,
@@ -235,7 +235,8 @@ static npumoe_status put_layers(const nm_plan *plan, const nm_fields *report, do
     for (uint32_t i = 0; i < plan->n_layers; i++) {
         nm_fields f;
         figures m;
-        const figures p = predicted(&plan->layers[i].predicted, more_us / plan->n_layers);
+        const figures p = predicted(&plan->layers[i].predicted, more_us / plan->n_layers,
+                                    plan->layers[i].on_device[NM_PART_ATTENTION]);
         NM_TRY(nm_fields_at(&list, i, &f));
         NM_TRY(measured(&f, chunks, &m));
         json_t *layer = figures_json(&p, &m);
@@ -246,6 +247,15 @@ static npumoe_status put_layers(const nm_plan *plan, const nm_fields *report, do
         json_array_append_new(layers, layer);
     }
     return NPUMOE_OK;
+}
+
+/* Share of the layers. */
+static double attention_on_device(const nm_plan *plan)
+{
+    double n = 0.0;
+    for (uint32_t i = 0; i < plan->n_layers; i++)
+        n += plan->layers[i].on_device[NM_PART_ATTENTION];
+    return n > 0.0 ? n / plan->n_layers : 0.0;
 }
 
 static const char *why_nothing(const nm_plan *plan)
@@ -276,7 +286,7 @@ static npumoe_status put_all(const nm_plan *plan, const nm_fields *report, json_
     NM_TRY(put_spans(report, out, &sums));
     const double more =
         sums.chunks > 0.0 ? sums.predicted_us / sums.chunks - plan->predicted.us : 0.0;
-    const figures p = predicted(&plan->predicted, more);
+    const figures p = predicted(&plan->predicted, more, attention_on_device(plan));
     NM_TRY(measured(report, chunks, &m));
     m.us = wall / chunks;
     m.host_us = not_waiting(&m);

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RUNS = 5, LONG_US = 60000, VERY_LONG_US = 300000 };
+enum { RUNS = 5, LONG_US = 60000, VERY_LONG_US = 300000, FAR_PAST = 4096 };
 
 npumoe_status nm_cost_step(nm_cost_job *job, npumoe_error *err)
 {
@@ -89,6 +89,39 @@ void nm_cost_network_free(nm_cost_network *n)
     nm_cost_matrix_free(&n->gate);
     nm_cost_matrix_free(&n->up);
     nm_cost_matrix_free(&n->down);
+}
+
+/* ---- keys and values ------------------------------------------------------------------------- */
+
+void nm_cost_pasts(const nm_cost_job *job, uint32_t past[NM_COST_PASTS])
+{
+    const uint32_t far = job->last > FAR_PAST ? job->last : FAR_PAST;
+    past[0] = 0;
+    past[1] = job->chunk < far ? job->chunk : far;
+    past[2] = far;
+}
+
+npumoe_status nm_cost_cache_init(const nm_cost_job *job, nm_npu_cache *out, npumoe_error *err)
+{
+    const nm_cost_geometry *g = &job->geometry;
+    const size_t k_bytes = (size_t)g->n_head_kv * g->dim_k * 2;
+    const size_t v_bytes = (size_t)g->n_head_kv * g->dim_v * 2;
+    uint32_t past[NM_COST_PASTS];
+    nm_cost_pasts(job, past);
+    const size_t n = (size_t)past[NM_COST_PASTS - 1] + job->chunk, bytes = n * (k_bytes + v_bytes);
+    char *kv = nm_alloc_aligned(nm_allocator_default(), bytes);
+    if (kv == NULL)
+        return nm_err_nomem(err, bytes, "keys to measure with");
+    memset(kv, 0x2c, bytes); /* halves of 0.06 */
+    *out = (nm_npu_cache){{NM_TYPE_F16, kv, k_bytes, (size_t)g->dim_k * 2},
+                          {NM_TYPE_F16, kv + n * k_bytes, v_bytes, (size_t)g->dim_v * 2}};
+    return NPUMOE_OK;
+}
+
+void nm_cost_cache_fini(nm_npu_cache *cache)
+{
+    nm_free_aligned(nm_allocator_default(), (void *)(uintptr_t)cache->k.data);
+    *cache = (nm_npu_cache){0};
 }
 
 /* ---- time ----------------------------------------------------------------------------------- */

@@ -68,6 +68,13 @@ npumoe_status nm_cost_network_new(const nm_cost_job *job, uint32_t n_ff, nm_cost
                                   npumoe_error *err);
 void nm_cost_network_free(nm_cost_network *n);
 
+/* Tokens before a chunk for which attention is measured, ascending. */
+enum { NM_COST_PASTS = 3 };
+void nm_cost_pasts(const nm_cost_job *job, uint32_t past[NM_COST_PASTS]);
+/* Keys and values to attend to, for the largest of these and a chunk; owner: the caller. fini() accepts zeros. */
+npumoe_status nm_cost_cache_init(const nm_cost_job *job, nm_npu_cache *out, npumoe_error *err);
+void nm_cost_cache_fini(nm_npu_cache *cache);
+
 /* us of fn: the lower quartile of a few runs, after one to warm up; fewer when a run is long. */
 double nm_cost_time(void (*fn)(void *arg), void *arg);
 

@@ -50,6 +50,7 @@ typedef struct device {
 typedef struct turns {
     nm_program *p[MOST_PROGRAMS];
     uint32_t n, next;
+    const nm_npu_cache *cache; /* of attention */
 } turns;
 
 /* ---- launches in a row ---------------------------------------------------------------------- */
@@ -84,8 +85,10 @@ static npumoe_status launch(device *d, turns *t, nm_cost_buffers *r, uint32_t n,
             const uint32_t turn = submitted % NM_COST_BUFFERS;
             write_lines(&r->in[turn]);
             start = nm_clock_thread_cpu_ns();
-            NM_TRY(nm_npu_submit(d->npu, t->p[t->next++ % t->n], &r->in[turn], &r->out[turn],
-                                 &ticket, err));
+            nm_program *p = t->p[t->next++ % t->n];
+            NM_TRY(t->cache ? nm_npu_submit_attention(d->npu, p, &r->in[turn], &r->out[turn],
+                                                      t->cache, &ticket, err)
+                            : nm_npu_submit(d->npu, p, &r->in[turn], &r->out[turn], &ticket, err));
             if (ticket == 0)
                 return nm_err_set(err, NPUMOE_EINTERNAL,
                                   "device %s: its queue of %u is full after %u", d->npu->caps.name,
@@ -363,6 +366,50 @@ out:
     return st;
 }
 
+/* ---- attention ------------------------------------------------------------------------------- */
+
+static npumoe_status time_attention(device *d, const nm_program_attention *a,
+                                    const nm_npu_cache *cache, double *us, npumoe_error *err)
+{
+    const nm_program_desc desc = {
+        .kind = NM_PROGRAM_ATTENTION, .capacity = d->job->chunk, .attention = a, .n = 1};
+    turns t = {.n = 1, .cache = cache};
+    NM_TRY(load(d, &desc, &t.p[0], err));
+    npumoe_status st = time_turns(d, &t, 3, us, err);
+    nm_npu_program_free(d->npu, &t.p[0]);
+    return st;
+}
+
+/* Of chunks that the device can take whole. */
+static npumoe_status measure_attention(device *d, nm_cost *out, npumoe_error *err)
+{
+    const nm_cost_job *job = d->job;
+    const nm_cost_geometry *g = &job->geometry;
+    const nm_npu_caps *caps = &d->npu->caps;
+    nm_npu_cache cache;
+    uint32_t past[NM_COST_PASTS];
+    npumoe_status st = NPUMOE_OK;
+    if (job->chunk % caps->capacity_multiple != 0 || job->chunk < caps->capacity_min ||
+        job->chunk > caps->capacity_max)
+        return NPUMOE_OK;
+    NM_TRY(nm_cost_cache_init(job, &cache, err));
+    nm_cost_pasts(job, past);
+    for (size_t i = 0; st == NPUMOE_OK && i < NM_COST_PASTS; i++) {
+        const nm_program_attention a = {.positions = past[i] + job->chunk,
+                                        .n_head = g->n_head,
+                                        .n_head_kv = g->n_head_kv,
+                                        .dim_k = g->dim_k,
+                                        .dim_v = g->dim_v,
+                                        .scale = 0.1f,
+                                        .window = job->window};
+        double us = 0.0;
+        st = time_attention(d, &a, &cache, &us, err);
+        nm_cost_add_point(&out->device_part[NM_PART_ATTENTION], past[i] + 1, us - out->launch_us);
+    }
+    nm_cost_cache_fini(&cache);
+    return st == NPUMOE_OK ? nm_cost_step(d->job, err) : st;
+}
+
 npumoe_status nm_cost_measure_device(nm_cost_job *job, nm_cost *out, npumoe_error *err)
 {
     const nm_npu_caps *caps = &job->npu->caps;
@@ -370,6 +417,7 @@ npumoe_status nm_cost_measure_device(nm_cost_job *job, nm_cost *out, npumoe_erro
     out->device = (nm_cost_device){.simulated = caps->simulated,
                                    .shares_weights = caps->shares_weights,
                                    .has_linear = caps->has_linear,
+                                   .has_attention = caps->has_attention,
                                    .slots = caps->slots,
                                    .capacity_multiple = caps->capacity_multiple,
                                    .capacity_min = caps->capacity_min,
@@ -389,6 +437,8 @@ npumoe_status nm_cost_measure_device(nm_cost_job *job, nm_cost *out, npumoe_erro
         nm_npu_program_free(d.npu, &d.owners[d.n_owners - 1]);
     if (st == NPUMOE_OK && caps->has_linear)
         st = measure_parts(&d, out, err);
+    if (st == NPUMOE_OK && caps->has_attention)
+        st = measure_attention(&d, out, err);
     for (uint32_t i = 0; i < d.n_experts; i++)
         nm_cost_network_free(&d.experts[i]);
     return st;

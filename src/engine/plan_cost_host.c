@@ -15,7 +15,6 @@ enum {
     BATCH_ROWS = 512,        /* of a batch of experts together */
     COLD_BYTES = 64 << 20,   /* what no core has in its cache */
     PACKED_BYTES = 48 << 20, /* as in a session (engine/buffers.c) */
-    FAR_PAST = 4096
 };
 
 /* Rows of the widest kind, and what a pool works with. */
@@ -370,43 +369,38 @@ static npumoe_status measure_attention(host *h, nm_cost *out, npumoe_error *err)
 {
     const npumoe_allocator *a = nm_allocator_default();
     const nm_cost_geometry *g = &h->job->geometry;
-    const uint32_t chunk = h->job->chunk, window = h->job->window;
-    const uint32_t far = h->job->last > FAR_PAST ? h->job->last : FAR_PAST;
-    const size_t k_bytes = (size_t)g->n_head_kv * g->dim_k * 2;
-    const size_t v_bytes = (size_t)g->n_head_kv * g->dim_v * 2;
+    const uint32_t chunk = h->job->chunk;
     const size_t q_floats = (size_t)g->n_head * g->dim_k, o_floats = (size_t)g->n_head * g->dim_v;
-    char *kv = nm_alloc_aligned(a, ((size_t)far + chunk) * (k_bytes + v_bytes));
+    nm_npu_cache cache = {0};
+    uint32_t past[NM_COST_PASTS];
     float *q = nm_alloc_aligned(a, chunk * (q_floats + o_floats) * sizeof *q);
-    npumoe_status st = NPUMOE_OK;
-    if (!kv || !q) {
-        st = nm_err_nomem(err, ((size_t)far + chunk) * (k_bytes + v_bytes), "keys to measure with");
+    npumoe_status st = q ? nm_cost_cache_init(h->job, &cache, err)
+                         : nm_err_nomem(err, chunk * q_floats * sizeof *q, "queries");
+    if (st != NPUMOE_OK)
         goto out;
-    }
-    memset(kv, 0x2c, ((size_t)far + chunk) * (k_bytes + v_bytes)); /* halves of 0.06 */
     for (size_t i = 0; i < chunk * q_floats; i++)
         q[i] = 0.01f;
-    attention_run r = {
-        &h->compute,
-        {.n_q = chunk,
-         .n_head = g->n_head,
-         .n_head_kv = g->n_head_kv,
-         .dim_k = g->dim_k,
-         .dim_v = g->dim_v,
-         .scale = 0.1f,
-         .window = window,
-         .q = q,
-         .k = {NM_TYPE_F16, kv, k_bytes, (size_t)g->dim_k * 2},
-         .v = {NM_TYPE_F16, kv + ((size_t)far + chunk) * k_bytes, v_bytes, (size_t)g->dim_v * 2},
-         .out = q + chunk * q_floats}};
-    const uint32_t past[] = {0, chunk, far};
-    for (size_t i = 0; i < sizeof past / sizeof past[0]; i++) {
-        r.args.pos0 = past[i] <= far ? past[i] : far;
-        nm_cost_add_point(&out->attention, (uint32_t)r.args.pos0 + 1,
+    attention_run r = {&h->compute,
+                       {.n_q = chunk,
+                        .n_head = g->n_head,
+                        .n_head_kv = g->n_head_kv,
+                        .dim_k = g->dim_k,
+                        .dim_v = g->dim_v,
+                        .scale = 0.1f,
+                        .window = h->job->window,
+                        .q = q,
+                        .k = cache.k,
+                        .v = cache.v,
+                        .out = q + chunk * q_floats}};
+    nm_cost_pasts(h->job, past);
+    for (size_t i = 0; i < NM_COST_PASTS; i++) {
+        r.args.pos0 = past[i];
+        nm_cost_add_point(&out->host_part[NM_PART_ATTENTION], past[i] + 1,
                           nm_cost_time(run_attention, &r));
     }
     st = nm_cost_step(h->job, err);
 out:
-    nm_free_aligned(a, kv);
+    nm_cost_cache_fini(&cache);
     nm_free_aligned(a, q);
     return st;
 }

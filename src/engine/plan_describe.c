@@ -117,8 +117,8 @@ static const char *limit_of(const nm_plan_layer *l)
 static json_t *layer_json(const nm_plan *plan, const nm_plan_layer *l, double pairs)
 {
     json_t *o = json_object(), *groups = json_array(), *parts = json_object();
-    static const char *const names[] = {"qkv", "o", "shared"};
-    for (int i = 0; i < NM_COST_LINEARS; i++)
+    static const char *const names[] = {"qkv", "attention", "o", "shared"};
+    for (int i = 0; i < NM_COST_PARTS; i++)
         if (i != NM_PART_SHARED || plan->model.geometry.n_ff_shared > 0)
             nm_describe_put(parts, names[i], json_string(l->on_device[i] ? "device" : "host"));
     for (uint32_t i = 0; i < l->n_groups; i++)
@@ -201,6 +201,7 @@ static json_t *plan_json(const nm_plan *p)
     nm_describe_put(o, "n_past", json_integer(p->n_past));
     nm_describe_put(o, "crossover",
                     p->crossover == UINT32_MAX ? json_null() : json_integer(p->crossover));
+    nm_describe_put(o, "attention_chunks", json_integer(p->attention_chunks));
     nm_describe_put(o, "programs", json_integer(p->programs));
     nm_describe_put(o, "bytes", nm_describe_u64(p->bytes));
     nm_describe_put(o, "load_us", number((double)p->bytes * 1e-6 * p->cost.load_us_per_mb));

@@ -31,26 +31,31 @@ static double max(double a, double b)
 }
 
 /* Attention of a layer in the prediction: the mean over the plan's prompt. */
-static double planned_attention(const nm_plan *plan)
+static double planned_attention(const nm_plan *plan, bool on_device)
 {
     const uint32_t n = plan->n_prompt ? (plan->n_prompt - 1) / plan->chunk + 1 : 1;
     double us = 0.0;
     for (uint32_t i = 0; i < n; i++)
-        us += nm_curve_at(&plan->cost.attention, plan->n_past + (double)i * plan->chunk + 1.0);
+        us += nm_plan_attention(plan, on_device, plan->n_past + (uint64_t)i * plan->chunk);
     return us / n;
 }
 
-/* A chunk after n_past tokens. With two in flight a layer takes as long as the later of host and device, and
- * attention is the host's. */
-static double predict_chunk(const nm_plan *plan, uint64_t n_past, double planned_us)
+/* A chunk after n_past tokens; planned_us: on the host, on the device. With two in flight a layer takes as long as
+ * the later of both. */
+static double predict_chunk(const nm_plan *plan, uint64_t n_past, const double *planned_us)
 {
-    const double more = nm_curve_at(&plan->cost.attention, (double)n_past + 1.0) - planned_us;
     double us = plan->predicted.us;
     for (uint32_t i = 0; i < nm_plan_whole_layers(plan); i++) {
         const nm_prediction *l = &plan->layers[i].predicted;
-        us += plan->in_flight > 1
-                  ? max(l->device_us, l->host_us + more) - max(l->device_us, l->host_us)
-                  : more;
+        const bool planned = plan->layers[i].on_device[NM_PART_ATTENTION];
+        const bool there = planned && n_past / plan->chunk < plan->attention_chunks;
+        const double device_us = there ? nm_plan_attention(plan, true, n_past) : 0.0;
+        const double host_us = there ? 0.0 : nm_plan_attention(plan, false, n_past);
+        const double more_device = planned ? device_us - planned_us[1] : 0.0;
+        const double more_host = planned ? host_us : host_us - planned_us[0];
+        us += plan->in_flight > 1 ? max(l->device_us + more_device, l->host_us + more_host) -
+                                        max(l->device_us, l->host_us)
+                                  : more_device + more_host;
     }
     return us;
 }
@@ -63,7 +68,7 @@ double nm_timings_predict(const nm_plan *plan, uint64_t n_past, uint32_t n_token
         return -1.0;
     if (n_past == plan->n_past && n_tokens == plan->n_prompt)
         return plan->predicted.us * n_chunks; /* what it was made for */
-    const double planned_us = planned_attention(plan);
+    const double planned_us[] = {planned_attention(plan, false), planned_attention(plan, true)};
     for (uint32_t i = 0; i < n_chunks; i++)
         us += predict_chunk(plan, n_past + (uint64_t)i * plan->chunk, planned_us);
     return us;

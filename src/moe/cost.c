@@ -39,7 +39,7 @@ void nm_cost_no_device(nm_cost *c)
     c->device = (nm_cost_device){.capacity_multiple = 1, .capacity_min = 1, .capacity_max = 1};
     snprintf(c->device.name, sizeof c->device.name, "cpu");
     c->device_expert.n = 0;
-    for (int i = 0; i < NM_COST_LINEARS; i++)
+    for (int i = 0; i < NM_COST_PARTS; i++)
         c->device_part[i].n = 0;
     c->launch_us = c->launch_host_us = 0.0;
     c->load_us_per_mb = c->unload_us_per_mb = 0.0;

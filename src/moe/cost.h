@@ -31,8 +31,7 @@ enum {
     NM_CURVE_MAX = 32,
     NM_COST_NAME = 64,
     NM_COST_MAX_ROWS = 1 << 20,
-    NM_COST_LINEARS =
-        3 /* qkv, o, shared: parts of a layer that a LINEAR or EXPERTS program can take */
+    NM_COST_PARTS = 4
 };
 
 typedef struct nm_curve {
@@ -52,8 +51,15 @@ typedef struct nm_cost_geometry {
     uint32_t type[3]; /* nm_type of gate, up, down */
 } nm_cost_geometry;
 
-/* Parts of a layer that are not routed. */
-typedef enum nm_cost_part { NM_PART_QKV, NM_PART_O, NM_PART_SHARED } nm_cost_part;
+/* Parts of a layer that are not routed, in the order in which a chunk meets them. QKV, O: LINEAR programs, one for
+ * each layer; SHARED: an EXPERTS program; ATTENTION: programs without weights, one for each number of
+ * positions, which all layers share. */
+typedef enum nm_cost_part {
+    NM_PART_QKV,
+    NM_PART_ATTENTION,
+    NM_PART_O,
+    NM_PART_SHARED
+} nm_cost_part;
 
 /* A device as far as planning goes: the caps that limit a plan, and its options that change times. */
 typedef struct nm_cost_device {
@@ -63,11 +69,12 @@ typedef struct nm_cost_device {
     bool simulated;
     bool shares_weights; /* programs of the same experts keep one copy of them */
     bool has_linear;     /* takes LINEAR programs */
+    bool has_attention;  /* takes ATTENTION programs */
     uint32_t slots;      /* programs loaded at the same time */
     uint32_t capacity_multiple, capacity_min, capacity_max;
     uint32_t queue_depth;
     uint64_t program_bytes, total_bytes;
-    uint64_t expert_bytes, part_bytes[NM_COST_LINEARS]; /* as packed on the device */
+    uint64_t expert_bytes, part_bytes[NM_COST_PARTS]; /* as packed on the device */
     uint32_t threads;       /* workers of the device, 0 = it has no CPU threads */
     double added_launch_us; /* asked for by the user; part of launch_us; shown in every output */
 } nm_cost_device;
@@ -79,11 +86,11 @@ typedef struct nm_cost {
     uint32_t host_threads;
     uint32_t chunk;       /* tokens for which attention and the dense programs were measured */
     nm_curve host_expert; /* rows of one expert -> us */
-    nm_curve
-        host_part[NM_COST_LINEARS]; /* tokens -> us; SHARED has no points where there is none */
+    /* tokens -> us; SHARED has no points where there is none. ATTENTION: n_past + 1 -> us of `chunk` queries, two
+     * points and more. */
+    nm_curve host_part[NM_COST_PARTS];
     nm_curve
         host_layer;     /* tokens -> us: norms, rope, KV write, router, top-k, dispatch, residual */
-    nm_curve attention; /* n_past + 1 -> us of `chunk` queries; two points and more */
     nm_curve gather, scatter; /* rows -> us, into and out of a device's buffers */
     double join_us;           /* clearing and adding up what the device brings, of a chunk */
     double host_region_us;    /* starting the pool on a remainder, however small it is */
@@ -92,9 +99,9 @@ typedef struct nm_cost {
     double launch_us;       /* device time that a launch of any size costs beyond its experts */
     double launch_host_us;  /* host time of submit and wait */
     nm_curve device_expert; /* capacity of one expert in a group -> us */
-    nm_curve device_part[NM_COST_LINEARS]; /* fixed tokens of the program -> us */
+    nm_curve device_part[NM_COST_PARTS]; /* fixed tokens of the program -> us; ATTENTION as above */
     double part_far_us
-        [NM_COST_LINEARS]; /* host: what its work before and after such a program takes longer, of
+        [NM_COST_PARTS]; /* host: what its work before and after such a program takes longer, of
                                               a chunk, as the rows lie in the device's cache; 0 = not known */
     double load_us_per_mb, unload_us_per_mb;
     /* power; < 0 = unknown. Where from, for output: "published", "given". */

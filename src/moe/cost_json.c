@@ -13,23 +13,30 @@ enum { VERSION = 1 };
 #define MOST_US  1e12 /* twelve days */
 #define MOST_DIM (1u << 20)
 
+/* `later`: missing in tables from before it was there; then 0, false or no points. */
 typedef struct u32_field {
     const char *key;
     size_t offset;
     uint32_t min, max;
 } u32_field;
 
+typedef struct flag_field {
+    const char *key;
+    size_t offset;
+    bool later;
+} flag_field;
+
 typedef struct real_field {
     const char *key;
     size_t offset;
     double min, max;
-    bool later; /* missing in tables from before it was measured: 0 */
+    bool later;
 } real_field;
 
 typedef struct curve_field {
     const char *key;
     size_t offset;
-    bool needed;
+    bool needed, later;
 } curve_field;
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
@@ -68,10 +75,11 @@ static const u32_field byte_fields[] = {
     {"shared_bytes", D(part_bytes[NM_PART_SHARED]), 0, 0},
 };
 
-static const u32_field flag_fields[] = {
-    {"simulated", D(simulated), 0, 0},
-    {"shares_weights", D(shares_weights), 0, 0},
-    {"has_linear", D(has_linear), 0, 0},
+static const flag_field flag_fields[] = {
+    {"simulated", D(simulated), false},
+    {"shares_weights", D(shares_weights), false},
+    {"has_linear", D(has_linear), false},
+    {"has_attention", D(has_attention), true},
 };
 
 static const real_field real_fields[] = {
@@ -87,18 +95,19 @@ static const real_field real_fields[] = {
 };
 
 static const curve_field curve_fields[] = {
-    {"host_expert", C(host_expert), true},
-    {"host_qkv", C(host_part[NM_PART_QKV]), true},
-    {"host_o", C(host_part[NM_PART_O]), true},
-    {"host_shared", C(host_part[NM_PART_SHARED]), false},
-    {"host_layer", C(host_layer), true},
-    {"attention", C(attention), true},
-    {"gather", C(gather), true},
-    {"scatter", C(scatter), true},
-    {"device_expert", C(device_expert), false},
-    {"device_qkv", C(device_part[NM_PART_QKV]), false},
-    {"device_o", C(device_part[NM_PART_O]), false},
-    {"device_shared", C(device_part[NM_PART_SHARED]), false},
+    {"host_expert", C(host_expert), true, false},
+    {"host_qkv", C(host_part[NM_PART_QKV]), true, false},
+    {"host_o", C(host_part[NM_PART_O]), true, false},
+    {"host_shared", C(host_part[NM_PART_SHARED]), false, false},
+    {"host_layer", C(host_layer), true, false},
+    {"attention", C(host_part[NM_PART_ATTENTION]), true, false},
+    {"gather", C(gather), true, false},
+    {"scatter", C(scatter), true, false},
+    {"device_expert", C(device_expert), false, false},
+    {"device_qkv", C(device_part[NM_PART_QKV]), false, false},
+    {"device_attention", C(device_part[NM_PART_ATTENTION]), false, true},
+    {"device_o", C(device_part[NM_PART_O]), false, false},
+    {"device_shared", C(device_part[NM_PART_SHARED]), false, false},
 };
 
 /* ---- writing -------------------------------------------------------------------------------- */
@@ -224,6 +233,8 @@ static npumoe_status read_device(const nm_fields *f, nm_cost_device *d)
         NM_TRY(nm_fields_text(f, "arithmetic", d->arithmetic, sizeof d->arithmetic));
     for (size_t i = 0; i < COUNT(flag_fields); i++) {
         bool v;
+        if (flag_fields[i].later && json_object_get(f->json, flag_fields[i].key) == NULL)
+            continue;
         NM_TRY(nm_fields_bool(f, flag_fields[i].key, &v));
         memcpy((char *)d + flag_fields[i].offset, &v, sizeof v);
     }
@@ -281,9 +292,11 @@ npumoe_status nm_cost_from_json(const json_t *root, nm_cost *out, npumoe_error *
         memcpy((char *)&c + r->offset, &v, sizeof v);
     }
     NM_TRY(read_watts(&f, &c));
-    for (size_t i = 0; i < COUNT(curve_fields); i++)
-        NM_TRY(read_curve(&f, &curve_fields[i],
-                          (nm_curve *)(void *)((char *)&c + curve_fields[i].offset)));
+    for (size_t i = 0; i < COUNT(curve_fields); i++) {
+        const curve_field *v = &curve_fields[i];
+        if (!v->later || json_object_get(root, v->key))
+            NM_TRY(read_curve(&f, v, (nm_curve *)(void *)((char *)&c + v->offset)));
+    }
     if (c.geometry.n_ff_shared > 0 && c.host_part[NM_PART_SHARED].n == 0)
         return nm_fields_bad(&f, "host_shared", "points, as there is a shared expert");
     if (strcmp(c.device.name, "cpu") != 0 && c.device_expert.n == 0)

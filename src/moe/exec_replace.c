@@ -83,13 +83,24 @@ static void compare_group(const nm_executor *ex, uint32_t layer, const nm_plan_g
 static void compare_parts(const nm_executor *ex, const nm_plan_layer *next, nm_exec_change *c)
 {
     const exec_layer *l = &ex->layers[next->layer];
-    for (int i = 0; i < NM_COST_LINEARS; i++) {
+    for (int i = 0; i < NM_COST_PARTS; i++) {
+        if (i == NM_PART_ATTENTION)
+            continue;
         const uint64_t bytes = ex->o.plan->cost.device.part_bytes[i];
         const bool there = l->part[i] && !l->part_failed[i];
         c->kept += there && next->on_device[i];
         c->loaded += !there && next->on_device[i];
         c->loaded_bytes += !there && next->on_device[i] ? bytes : 0;
     }
+}
+
+/* Attention programs do not depend on the plan, but for their number. */
+static uint32_t common_attention(const nm_executor *ex, const nm_plan *next)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < ex->n_attention && i < next->attention_chunks; i++)
+        n += ex->attention[i] != NULL;
+    return n;
 }
 
 nm_exec_change nm_executor_compare(const nm_executor *ex, const nm_plan *next)
@@ -101,6 +112,9 @@ nm_exec_change nm_executor_compare(const nm_executor *ex, const nm_plan *next)
             compare_group(ex, l->layer, &l->groups[g], &c);
         compare_parts(ex, l, &c);
     }
+    const uint32_t attention = common_attention(ex, next);
+    c.kept += attention;
+    c.loaded += next->attention_chunks - attention;
     const uint64_t stays = next->bytes > c.loaded_bytes ? next->bytes - c.loaded_bytes : 0;
     c.unloaded = ex->loaded > c.kept ? ex->loaded - c.kept : 0;
     c.unloaded_bytes = ex->o.plan->bytes > stays ? ex->o.plan->bytes - stays : 0;
@@ -124,6 +138,10 @@ static void move(nm_program **from, nm_program **to)
 
 static void take_programs(nm_executor *ex, nm_executor *old, nm_plan *next)
 {
+    for (uint32_t i = 0; i < ex->n_attention && i < old->n_attention; i++) {
+        move(&old->attention[i], &ex->attention[i]);
+        ex->loaded += ex->attention[i] != NULL;
+    }
     for (uint32_t i = 0; i < next->n_layers; i++) {
         nm_plan_layer *pl = &next->layers[i];
         exec_layer *to = &ex->layers[pl->layer], *from = &old->layers[pl->layer];
@@ -139,7 +157,7 @@ static void take_programs(nm_executor *ex, nm_executor *old, nm_plan *next)
             if (group->kept_from)
                 keep_order(&pl->groups[g], group->kept_from->plan);
         }
-        for (int part = 0; part < NM_COST_LINEARS; part++)
+        for (int part = 0; part < NM_COST_PARTS; part++)
             if (pl->on_device[part] && from->part[part] && !from->part_failed[part]) {
                 move(&from->part[part], &to->part[part]);
                 ex->loaded++;
@@ -151,6 +169,9 @@ static void take_programs(nm_executor *ex, nm_executor *old, nm_plan *next)
 static void give_back(nm_executor *ex, nm_executor *old)
 {
     const nm_plan *plan = ex->o.plan;
+    for (uint32_t i = 0; i < ex->n_attention && i < old->n_attention; i++)
+        if (!old->attention[i])
+            move(&ex->attention[i], &old->attention[i]);
     for (uint32_t i = 0; i < plan->n_layers; i++) {
         exec_layer *l = &ex->layers[plan->layers[i].layer];
         exec_layer *home = &old->layers[plan->layers[i].layer];
@@ -161,7 +182,7 @@ static void give_back(nm_executor *ex, nm_executor *old)
                     if (!to->programs[c] && group->plan->capacities[j] == to->plan->capacities[c])
                         move(&group->programs[j], &to->programs[c]);
         }
-        for (int part = 0; part < NM_COST_LINEARS; part++)
+        for (int part = 0; part < NM_COST_PARTS; part++)
             if (home->plan && home->plan->on_device[part] && !home->part[part])
                 move(&l->part[part], &home->part[part]);
     }
@@ -172,13 +193,16 @@ static void give_back(nm_executor *ex, nm_executor *old)
 /* Those that use others' weights first: from the smallest capacity up. */
 static void unload_rest(nm_executor *ex)
 {
+    for (uint32_t i = 0; i < ex->n_attention; i++)
+        if (ex->attention[i])
+            nm_npu_unload(ex->o.npu, ex->attention[i]);
     for (uint32_t i = 0; i < ex->n_layer; i++) {
         exec_layer *l = &ex->layers[i];
         for (uint32_t g = 0; l->plan && g < l->plan->n_groups; g++)
             for (uint32_t c = 0; c < NM_PLAN_MAX_CAPACITIES; c++)
                 if (l->groups[g].programs[c])
                     nm_npu_unload(ex->o.npu, l->groups[g].programs[c]);
-        for (int part = 0; part < NM_COST_LINEARS; part++)
+        for (int part = 0; part < NM_COST_PARTS; part++)
             if (l->part[part])
                 nm_npu_unload(ex->o.npu, l->part[part]);
     }
@@ -195,11 +219,14 @@ static void load_group_again(nm_executor *ex, uint32_t layer, exec_group *g)
 static void load_again(nm_executor *ex)
 {
     npumoe_error why;
+    for (uint32_t i = 0; i < ex->n_attention; i++)
+        if (ex->attention[i] && nm_npu_load(ex->o.npu, ex->attention[i], &why) != NPUMOE_OK)
+            nm_npu_program_free(ex->o.npu, &ex->attention[i]); /* the host attends there */
     for (uint32_t i = 0; i < ex->n_layer; i++) {
         exec_layer *l = &ex->layers[i];
         for (uint32_t g = 0; l->plan && g < l->plan->n_groups; g++)
             load_group_again(ex, i, &l->groups[g]);
-        for (int part = 0; part < NM_COST_LINEARS; part++)
+        for (int part = 0; part < NM_COST_PARTS; part++)
             if (l->part[part] && nm_npu_load(ex->o.npu, l->part[part], &why) != NPUMOE_OK)
                 nm_exec_part_failed(ex, i, (nm_cost_part)part, &why);
     }

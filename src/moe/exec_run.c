@@ -168,7 +168,7 @@ static bool queue_is_full(const nm_executor *ex)
     for (uint32_t i = 0; i < ex->n_slots; i++)
         n += ex->slots[i].taken;
     for (uint32_t i = 0; i < ex->o.n_lanes; i++)
-        n += ex->lanes[i].linear.ticket != 0;
+        n += (ex->lanes[i].linear.ticket ? 1u : 0u) + (ex->lanes[i].attention.ticket ? 1u : 0u);
     return n >= ex->o.npu->caps.queue_depth;
 }
 
@@ -256,22 +256,23 @@ static npumoe_status drain_pass(nm_executor *ex, exec_lane *lane, npumoe_error *
     return st == NPUMOE_OK ? st : forgive(ex, lane, pass, &why, err);
 }
 
-static void note_linear(nm_executor *ex, const exec_lane *lane, const char *name,
-                        nm_trace_track track, uint64_t start, uint64_t end)
+static void note_part(nm_executor *ex, const exec_lane *lane, const exec_part *l, const char *name,
+                      nm_trace_track track, uint64_t start, uint64_t end)
 {
     nm_trace_add(ex->o.trace, &(nm_trace_event){.name = name,
                                                 .track = track,
-                                                .layer = lane->linear.layer,
+                                                .layer = l->layer,
                                                 .lane = (uint32_t)(lane - ex->lanes),
                                                 .group = -1,
-                                                .rows = lane->linear.n,
+                                                .rows = l->n,
                                                 .start_ns = start,
                                                 .end_ns = end});
 }
 
-static npumoe_status drain_linear(nm_executor *ex, exec_lane *lane, npumoe_error *err)
+static npumoe_status drain_part(nm_executor *ex, const exec_lane *lane, exec_part *l,
+                                npumoe_error *err)
 {
-    exec_linear *l = &lane->linear;
+    static const char *const names[] = {"qkv", "attention", "o", "shared"};
     npumoe_error why;
     nm_launch_times times = {0};
     nm_exec_counts *counts = &ex->layers[l->layer].counts;
@@ -283,10 +284,9 @@ static npumoe_status drain_linear(nm_executor *ex, exec_lane *lane, npumoe_error
     counts->busy_ns += times.busy_ns;
     counts->occupied_ns += times.ended_ns - times.started_ns;
     if (waits)
-        note_linear(ex, lane, "wait", NM_TRACK_HOST, start, end);
-    note_linear(ex, lane, "queued", NM_TRACK_QUEUE, times.submitted_ns, times.started_ns);
-    note_linear(ex, lane, l->part == NM_PART_QKV ? "qkv" : "o", NM_TRACK_DEVICE, times.started_ns,
-                times.ended_ns);
+        note_part(ex, lane, l, "wait", NM_TRACK_HOST, start, end);
+    note_part(ex, lane, l, "queued", NM_TRACK_QUEUE, times.submitted_ns, times.started_ns);
+    note_part(ex, lane, l, names[l->part], NM_TRACK_DEVICE, times.started_ns, times.ended_ns);
     l->ticket = 0;
     if (st == NPUMOE_OK)
         return st;
@@ -310,7 +310,7 @@ static uint64_t next_ticket(const exec_lane *lane)
 typedef struct oldest {
     exec_lane *lane;
     uint64_t ticket;
-    bool linear;
+    exec_part *part; /* NULL: a launch of experts */
 } oldest;
 
 static oldest find_oldest(nm_executor *ex)
@@ -318,18 +318,20 @@ static oldest find_oldest(nm_executor *ex)
     oldest o = {.ticket = UINT64_MAX};
     for (uint32_t i = 0; i < ex->o.n_lanes; i++) {
         exec_lane *lane = &ex->lanes[i];
-        const uint64_t pass = next_ticket(lane), linear = lane->linear.ticket;
+        exec_part *const parts[] = {&lane->linear, &lane->attention};
+        const uint64_t pass = next_ticket(lane);
         if (pass && pass < o.ticket)
-            o = (oldest){lane, pass, false};
-        if (linear && linear < o.ticket)
-            o = (oldest){lane, linear, true};
+            o = (oldest){lane, pass, NULL};
+        for (int j = 0; j < 2; j++)
+            if (parts[j]->ticket && parts[j]->ticket < o.ticket)
+                o = (oldest){lane, parts[j]->ticket, parts[j]};
     }
     return o;
 }
 
 static npumoe_status drain(nm_executor *ex, const oldest *o, npumoe_error *err)
 {
-    return o->linear ? drain_linear(ex, o->lane, err) : drain_pass(ex, o->lane, err);
+    return o->part ? drain_part(ex, o->lane, o->part, err) : drain_pass(ex, o->lane, err);
 }
 
 static exec_lane *next_to_submit(nm_executor *ex)
@@ -374,7 +376,7 @@ npumoe_status nm_exec_wait_next(nm_executor *ex, uint32_t *layer, npumoe_error *
     const oldest o = find_oldest(ex);
     if (o.lane == NULL)
         return nm_err_set(err, NPUMOE_EINTERNAL, "executor: nothing is in flight to wait for");
-    *layer = o.linear ? o.lane->linear.layer : o.lane->input.layer;
+    *layer = o.part ? o.part->layer : o.lane->input.layer;
     NM_TRY(drain(ex, &o, err));
     return nm_exec_pump(ex, err);
 }
@@ -511,9 +513,11 @@ void nm_exec_abandon(nm_executor *ex)
                 nm_npu_wait(ex->o.npu, lane->passes[p].ticket, NULL, NULL);
                 ex->slots[lane->passes[p].slot].taken = false;
             }
+        if (lane->attention.ticket) /* before its O */
+            nm_npu_wait(ex->o.npu, lane->attention.ticket, NULL, NULL);
         if (lane->linear.ticket)
             nm_npu_wait(ex->o.npu, lane->linear.ticket, NULL, NULL);
-        lane->linear.ticket = 0;
+        lane->attention.ticket = lane->linear.ticket = 0;
         ex->flying = 0;
         ex->flying_us = 0.0;
         if (lane->acc_used)
@@ -525,28 +529,30 @@ void nm_exec_abandon(nm_executor *ex)
 
 /* ---- dense parts ---------------------------------------------------------------------------------- */
 
+static float *begin_part(exec_part *l, nm_program *program, uint32_t layer, nm_cost_part part,
+                         uint32_t rows, const nm_npu_buffer *in)
+{
+    *l = (exec_part){.program = program, .layer = layer, .n = rows, .part = part};
+    return in->data;
+}
+
 float *nm_exec_linear_input(nm_executor *ex, uint32_t n, uint32_t layer, nm_cost_part part,
                             uint32_t rows)
 {
-    exec_linear *l = &ex->lanes[n].linear;
+    exec_lane *lane = &ex->lanes[n];
     if (!nm_exec_part_pays(ex, layer, part, rows))
         return NULL;
-    l->program = ex->layers[layer].part[part];
-    l->layer = layer;
-    l->part = part;
-    l->n = rows;
-    return l->in.data;
+    return begin_part(&lane->linear, ex->layers[layer].part[part], layer, part, rows, &lane->rows);
 }
 
-npumoe_status nm_exec_linear_submit(nm_executor *ex, uint32_t n, npumoe_error *err)
+static npumoe_status submit_part(nm_executor *ex, exec_part *l, const nm_npu_buffer *in,
+                                 nm_npu_buffer *out, const nm_npu_cache *cache, npumoe_error *err)
 {
-    exec_linear *l = &ex->lanes[n].linear;
     npumoe_error why;
     npumoe_status st;
-    l->failed = false;
-    l->ticket = 0;
     for (;;) {
-        st = nm_npu_submit(ex->o.npu, l->program, &l->in, &l->out, &l->ticket, &why);
+        st = cache ? nm_npu_submit_attention(ex->o.npu, l->program, in, out, cache, &l->ticket, &why)
+                   : nm_npu_submit(ex->o.npu, l->program, in, out, &l->ticket, &why);
         if (st != NPUMOE_OK || l->ticket)
             break;
         const oldest o = find_oldest(ex); /* the queue is full of these */
@@ -561,19 +567,73 @@ npumoe_status nm_exec_linear_submit(nm_executor *ex, uint32_t n, npumoe_error *e
     return ex->o.require ? refuse(ex, l->layer, NULL, &why, err) : NPUMOE_OK;
 }
 
-bool nm_exec_linear_is_done(nm_executor *ex, uint32_t n)
+npumoe_status nm_exec_linear_submit(nm_executor *ex, uint32_t n, npumoe_error *err)
 {
-    const exec_linear *l = &ex->lanes[n].linear;
-    return l->ticket == 0 || nm_npu_poll(ex->o.npu, l->ticket);
+    exec_lane *lane = &ex->lanes[n];
+    nm_npu_buffer *out = lane->linear.part == NM_PART_QKV ? &lane->wide : &lane->out;
+    return submit_part(ex, &lane->linear, &lane->rows, out, NULL, err);
 }
 
-npumoe_status nm_exec_linear_wait(nm_executor *ex, uint32_t n, float **out, npumoe_error *err)
+bool nm_exec_parts_are_done(nm_executor *ex, uint32_t n)
 {
-    exec_linear *l = &ex->lanes[n].linear;
+    const exec_part *l = &ex->lanes[n].linear, *a = &ex->lanes[n].attention;
+    return (l->ticket == 0 || nm_npu_poll(ex->o.npu, l->ticket)) &&
+           (a->ticket == 0 || nm_npu_poll(ex->o.npu, a->ticket));
+}
+
+static npumoe_status wait_part(nm_executor *ex, const exec_part *l, npumoe_error *err)
+{
     while (l->ticket) {
         const oldest o = find_oldest(ex);
         NM_TRY(drain(ex, &o, err));
     }
-    *out = l->failed ? NULL : l->out.data;
+    return NPUMOE_OK;
+}
+
+npumoe_status nm_exec_linear_wait(nm_executor *ex, uint32_t n, float **out, npumoe_error *err)
+{
+    exec_lane *lane = &ex->lanes[n];
+    const exec_part *l = &lane->linear;
+    NM_TRY(wait_part(ex, l, err));
+    *out = l->failed ? NULL : l->part == NM_PART_QKV ? lane->wide.data : lane->out.data;
+    return NPUMOE_OK;
+}
+
+/* The program whose positions end with this chunk; of a short chunk, the rows that are missing are computed. */
+static nm_program *attention_for(const nm_executor *ex, uint32_t layer, size_t pos, uint32_t rows,
+                                 size_t room)
+{
+    const nm_plan *plan = ex->o.plan;
+    const exec_layer *l = &ex->layers[layer];
+    const size_t i = pos / plan->chunk;
+    if (l->plan == NULL || !l->plan->on_device[NM_PART_ATTENTION] ||
+        l->part_failed[NM_PART_ATTENTION] || pos % plan->chunk != 0 || i >= ex->n_attention ||
+        rows == 0 || rows > plan->chunk || pos + plan->chunk > room)
+        return NULL;
+    const double host = nm_plan_attention(plan, false, pos) * rows / plan->chunk;
+    return rows == plan->chunk || host >= nm_plan_attention(plan, true, pos) ? ex->attention[i]
+                                                                             : NULL;
+}
+
+float *nm_exec_attention_input(nm_executor *ex, uint32_t n, uint32_t layer, size_t pos,
+                               uint32_t rows, size_t room)
+{
+    exec_lane *lane = &ex->lanes[n];
+    nm_program *p = attention_for(ex, layer, pos, rows, room);
+    return p ? begin_part(&lane->attention, p, layer, NM_PART_ATTENTION, rows, &lane->wide) : NULL;
+}
+
+npumoe_status nm_exec_attention_submit(nm_executor *ex, uint32_t n, const nm_npu_cache *cache,
+                                       npumoe_error *err)
+{
+    exec_lane *lane = &ex->lanes[n];
+    return submit_part(ex, &lane->attention, &lane->wide, &lane->rows, cache, err);
+}
+
+npumoe_status nm_exec_attention_wait(nm_executor *ex, uint32_t n, float **out, npumoe_error *err)
+{
+    exec_lane *lane = &ex->lanes[n];
+    NM_TRY(wait_part(ex, &lane->attention, err));
+    *out = lane->attention.failed ? NULL : lane->rows.data;
     return NPUMOE_OK;
 }

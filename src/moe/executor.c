@@ -148,6 +148,8 @@ static npumoe_status bring_part(nm_executor *ex, uint32_t layer, nm_cost_part pa
     case NM_PART_O:
         d.matrices = &o;
         break;
+    case NM_PART_ATTENTION:
+        return NPUMOE_OK;
     case NM_PART_SHARED:
         d.kind = NM_PROGRAM_EXPERTS;
         d.networks = &shared;
@@ -159,15 +161,34 @@ static npumoe_status bring_part(nm_executor *ex, uint32_t layer, nm_cost_part pa
     return *program ? NPUMOE_OK : bring(ex, &d, program, err);
 }
 
+/* All layers have the same heads and window. */
+static npumoe_status bring_attention(nm_executor *ex, uint32_t i, npumoe_error *err)
+{
+    const nm_layer_desc *l = &ex->o.config->layers[0];
+    const uint32_t chunk = ex->o.plan->chunk;
+    const nm_program_attention a = {.positions = (i + 1) * chunk,
+                                    .n_head = l->n_head,
+                                    .n_head_kv = l->n_head_kv,
+                                    .dim_k = l->dim_k,
+                                    .dim_v = l->dim_v,
+                                    .scale = ex->o.config->attention_scale,
+                                    .window = l->window};
+    const nm_program_desc d = {
+        .kind = NM_PROGRAM_ATTENTION, .capacity = chunk, .attention = &a, .n = 1};
+    return ex->attention[i] ? NPUMOE_OK : bring(ex, &d, &ex->attention[i], err);
+}
+
 static npumoe_status reserve_all(nm_executor *ex, npumoe_error *err)
 {
     const nm_plan *plan = ex->o.plan;
+    for (uint32_t i = 0; i < ex->n_attention; i++)
+        NM_TRY(bring_attention(ex, i, err));
     for (uint32_t i = 0; i < plan->n_layers; i++) {
         const nm_plan_layer *pl = &plan->layers[i];
         const exec_layer *l = &ex->layers[pl->layer];
         for (uint32_t g = 0; g < pl->n_groups; g++)
             NM_TRY(bring_group(ex, pl->layer, &l->groups[g], err));
-        for (int part = 0; part < NM_COST_LINEARS; part++)
+        for (int part = 0; part < NM_COST_PARTS; part++)
             if (pl->on_device[part])
                 NM_TRY(bring_part(ex, pl->layer, (nm_cost_part)part, err));
     }
@@ -182,13 +203,16 @@ npumoe_status nm_exec_bring(nm_executor *ex, npumoe_error *err)
     nm_program **all = nm_alloc_array(ex->allocator, ex->loaded, sizeof *all);
     if (all == NULL)
         return nm_err_nomem(err, ex->loaded * sizeof *all, "the executor");
+    for (uint32_t i = 0; i < ex->n_attention; i++)
+        if (ex->attention[i])
+            all[n++] = ex->attention[i];
     for (uint32_t i = 0; i < ex->n_layer; i++) {
         const exec_layer *l = &ex->layers[i];
         for (uint32_t g = 0; l->plan && g < l->plan->n_groups; g++)
             for (uint32_t c = NM_PLAN_MAX_CAPACITIES; c-- > 0;)
                 if (l->groups[g].programs[c])
                     all[n++] = l->groups[g].programs[c];
-        for (int part = 0; part < NM_COST_LINEARS; part++)
+        for (int part = 0; part < NM_COST_PARTS; part++)
             if (l->part[part])
                 all[n++] = l->part[part];
     }
@@ -311,19 +335,25 @@ static npumoe_status make_slots(nm_executor *ex, npumoe_error *err)
     return st;
 }
 
-static npumoe_status make_linear(nm_executor *ex, exec_linear *l, npumoe_error *err)
+static npumoe_status make_buffers(nm_executor *ex, exec_lane *lane, npumoe_error *err)
 {
-    size_t in = 0, out = 0;
-    for (uint32_t i = 0; i < ex->n_layer; i++)
-        for (int part = NM_PART_QKV; part <= NM_PART_O; part++) {
-            const nm_program *p = ex->layers[i].part[part];
-            in = nm_max_size(in, p ? (size_t)p->in_bytes : 0);
-            out = nm_max_size(out, p ? (size_t)p->out_bytes : 0);
-        }
-    if (in == 0)
-        return NPUMOE_OK;
-    NM_TRY(nm_npu_buffer_init(ex->o.npu, &l->in, in, err));
-    return nm_npu_buffer_init(ex->o.npu, &l->out, out, err);
+    exec_size qkv = {0}, attention = {0}, o = {0};
+    for (uint32_t i = 0; i < ex->n_layer; i++) {
+        widen(&qkv, ex->layers[i].part[NM_PART_QKV]);
+        widen(&o, ex->layers[i].part[NM_PART_O]);
+    }
+    for (uint32_t i = 0; i < ex->n_attention; i++)
+        widen(&attention, ex->attention[i]);
+    const struct {
+        nm_npu_buffer *to;
+        size_t bytes;
+    } wanted[] = {{&lane->rows, nm_max_size(qkv.in, nm_max_size(o.in, attention.out))},
+                  {&lane->wide, nm_max_size(qkv.out, attention.in)},
+                  {&lane->out, o.out}};
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
+        if (wanted[i].bytes > 0)
+            NM_TRY(nm_npu_buffer_init(ex->o.npu, wanted[i].to, wanted[i].bytes, err));
+    return NPUMOE_OK;
 }
 
 static npumoe_status make_lane(nm_executor *ex, exec_lane *lane, npumoe_error *err)
@@ -341,7 +371,7 @@ static npumoe_status make_lane(nm_executor *ex, exec_lane *lane, npumoe_error *e
         !lane->acc)
         return nm_err_nomem(err, acc, "a chunk in flight");
     memset(lane->acc, 0, acc);
-    return make_linear(ex, &lane->linear, err);
+    return make_buffers(ex, lane, err);
 }
 
 static npumoe_status make_scratch(nm_executor *ex, npumoe_error *err)
@@ -380,8 +410,10 @@ static npumoe_status lay_out(nm_executor *ex, npumoe_error *err)
         n_groups += plan->layers[i].n_groups;
     ex->layers = nm_alloc_array(ex->allocator, ex->n_layer, sizeof *ex->layers);
     ex->groups = nm_alloc_array(ex->allocator, n_groups, sizeof *ex->groups);
-    if (ex->layers == NULL || ex->groups == NULL)
+    ex->attention = nm_alloc_array(ex->allocator, plan->attention_chunks, sizeof *ex->attention);
+    if (ex->layers == NULL || ex->groups == NULL || ex->attention == NULL)
         return nm_err_nomem(err, n_groups * sizeof *ex->groups, "the executor");
+    ex->n_attention = plan->attention_chunks;
     exec_group *next = ex->groups;
     for (uint32_t i = 0; i < plan->n_layers; i++) {
         const nm_plan_layer *pl = &plan->layers[i];
@@ -443,20 +475,23 @@ static void free_lane(nm_executor *ex, exec_lane *lane)
     nm_free(a, lane->taken);
     nm_free(a, lane->passes);
     nm_free_aligned(a, lane->acc);
-    nm_npu_buffer_fini(ex->o.npu, &lane->linear.in);
-    nm_npu_buffer_fini(ex->o.npu, &lane->linear.out);
+    nm_npu_buffer_fini(ex->o.npu, &lane->rows);
+    nm_npu_buffer_fini(ex->o.npu, &lane->wide);
+    nm_npu_buffer_fini(ex->o.npu, &lane->out);
 }
 
 /* Programs that use others' weights go first. */
 static void free_programs(nm_executor *ex)
 {
     nm_npu *npu = ex->o.npu;
+    for (uint32_t i = 0; i < ex->n_attention; i++)
+        nm_npu_program_free(npu, &ex->attention[i]);
     for (uint32_t i = 0; ex->layers && i < ex->n_layer; i++) {
         exec_layer *l = &ex->layers[i];
         for (uint32_t g = 0; l->groups && g < l->plan->n_groups; g++)
             for (uint32_t c = 0; c < NM_PLAN_MAX_CAPACITIES; c++)
                 nm_npu_program_free(npu, &l->groups[g].programs[c]);
-        for (int part = 0; part < NM_COST_LINEARS; part++)
+        for (int part = 0; part < NM_COST_PARTS; part++)
             nm_npu_program_free(npu, &l->part[part]);
     }
 }
@@ -478,6 +513,7 @@ void nm_executor_free(nm_executor **executor)
     nm_free(a, ex->slots);
     nm_free(a, ex->layers);
     nm_free(a, ex->groups);
+    nm_free(a, ex->attention);
     nm_free(a, ex->loads);
     nm_free(a, ex->spare);
     nm_free(a, ex->rest);
@@ -501,11 +537,17 @@ uint32_t nm_executor_loaded(const nm_executor *ex)
     return ex->loaded;
 }
 
-size_t nm_executor_share(const nm_executor *ex, uint32_t chunk, size_t n)
+uint32_t nm_executor_next(const nm_executor *ex, uint32_t chunk, size_t pos, size_t n)
+{
+    const size_t step = ex->o.plan->chunk, odd = ex->n_attention ? pos % step : 0;
+    return (uint32_t)nm_min_size(odd > 0 && n > step ? step - odd : n, chunk);
+}
+
+size_t nm_executor_share(const nm_executor *ex, uint32_t chunk, size_t pos, size_t n)
 {
     const uint32_t from = nm_executor_from(ex), whole = ex->o.plan->chunk;
     /* One token reads each weight once wherever it is computed: nothing to batch, only to wait for. */
-    const size_t tail = n % chunk, least = nm_max_size(from, 2);
+    const size_t tail = (n - nm_executor_next(ex, chunk, pos, n)) % chunk, least = nm_max_size(from, 2);
     if (ex->loaded == 0 || n < least || chunk < nm_min_size(least, whole))
         return 0;
     /* Beside a chunk in flight a shorter one than `from` may pay: half of one is a rule of thumb. */

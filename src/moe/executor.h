@@ -12,7 +12,7 @@
  *   nm_exec_pump     any time in between: takes what is done, submits what the device needs next
  *   nm_exec_finish   waits for what is missing and adds everything to y
  *
- * and for dense parts on the device nm_exec_linear_*.
+ * and for parts on the device nm_exec_linear_* and nm_exec_attention_*.
  *
  * ORDER. Results are the same bits from run to run, whatever the timing, the depth of the queue and the
  * number of buffers: a launch's rows are added, times their routing weights, to an accumulator of the
@@ -100,9 +100,12 @@ npumoe_status nm_executor_replace(nm_executor **ex, nm_plan *next, nm_exec_chang
 uint32_t nm_executor_from(const nm_executor *ex);
 /* Programs that were loaded. */
 uint32_t nm_executor_loaded(const nm_executor *ex);
-/* How many of a prompt's n tokens, in chunks of that many, should go by plan: all, all but a short last
- * chunk, or none. */
-size_t nm_executor_share(const nm_executor *ex, uint32_t chunk, size_t n);
+/* How many of a prompt's n tokens from position pos on, in chunks of that many, should go by plan: all, all but a
+ * short last chunk, or none. */
+size_t nm_executor_share(const nm_executor *ex, uint32_t chunk, size_t pos, size_t n);
+/* Tokens of the first chunk of these. Attention on the device has programs for chunks that begin at multiples of the
+ * plan's: where whole ones follow, a short one goes before them. */
+uint32_t nm_executor_next(const nm_executor *ex, uint32_t chunk, size_t pos, size_t n);
 /* Whether the plan has anything on the device in this layer that still works. */
 bool nm_executor_has_layer(const nm_executor *ex, uint32_t layer);
 
@@ -143,17 +146,33 @@ npumoe_status nm_exec_finish(nm_executor *ex, uint32_t lane, const nm_expert_job
 /* Waits for everything in flight and forgets it: after a cancelled or failed chunk. */
 void nm_exec_abandon(nm_executor *ex);
 
-/* ---- dense parts ------------------------------------------------------------------------------ */
+/* ---- dense parts ------------------------------------------------------------------------------
+ *
+ * A lane has three buffers: QKV reads `rows` and writes `wide`; attention reads its queries at the front of
+ * `wide`, where QKV left them, and writes `rows`; O reads that and writes `out`. So attention and O can be
+ * submitted one after the other, and their rows never pass the host. If attention fails, so does O: what it
+ * has read was nothing. */
 
 /* Rows to write the input to, [n][inputs], or NULL: the host does this part (it is not in the plan, does
  * not work, or is not worth it for so few rows). */
 float *nm_exec_linear_input(nm_executor *ex, uint32_t lane, uint32_t layer, nm_cost_part part,
                             uint32_t n);
 npumoe_status nm_exec_linear_submit(nm_executor *ex, uint32_t lane, npumoe_error *err);
-bool nm_exec_linear_is_done(nm_executor *ex, uint32_t lane);
+/* Of the lane's parts that are in flight: whether wait would not wait. */
+bool nm_exec_parts_are_done(nm_executor *ex, uint32_t lane);
 /* *out: matrix by matrix, row m of the next begins nm_exec_linear_rows() rows after; NULL: it failed, and
  * the host must compute it from the rows that were written. */
 npumoe_status nm_exec_linear_wait(nm_executor *ex, uint32_t lane, float **out, npumoe_error *err);
+/* Where the queries of the chunk at `pos` are to be, [n][n_head * dim_k], or NULL: the host attends (it is not in
+ * the plan, does not work, is not worth it for so few rows, or no program ends with this chunk, or after the
+ * `room` positions of the cache). */
+float *nm_exec_attention_input(nm_executor *ex, uint32_t lane, uint32_t layer, size_t pos,
+                               uint32_t n, size_t room);
+npumoe_status nm_exec_attention_submit(nm_executor *ex, uint32_t lane, const nm_npu_cache *cache,
+                                       npumoe_error *err);
+/* *out: [n][n_head * dim_v]; NULL: it failed, the queries are where they were. */
+npumoe_status nm_exec_attention_wait(nm_executor *ex, uint32_t lane, float **out,
+                                     npumoe_error *err);
 /* Rows that the outputs of one matrix take. */
 uint32_t nm_exec_linear_rows(const nm_executor *ex);
 

@@ -16,8 +16,8 @@ typedef struct exec_group {
 typedef struct exec_layer {
     const nm_plan_layer *plan;         /* NULL: nothing of this layer is planned */
     exec_group *groups;                /* [plan->n_groups] */
-    nm_program *part[NM_COST_LINEARS]; /* NULL: not on the device */
-    bool part_failed[NM_COST_LINEARS];
+    nm_program *part[NM_COST_PARTS]; /* NULL: not on the device; attention's are the executor's */
+    bool part_failed[NM_COST_PARTS];
     nm_exec_counts counts;
 } exec_layer;
 
@@ -44,14 +44,14 @@ typedef struct exec_slot {
     bool taken;
 } exec_slot;
 
-typedef struct exec_linear {
-    nm_npu_buffer in, out;
+/* A launch of a part that is a stage of its own: QKV, attention, O. */
+typedef struct exec_part {
     nm_program *program;
     uint32_t layer, n;
     nm_cost_part part;
     uint64_t ticket; /* 0 = not in flight */
     bool failed;
-} exec_linear;
+} exec_part;
 
 typedef struct exec_lane {
     bool busy;
@@ -64,7 +64,8 @@ typedef struct exec_lane {
     uint32_t n_passes, submitted, done;
     float *acc; /* [n_tokens][n_embd], zeros between layers */
     bool acc_used;
-    exec_linear linear;
+    nm_npu_buffer rows, wide, out; /* executor.h, dense parts */
+    exec_part linear, attention;
 } exec_lane;
 
 struct nm_executor {
@@ -73,6 +74,8 @@ struct nm_executor {
     uint32_t n_layer, n_embd, n_expert, n_used;
     exec_layer *layers; /* [n_layer] */
     exec_group *groups; /* of all layers */
+    nm_program **attention; /* [n_attention] of chunk i; NULL: not on the device */
+    uint32_t n_attention;
     exec_slot *slots;
     uint32_t n_slots; /* the largest first */
     uint32_t flying;  /* launches of groups in flight */

@@ -49,6 +49,14 @@ uint32_t nm_plan_whole_layers(const nm_plan *p)
     return p->n_layers - (p->n_prompt > 0 && p->n_layers > 1 && to_the_end);
 }
 
+double nm_plan_attention(const nm_plan *plan, bool on_device, uint64_t n_past)
+{
+    const nm_cost *c = &plan->cost;
+    const nm_curve *curve = on_device ? &c->device_part[NM_PART_ATTENTION]
+                                      : &c->host_part[NM_PART_ATTENTION];
+    return nm_curve_at(curve, (double)n_past + 1.0);
+}
+
 uint32_t nm_plan_group_programs(const nm_plan_group *g)
 {
     return g->n_capacities;
@@ -202,12 +210,12 @@ static npumoe_status check_layer(const nm_plan *plan, uint32_t i, uint8_t *seen,
             return bad(&w, "bytes", HUGE_VAL, "at most ", (double)d->total_bytes);
     }
     w.group = -1;
-    for (int p = 0; p < NM_COST_LINEARS; p++) {
+    for (int p = 0; p < NM_COST_PARTS; p++) {
         if (!l->on_device[p])
             continue;
         if (plan->cost.device_part[p].n == 0)
             return bad(&w, "parts that the device cannot run", 1, "", 0);
-        (*programs)++;
+        *programs += p != NM_PART_ATTENTION;
         if (!nm_add_u64(*bytes, d->part_bytes[p], bytes))
             return bad(&w, "bytes", HUGE_VAL, "at most ", (double)d->total_bytes);
     }
@@ -222,6 +230,27 @@ static npumoe_status check_layer(const nm_plan *plan, uint32_t i, uint8_t *seen,
     return NPUMOE_OK;
 }
 
+/* Programs of attention that the layers ask for, which are programs of whole chunks. */
+static npumoe_status check_attention(const nm_plan *plan, npumoe_error *err)
+{
+    const nm_cost_device *d = &plan->cost.device;
+    bool any = false;
+    for (uint32_t i = 0; i < plan->n_layers; i++)
+        any = any || plan->layers[i].on_device[NM_PART_ATTENTION];
+    if (any != (plan->attention_chunks > 0))
+        return nm_err_set(err, NPUMOE_EFORMAT,
+                          "plan: attention_chunks: found %u, but %s layer has attention on the "
+                          "device",
+                          plan->attention_chunks, any ? "a" : "no");
+    if (any && (plan->chunk < d->capacity_min || plan->chunk > d->capacity_max ||
+                plan->chunk % d->capacity_multiple != 0))
+        return nm_err_set(err, NPUMOE_EFORMAT,
+                          "plan: attention on the device: found chunks of %u, expected multiples of "
+                          "%u from %u to %u",
+                          plan->chunk, d->capacity_multiple, d->capacity_min, d->capacity_max);
+    return NPUMOE_OK;
+}
+
 npumoe_status nm_plan_check(const nm_plan *plan, npumoe_error *err)
 {
     const nm_cost_device *d = &plan->cost.device;
@@ -229,6 +258,10 @@ npumoe_status nm_plan_check(const nm_plan *plan, npumoe_error *err)
     if (plan->chunk < 1 || plan->chunk > NM_PLAN_MAX_CHUNK)
         return nm_err_set(err, NPUMOE_EFORMAT, "plan: chunk: found %u, expected 1 to %u",
                           plan->chunk, NM_PLAN_MAX_CHUNK);
+    if (plan->n_layers == 0)
+        return nm_err_set(err, NPUMOE_EFORMAT, "plan: layers: found none, expected at least 1");
+    NM_TRY(check_attention(plan, err));
+    programs = plan->attention_chunks;
     uint8_t *seen = nm_alloc(plan->allocator, plan->model.geometry.n_expert);
     if (!seen)
         return nm_err_nomem(err, plan->model.geometry.n_expert, "checking a plan");

@@ -10,7 +10,7 @@
  *       layer 0                          experts in no group run on the host
  *         group 0   experts 17 3 40 ..   capacities 64            one program, one launch per chunk
  *         group 1   experts 5 22 ..      capacities 16 32 64      three programs of the same weights
- *         parts     qkv host, o host, shared device
+ *         parts     qkv host, attention device, o host, shared device
  *       layer 1 ...
  *
  * A GROUP is a set of experts that go to the device in one launch: slice i of its program holds the
@@ -21,6 +21,10 @@
  * call it, so that a prediction cannot differ from what runs. A group of which no expert has a row is
  * not launched, nor one whose rows the host computes for less than the launch is worth:
  * nm_plan_launch_pays(), again for both.
+ *
+ * ATTENTION programs have no weights, so all layers share them, one for each number of positions: chunk i of
+ * those that begin at multiples of `chunk` ends at position (i + 1) chunk and takes program i, if i is below
+ * attention_chunks. Later chunks attend on the host.
  *
  * Rows above the largest capacity are the plan's overflow policy's: SPILL gives them to the host while
  * the device runs, REPASS launches the group again with what is left (both exact); PRUNE and REROUTE
@@ -33,8 +37,9 @@
  *     min(capacity_max, chunk rounded up to the multiple); a layer has at most n_tiers different ones
  *     (ladder and naive bring their own);
  *   - programs <= device.slots, bytes <= device.total_bytes, each program <= device.program_bytes.
- *     One program per capacity and group, and per part; bytes count weights once per group where the
- *     device shares them, else once per program;
+ *     One program per capacity and group, and per part but attention; attention_chunks programs of that for
+ *     all layers together, if one of them has it on the device, else 0; bytes count weights once per group
+ *     where the device shares them, else once per program;
  *   - device "cpu" has no groups and no parts; ladders (more than one capacity) have SPILL or REPASS;
  *   - every number is finite and in range.
  *
@@ -53,6 +58,7 @@ enum {
     NM_PLAN_MAX_CAPACITIES = 8, /* of one group */
     NM_PLAN_MAX_GROUP = 256,    /* experts */
     NM_PLAN_MAX_REJECTED = 12,  /* per layer and for the whole plan */
+    NM_PLAN_MAX_ATTENTION = 4096,
     NM_PLAN_WORDS = 96
 };
 
@@ -124,7 +130,7 @@ typedef struct nm_plan_rejected {
 typedef struct nm_plan_layer {
     uint32_t layer;                  /* number in the model */
     nm_expert_types types;           /* that it was made for; not known: whatever the file has */
-    bool on_device[NM_COST_LINEARS]; /* by nm_cost_part */
+    bool on_device[NM_COST_PARTS]; /* by nm_cost_part */
     uint32_t n_groups;
     nm_plan_group *groups; /* in launch order; owned by the plan */
     uint32_t programs;     /* slots */
@@ -165,6 +171,7 @@ typedef struct nm_plan {
     nm_cost cost;  /* embedded; cost.device has the budgets as the user set them */
     uint32_t n_layers; /* that have experts */
     nm_plan_layer *layers;
+    uint32_t attention_chunks; /* whose attention has a program */
     uint32_t programs;
     uint64_t bytes;
     nm_prediction predicted; /* of a chunk: the mean over the prompt (planner_schedule.c) */
@@ -200,6 +207,9 @@ bool nm_plan_launch_pays(const nm_plan *plan, const nm_plan_layer *layer, const 
 
 /* Layers that predicted and cpu_only count whole: of a prompt all but the model's last. */
 uint32_t nm_plan_whole_layers(const nm_plan *plan);
+
+/* Attention of `chunk` queries after n_past tokens, on the device or not. */
+double nm_plan_attention(const nm_plan *plan, bool on_device, uint64_t n_past);
 
 /* Slots and bytes that a group takes on the plan's device. */
 uint32_t nm_plan_group_programs(const nm_plan_group *g);

@@ -49,7 +49,7 @@ static const real_field rejected_fields[] = {
     {"device_us", offsetof(nm_plan_rejected, device_us)},
 };
 
-static const char *const part_names[NM_COST_LINEARS] = {"qkv", "o", "shared"};
+static const char *const part_names[NM_COST_PARTS] = {"qkv", "attention", "o", "shared"};
 
 /* ---- writing -------------------------------------------------------------------------------- */
 
@@ -94,7 +94,7 @@ static json_t *layer_json(const nm_plan_layer *l)
     if (l->types.known)
         json_object_set_new(o, "types", nm_expert_types_json(l->types.type));
     json_object_set_new(o, "price", nm_fields_number(l->price));
-    for (int i = 0; i < NM_COST_LINEARS; i++)
+    for (int i = 0; i < NM_COST_PARTS; i++)
         if (l->on_device[i])
             json_array_append_new(parts, json_string(part_names[i]));
     json_object_set_new(o, "parts", parts);
@@ -139,6 +139,7 @@ static json_t *plan_json(const nm_plan *p)
     json_object_set_new(o, "max_capacities", json_integer(p->max_capacities));
     json_object_set_new(o, "crossover",
                         p->crossover == UINT32_MAX ? json_null() : json_integer(p->crossover));
+    json_object_set_new(o, "attention_chunks", json_integer(p->attention_chunks));
     json_object_set_new(o, "programs", json_integer(p->programs));
     json_object_set_new(o, "bytes", json_integer((json_int_t)p->bytes));
     json_object_set_new(o, "predicted", prediction_json(&p->predicted));
@@ -223,14 +224,14 @@ static npumoe_status read_parts(const nm_fields *f, bool *on_device)
 {
     nm_fields list;
     size_t n;
-    NM_TRY(nm_fields_array(f, "parts", NM_COST_LINEARS, &list, &n));
+    NM_TRY(nm_fields_array(f, "parts", NM_COST_PARTS, &list, &n));
     for (size_t i = 0; i < n; i++) {
         const char *name = json_string_value(json_array_get(list.json, i));
         int p = 0;
-        while (p < NM_COST_LINEARS && (!name || strcmp(name, part_names[p]) != 0))
+        while (p < NM_COST_PARTS && (!name || strcmp(name, part_names[p]) != 0))
             p++;
-        if (p == NM_COST_LINEARS)
-            return nm_fields_bad(f, "parts", "a list of qkv, o, shared");
+        if (p == NM_COST_PARTS)
+            return nm_fields_bad(f, "parts", "a list of qkv, attention, o, shared");
         on_device[p] = true;
     }
     return NPUMOE_OK;
@@ -255,9 +256,9 @@ static npumoe_status read_layer(const nm_fields *f, const nm_plan *plan, nm_plan
         l->programs += nm_plan_group_programs(&l->groups[i]);
         l->bytes += nm_plan_group_bytes(&plan->cost, &l->groups[i]);
     }
-    for (int i = 0; i < NM_COST_LINEARS; i++)
+    for (int i = 0; i < NM_COST_PARTS; i++)
         if (l->on_device[i]) {
-            l->programs++;
+            l->programs += i != NM_PART_ATTENTION;
             l->bytes += plan->cost.device.part_bytes[i];
         }
     NM_TRY(read_prediction(f, "predicted", &l->predicted));
@@ -330,6 +331,9 @@ static npumoe_status read_scalars(const nm_fields *f, nm_plan *p)
     p->crossover = UINT32_MAX;
     if (!json_is_null(json_object_get(f->json, "crossover")))
         NM_TRY(nm_fields_u32(f, "crossover", 0, 1u << 30, &p->crossover));
+    if (json_object_get(f->json, "attention_chunks")) /* not in plans from before it was a part */
+        NM_TRY(nm_fields_u32(f, "attention_chunks", 0, NM_PLAN_MAX_ATTENTION,
+                             &p->attention_chunks));
     NM_TRY(nm_fields_u32(f, "programs", 0, UINT32_MAX, &p->programs));
     NM_TRY(nm_fields_u64(f, "bytes", &p->bytes));
     NM_TRY(nm_fields_real(f, "bound_us", 0.0, MOST_US, &p->bound_us));

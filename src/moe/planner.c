@@ -277,12 +277,15 @@ static npumoe_status fill_plan(const nm_planner *p, nm_layer_work *layers, nm_wa
         st = nm_layer_fill(p, &layers[l], ways[l], out, err);
         fill_rejected(&layers[l], out);
         plan->programs += out->programs;
+        if (out->on_device[NM_PART_ATTENTION])
+            plan->attention_chunks = p->attention_chunks;
         plan->bytes += out->bytes;
         nm_prediction_add(&plan->predicted, &out->predicted);
         nm_planner_simulate(p, layers[l].load, host, NULL);
         nm_prediction_add(&plan->cpu_only, &host->predicted);
         hosts[l] = host;
     }
+    plan->programs += plan->attention_chunks;
     if (st == NPUMOE_OK)
         st = nm_planner_schedule(p, ways, &plan->predicted, err);
     if (st == NPUMOE_OK)

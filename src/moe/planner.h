@@ -43,6 +43,10 @@
  * free, and a plan would take them without end; so padding has a small price of its own
  * (NM_PLANNER_PADDING).
  *
+ * PARTS. QKV, attention, O and the shared expert are on the device or not, for each layer. Attention has no
+ * weights, so its programs are all layers', one for each chunk of the prompt; their slots are set aside before
+ * anything is planned, or a layer's ways would depend on those of others.
+ *
  * RESIDENCY. Slots and bytes couple the layers. Each layer offers a list of ways (none depends on a
  * budget, so a larger budget can only help): structures at several prices of a slot and of a byte, each
  * shortened group by group. One way per layer under two budgets is a multiple-choice knapsack; it is
@@ -85,9 +89,10 @@ typedef struct nm_planner_options {
     uint32_t in_flight;      /* 1, 2 */
     uint32_t n_prompt; /* tokens of the prompts that it is for; 0 = chunks without end, all alike */
     uint32_t n_past;   /* tokens before them */
+    uint32_t attention_chunks; /* with programs for attention on the device; 0 = what the prompt asks for */
     bool all_experts;  /* every expert on the device, as far as the budgets go: for comparison */
     bool compare;      /* also predict the other policies, for plan->rejected */
-    bool no_parts;     /* dense parts stay on the host: for comparison */
+    bool no_parts;     /* they stay on the host: for comparison */
     npumoe_progress_fn progress; /* layers; false cancels */
     void *progress_user;
 } nm_planner_options;

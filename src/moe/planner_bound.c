@@ -112,7 +112,8 @@ static double part_at(const bound *b, double price, int i, double *outside)
     const double h = serial ? 1.0 : 1.0 - price, d = serial ? 1.0 : price;
     double best = h * p->part_host_us[i];
     if (p->part_possible[i])
-        best = fmin(best, h * p->part_move_us[i] + d * p->part_device_us[i] + b->slot_price +
+        best = fmin(best, h * p->part_move_us[i] + d * p->part_device_us[i] +
+                              (i == NM_PART_ATTENTION ? 0.0 : b->slot_price) +
                               b->byte_price * (double)p->cost->device.part_bytes[i]);
     *outside += serial ? best : 0.0;
     return serial ? 0.0 : best;
@@ -123,8 +124,8 @@ static double layer_at(const bound *b, double price)
 {
     const nm_planner *p = b->p;
     const bool two = p->two;
-    double outside = two ? 0.0 : p->fixed_us, inside = two ? (1.0 - price) * p->fixed_us : 0.0;
-    for (int i = 0; i < NM_COST_LINEARS; i++)
+    double outside = two ? 0.0 : p->layer_us, inside = two ? (1.0 - price) * p->layer_us : 0.0;
+    for (int i = 0; i < NM_COST_PARTS; i++)
         if (p->part_exists[i])
             inside += part_at(b, price, i, &outside);
     const double room =

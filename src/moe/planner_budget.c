@@ -119,7 +119,7 @@ static bool best_fits(const nm_planner *p, const nm_layer_work *layers, uint32_t
         programs += layers[l].ways[choice[l]]->programs;
         bytes += layers[l].ways[choice[l]]->bytes;
     }
-    return programs <= p->cost->device.slots && bytes <= p->cost->device.total_bytes;
+    return programs <= p->slots && bytes <= p->cost->device.total_bytes;
 }
 
 /* One size of units after the other, or only those whose table counts to the whole budget; the best answer
@@ -184,7 +184,7 @@ npumoe_status nm_planner_choose(const nm_planner *p, nm_layer_work *layers, uint
     most(layers, n_layers, &programs, &bytes);
     table t = {.layers = layers,
                .n_layers = n_layers,
-               .by_slots = programs > d->slots,
+               .by_slots = programs > p->slots,
                .by_bytes = bytes > d->total_bytes};
     const size_t limit = t.by_slots && t.by_bytes ? CELLS_EACH : CELLS_ONE;
     const uint64_t unit = d->expert_bytes ? d->expert_bytes : 1;
@@ -195,7 +195,7 @@ npumoe_status nm_planner_choose(const nm_planner *p, nm_layer_work *layers, uint
     uint32_t *trial = nm_alloc_array(p->a, n_layers, sizeof *trial);
     npumoe_status st = NPUMOE_OK;
     if (t.best && t.next && t.choice && trial)
-        run_levels(&t, d->slots, d->total_bytes, unit, limit, thorough, trial, choice);
+        run_levels(&t, p->slots, d->total_bytes, unit, limit, thorough, trial, choice);
     else
         st = nm_err_nomem(err, cells * n_layers * sizeof *t.choice, "placing programs");
     nm_free(p->a, t.best);

@@ -10,8 +10,11 @@
 #include <string.h>
 
 enum {
-    PER_OCTAVE = 8
-}; /* allowed capacities between one power of two of the multiple and the next */
+    PER_OCTAVE = 8, /* allowed capacities between one power of two of the multiple and the next */
+    ENDLESS = 8,    /* chunks to have attention programs for, of an endless row */
+    MANY_TOKENS = 32768,
+    SLOTS_SHARE = 8
+};
 
 /* ---- tables --------------------------------------------------------------------------------- */
 
@@ -37,11 +40,87 @@ static void fill_grid(nm_planner *p)
     }
 }
 
+/* Chunks whose attention would have a program: those of the prompt, of a device that can have any number of them
+ * many more; none if they took more than a share of the slots. */
+static uint32_t attention_chunks(const nm_planner *p)
+{
+    const nm_cost_device *d = &p->cost->device;
+    const nm_planner_options *o = &p->options;
+    const uint32_t t = p->loads->chunk;
+    if (o->policy != NM_POLICY_OURS || o->no_parts || o->all_experts || !d->has_attention ||
+        p->cost->device_part[NM_PART_ATTENTION].n == 0 || t % d->capacity_multiple != 0 ||
+        t < d->capacity_min || t > d->capacity_max)
+        return 0;
+    if (o->attention_chunks > 0)
+        return o->attention_chunks;
+    const uint64_t tokens = (uint64_t)o->n_past + (o->n_prompt ? o->n_prompt : ENDLESS * t);
+    uint64_t n = (tokens - 1) / t + 1;
+    if (d->slots == UINT32_MAX && n * t < MANY_TOKENS)
+        n = (MANY_TOKENS - 1) / t + 1;
+    return n > NM_PLAN_MAX_ATTENTION || n > d->slots / SLOTS_SHARE ? 0 : (uint32_t)n;
+}
+
+/* Whether there is a program for it. */
+static bool has_attention(const nm_planner *p, uint32_t chunk)
+{
+    return p->options.n_past / p->loads->chunk + chunk < p->attention_chunks;
+}
+
+bool nm_planner_part_is_there(const nm_planner *p, const nm_way *w, nm_cost_part part,
+                              uint32_t chunk)
+{
+    return (w->parts & 1u << part) != 0 && (part != NM_PART_ATTENTION || has_attention(p, chunk));
+}
+
+/* Of the chunk's position; measured with its own number of queries. */
+static double attention_at(const nm_planner *p, const nm_curve *curve, uint32_t chunk)
+{
+    const double t = p->loads->chunk, share = t / p->cost->chunk;
+    return share * nm_curve_at(curve, p->options.n_past + chunk * t + 1.0);
+}
+
+double nm_planner_part_host_us(const nm_planner *p, nm_cost_part part, uint32_t chunk)
+{
+    return part == NM_PART_ATTENTION ? attention_at(p, &p->cost->host_part[part], chunk)
+                                     : p->part_host_us[part];
+}
+
+double nm_planner_part_device_us(const nm_planner *p, nm_cost_part part, uint32_t chunk)
+{
+    return part == NM_PART_ATTENTION
+               ? p->cost->launch_us + attention_at(p, &p->cost->device_part[part], chunk)
+               : p->part_device_us[part];
+}
+
+/* The mean over the prompt; chunks without a program stay the host's. */
+static void fill_attention(nm_planner *p)
+{
+    const nm_cost_part part = NM_PART_ATTENTION;
+    const uint32_t n = p->n_chunks ? p->n_chunks : 1;
+    p->attention_chunks = attention_chunks(p);
+    if (p->cost->device.slots != UINT32_MAX)
+        p->slots -= p->attention_chunks;
+    p->part_exists[part] = true;
+    p->part_possible[part] = p->n_grid > 0 && p->attention_chunks > 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const double host = nm_planner_part_host_us(p, part, i) / n;
+        p->part_host_us[part] += host;
+        p->part_move_us[part] += has_attention(p, i) ? p->cost->launch_host_us / n : host;
+        p->part_device_us[part] +=
+            has_attention(p, i) ? nm_planner_part_device_us(p, part, i) / n : 0.0;
+    }
+}
+
 static void fill_parts(nm_planner *p)
 {
     const nm_cost *c = p->cost;
     const uint32_t t = p->loads->chunk;
-    for (int i = 0; i < NM_COST_LINEARS; i++) {
+    p->layer_us = nm_curve_at(&c->host_layer, t);
+    p->slots = c->device.slots;
+    fill_attention(p);
+    for (int i = 0; i < NM_COST_PARTS; i++) {
+        if (i == NM_PART_ATTENTION)
+            continue;
         p->part_exists[i] =
             c->host_part[i].n > 0 && (i != NM_PART_SHARED || c->geometry.n_ff_shared > 0);
         if (!p->part_exists[i])
@@ -56,11 +135,6 @@ static void fill_parts(nm_planner *p)
         if (i == NM_PART_SHARED)
             p->part_move_us[i] += nm_planner_gather(p, t) + nm_planner_scatter(p, t);
     }
-    p->layer_us = nm_curve_at(&c->host_layer, t);
-    p->fixed_us = nm_planner_attention(p, 0);
-    for (uint32_t i = 1; i < p->n_chunks; i++)
-        p->fixed_us += nm_planner_attention(p, i);
-    p->fixed_us = p->layer_us + p->fixed_us / (p->n_chunks ? p->n_chunks : 1);
 }
 
 uint32_t nm_planner_whole_layers(const nm_planner *p)
@@ -68,12 +142,6 @@ uint32_t nm_planner_whole_layers(const nm_planner *p)
     const nm_loads *l = p->loads;
     const bool to_the_end = l->layers[l->n_layers - 1].layer + 1 == p->model->n_layer;
     return l->n_layers - (p->n_chunks > 0 && l->n_layers > 1 && to_the_end);
-}
-
-double nm_planner_attention(const nm_planner *p, uint32_t chunk)
-{
-    const double t = p->loads->chunk, share = t / p->cost->chunk; /* measured with its chunks */
-    return share * nm_curve_at(&p->cost->attention, p->options.n_past + chunk * t + 1.0);
 }
 
 void nm_planner_fini(nm_planner *p)
@@ -170,9 +238,9 @@ static bool measure_way(const nm_planner *p, nm_way *w)
         if (!nm_add_u64(w->bytes, nm_cost_group_bytes(p->cost, g->n, g->n_capacities), &w->bytes))
             possible = false;
     }
-    for (int i = 0; i < NM_COST_LINEARS; i++)
+    for (int i = 0; i < NM_COST_PARTS; i++)
         if (w->parts & 1u << i) {
-            w->programs++;
+            w->programs += i != NM_PART_ATTENTION;
             if (!nm_add_u64(w->bytes, d->part_bytes[i], &w->bytes))
                 possible = false;
         }
@@ -349,7 +417,7 @@ npumoe_status nm_layer_fill(const nm_planner *p, const nm_layer_work *l, nm_way 
     out->bytes = w->bytes;
     out->price = w->price;
     out->predicted = w->predicted;
-    for (int i = 0; i < NM_COST_LINEARS; i++)
+    for (int i = 0; i < NM_COST_PARTS; i++)
         out->on_device[i] = (w->parts & 1u << i) != 0;
     npumoe_status st = NPUMOE_OK;
     for (uint32_t i = 0; i < w->n_groups; i++) {

@@ -74,7 +74,7 @@ static npumoe_status choose_popular(const nm_planner *p, const nm_layer_work *la
     for (size_t i = 0; i < n; i++) {
         const nm_way_group *g = &full[all[i].layer]->groups[all[i].group];
         const uint64_t more = nm_cost_group_bytes(p->cost, g->n, g->n_capacities);
-        if (programs + g->n_capacities > d->slots || more > d->total_bytes - bytes ||
+        if (programs + g->n_capacities > p->slots || more > d->total_bytes - bytes ||
             nm_cost_group_bytes(p->cost, g->n, 1) > d->program_bytes)
             continue;
         programs += g->n_capacities;
@@ -117,7 +117,7 @@ static nm_way *full_of(const nm_planner *p, const nm_layer_work *l)
 {
     const nm_way *best = NULL;
     for (size_t i = 1; i < l->n_ways; i++)
-        if (!best || l->ways[i]->score < best->score)
+        if (l->ways[i]->n_groups > 0 && (!best || l->ways[i]->score < best->score))
             best = l->ways[i];
     if (!best)
         return nm_way_new(p, 0, 0);

@@ -52,7 +52,7 @@ static nm_way *way_of(const nm_planner *p, const nm_plan_layer *l)
         at += g->n_experts;
     }
     w->price = l->price;
-    for (int i = 0; i < NM_COST_LINEARS; i++)
+    for (int i = 0; i < NM_COST_PARTS; i++)
         w->parts |= l->on_device[i] ? 1u << i : 0u;
     return w;
 }
@@ -69,6 +69,7 @@ nm_planner_options nm_planner_options_of(const nm_plan *plan)
     o.in_flight = plan->in_flight;
     o.n_prompt = plan->n_prompt;
     o.n_past = plan->n_past;
+    o.attention_chunks = plan->attention_chunks;
     return o;
 }
 

@@ -21,7 +21,7 @@
 enum {
     NM_PLANNER_GRID = 96,   /* allowed capacities, most */
     NM_PLANNER_TRIED = 128, /* shapes that are remembered */
-    NM_PARTS_ALL = (1 << NM_COST_LINEARS) - 1
+    NM_PARTS_ALL = (1 << NM_COST_PARTS) - 1
 };
 
 typedef struct nm_way_group {
@@ -57,13 +57,14 @@ typedef struct nm_planner {
     uint32_t n_grid;
     uint32_t grid[NM_PLANNER_GRID];         /* allowed capacities, ascending */
     double layer_us;                        /* host: norms, routing and such */
-    double fixed_us;                        /* and attention, the mean over the prompt */
+    uint32_t attention_chunks;              /* that would have a program */
+    uint32_t slots;                         /* for all other programs */
     bool two;                               /* chunks in flight, and as many to be had */
     uint32_t n_chunks;                      /* of the prompt; 0 = an endless row of chunks */
-    double part_host_us[NM_COST_LINEARS];   /* on the host; 0 where there is no such part */
-    double part_device_us[NM_COST_LINEARS]; /* device busy, launch included */
-    double part_move_us[NM_COST_LINEARS];   /* host: gather, submit, scatter of such a launch */
-    bool part_exists[NM_COST_LINEARS], part_possible[NM_COST_LINEARS];
+    double part_host_us[NM_COST_PARTS];   /* on the host; 0 where there is no such part */
+    double part_device_us[NM_COST_PARTS]; /* device busy, launch included */
+    double part_move_us[NM_COST_PARTS];   /* host: gather, submit, scatter of such a launch */
+    bool part_exists[NM_COST_PARTS], part_possible[NM_COST_PARTS];
     /* working memory of one simulation */
     uint32_t *rest;             /* [n_expert] */
     double *pass_us, *pass_end; /* [room] */
@@ -143,8 +144,12 @@ typedef struct nm_passes {
 void nm_planner_passes(const nm_planner *p, const nm_way *w, const uint32_t *load, nm_passes *out,
                        nm_prediction *sum);
 
-/* Attention of the chunk with that number. */
-double nm_planner_attention(const nm_planner *p, uint32_t chunk);
+/* A part's time on the host, or on the device with its launch, of the chunk with that number: attention grows,
+ * and late chunks may have no program for it. */
+bool nm_planner_part_is_there(const nm_planner *p, const nm_way *w, nm_cost_part part,
+                              uint32_t chunk);
+double nm_planner_part_host_us(const nm_planner *p, nm_cost_part part, uint32_t chunk);
+double nm_planner_part_device_us(const nm_planner *p, nm_cost_part part, uint32_t chunk);
 
 /* Layers that a prompt goes through whole: in the model's last one only keys are stored, and one row of the
  * last chunk goes on. */

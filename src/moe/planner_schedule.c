@@ -25,8 +25,9 @@ typedef struct lane {
     uint32_t chunk, layer;
     uint32_t stored; /* layers whose keys are in the cache */
     bool on_device;  /* the part that the stage waits for */
-    bool in_queue;   /* it holds a place there */
-    double part_end;
+    bool host_o;     /* its O is the host's, after attention on the device */
+    uint32_t queued; /* places that its parts hold in the queue */
+    double part_end; /* of the last of them */
     uint64_t order; /* lanes that began earlier submit first */
     uint32_t n, submitted, done;
     double *us, *end; /* launches: device time, when it ends */
@@ -68,8 +69,9 @@ static double start_launch(walk *w, double us)
 
 static void start_part(walk *w, lane *l, nm_cost_part part)
 {
-    l->on_device = l->in_queue = true;
-    l->part_end = start_launch(w, w->p->part_device_us[part]);
+    l->on_device = true;
+    l->queued++;
+    l->part_end = start_launch(w, nm_planner_part_device_us(w->p, part, l->chunk));
     w->sum.launches++;
 }
 
@@ -95,7 +97,7 @@ static bool take_oldest(walk *w, bool wait)
             ends = l->end[l->done];
             part = false;
         }
-        if (l->in_queue && l->part_end < ends) {
+        if (l->queued > 0 && l->part_end < ends) {
             best = l;
             ends = l->part_end;
             part = true;
@@ -108,14 +110,14 @@ static bool take_oldest(walk *w, bool wait)
         return true;
     }
     w->now = fmax(w->now, ends);
-    w->flying--;
-    best->in_queue = false;
+    w->flying -= best->queued;
+    best->queued = 0;
     return true;
 }
 
 static void take_part(walk *w, lane *l)
 {
-    while (l->in_queue)
+    while (l->queued > 0)
         take_oldest(w, true);
     l->on_device = false;
 }
@@ -155,7 +157,13 @@ static void pump(walk *w)
 
 static bool planned(const walk *w, const lane *l, nm_cost_part part)
 {
-    return (w->ways[l->layer]->parts & 1u << part) != 0;
+    return nm_planner_part_is_there(w->p, w->ways[l->layer], part, l->chunk);
+}
+
+/* Of a layer that wants the whole chunk. */
+static bool attends_on_device(const walk *w, const lane *l)
+{
+    return l->layer < w->n_whole && planned(w, l, NM_PART_ATTENTION);
 }
 
 static void run_norm(walk *w, lane *l)
@@ -174,6 +182,9 @@ static void run_join(walk *w, lane *l)
     nm_passes passes;
     if (l->on_device)
         take_part(w, l);
+    if (l->host_o)
+        spend(w, p->part_host_us[NM_PART_O]);
+    l->host_o = false;
     spend(w, join_share * p->layer_us);
     nm_planner_passes(p, w->ways[l->layer],
                       p->loads->layers[l->layer].load + (size_t)s * p->n_expert, &passes, &w->sum);
@@ -189,7 +200,8 @@ static void run_join(walk *w, lane *l)
 static void run_attend(walk *w, lane *l)
 {
     const nm_planner *p = w->p;
-    if (!l->on_device || l->layer < w->n_whole)
+    const bool on_device = attends_on_device(w, l);
+    if (!l->on_device || (l->layer < w->n_whole && !on_device))
         submit_for(w, HUGE_VAL);
     if (l->on_device)
         take_part(w, l);
@@ -202,14 +214,18 @@ static void run_attend(walk *w, lane *l)
         l->stage = FINISH;
         return;
     }
-    spend(w, nm_planner_attention(p, l->chunk));
     l->stage = JOIN;
+    if (on_device)
+        start_part(w, l, NM_PART_ATTENTION);
+    else
+        spend(w, nm_planner_part_host_us(p, NM_PART_ATTENTION, l->chunk));
     if (planned(w, l, NM_PART_O)) {
         start_part(w, l, NM_PART_O);
         return;
     }
-    spend(w, p->part_host_us[NM_PART_O]);
-    run_join(w, l);
+    l->host_o = true;
+    if (!on_device)
+        run_join(w, l);
 }
 
 static void run_rest(walk *w, lane *l)
@@ -263,6 +279,8 @@ static bool is_ready(const walk *w, const lane *l)
 
 static bool must_wait(const walk *w, const lane *l)
 {
+    if (attends_on_device(w, l))
+        return false;
     for (uint32_t i = 0; i < w->n_lanes; i++)
         if (l->stage == ATTEND && w->lanes[i].stage == JOIN)
             return true;

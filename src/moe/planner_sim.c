@@ -198,7 +198,7 @@ static double lost(const run *r)
 /* Norms, QKV, attention, O, routing: before the experts, the parts of them on the device too. */
 static void add_fixed(const nm_planner *p, const nm_way *w, const run *r, nm_prediction *x)
 {
-    double host = p->fixed_us, device = 0.0;
+    double host = p->layer_us, device = 0.0;
     for (int i = NM_PART_QKV; i <= NM_PART_O; i++) {
         const bool there = (w->parts & 1u << i) != 0;
         host += there ? p->part_move_us[i] : p->part_host_us[i];

@@ -410,9 +410,11 @@ static npumoe_status offer_prefix(maker *k, uint32_t n, double price, nm_offer *
 
 static void remember(maker *k, const nm_offer *best)
 {
-    char what[NM_PLAN_WORDS], parts[24] = "";
+    char what[NM_PLAN_WORDS], parts[40] = "";
     if (k->s.parts)
-        snprintf(parts, sizeof parts, ", with%s%s%s", k->s.parts & 1u << NM_PART_QKV ? " qkv" : "",
+        snprintf(parts, sizeof parts, ", with%s%s%s%s",
+                 k->s.parts & 1u << NM_PART_QKV ? " qkv" : "",
+                 k->s.parts & 1u << NM_PART_ATTENTION ? " attention" : "",
                  k->s.parts & 1u << NM_PART_O ? " o" : "",
                  k->s.parts & 1u << NM_PART_SHARED ? " shared" : "");
     if (k->s.capacities > 1)
@@ -453,8 +455,8 @@ static void count_parts(maker *k)
     const nm_planner *p = k->p;
     const bool two = p->two;
     k->device0_us = 0.0;
-    k->host0_us = two ? p->fixed_us : 0.0;
-    for (int i = 0; i < NM_COST_LINEARS; i++) {
+    k->host0_us = two ? p->layer_us : 0.0;
+    for (int i = 0; i < NM_COST_PARTS; i++) {
         if (!p->part_exists[i] || (!two && i != NM_PART_SHARED))
             continue;
         const bool there = (k->s.parts & 1u << i) != 0;
@@ -607,7 +609,7 @@ static uint32_t next_size(uint32_t n, uint32_t limit)
 /* Every expert cannot have a program of its own. */
 static bool few_slots(const nm_planner *p)
 {
-    return p->cost->device.slots < p->loads->n_layers * p->n_expert;
+    return p->slots < p->loads->n_layers * p->n_expert;
 }
 
 /* At the price where device and host finish together, and for budgets that keep the device from being
@@ -651,22 +653,40 @@ static uint32_t best_group_size(const nm_layer_work *l)
     return n;
 }
 
+static npumoe_status make_parts(maker *k, uint32_t group, uint32_t most, uint32_t parts,
+                                npumoe_error *err)
+{
+    NM_TRY(make_group_size(k, group, parts, err));
+    if (few_slots(k->p) && group != most) /* parts must not cost experts their slots */
+        NM_TRY(make_group_size(k, most, parts, err));
+    return NPUMOE_OK;
+}
+
+/* Every set of the parts with weights; attention alone, with the best of these sets and with all of them: the whole
+ * again would take twice the time, and what is in between is between these. */
 static npumoe_status make_all(maker *k, npumoe_error *err)
 {
     const nm_planner *p = k->p;
     const uint32_t most = p->options.max_group < p->n_expert ? p->options.max_group : p->n_expert;
+    const uint32_t attention = 1u << NM_PART_ATTENTION;
     for (uint32_t g = 1; g <= most; g = next_size(g, most))
         NM_TRY(make_group_size(k, g, 0, err));
     uint32_t possible = 0;
-    for (int i = 0; i < NM_COST_LINEARS; i++)
-        possible |= p->part_possible[i] && !p->options.no_parts ? 1u << i : 0u;
-    const uint32_t group = best_group_size(k->l);
-    for (uint32_t parts = 1; parts <= NM_PARTS_ALL; parts++) {
-        if (parts & ~possible)
-            continue;
-        NM_TRY(make_group_size(k, group, parts, err));
-        if (few_slots(p) && group != most) /* parts must not cost experts their slots */
-            NM_TRY(make_group_size(k, most, parts, err));
+    for (int i = 0; i < NM_COST_PARTS; i++)
+        possible |= p->part_possible[i] ? 1u << i : 0u;
+    if (p->options.no_parts || p->options.all_experts) /* by popularity, which parts have none of */
+        possible = 0;
+    const uint32_t group = best_group_size(k->l), others = possible & ~attention;
+    for (uint32_t parts = 1; parts <= NM_PARTS_ALL; parts++)
+        if (!(parts & ~others))
+            NM_TRY(make_parts(k, group, most, parts, err));
+    const uint32_t best = k->l->ways[best_way(k->l)]->parts;
+    if (possible & attention) {
+        NM_TRY(make_parts(k, group, most, attention, err));
+        if (best)
+            NM_TRY(make_parts(k, group, most, best | attention, err));
+        if (best != others)
+            NM_TRY(make_parts(k, group, most, possible, err));
     }
     return settle(k->l, err);
 }

@@ -118,11 +118,10 @@ nm_cost synth_cost(const nm_plan_model *model, uint32_t chunk, double launch_us)
     c.host_expert = line(180.0, 14.0);
     c.device_expert = line(30.0, 9.0);
     c.host_layer = line(20.0, 2.0);
-    c.attention = line(3000.0, 4.0);
+    c.host_part[NM_PART_ATTENTION] = line(3000.0, 4.0);
     c.gather = line(0.5, 0.4);
     c.scatter = line(0.5, 0.6);
-    for (int i = 0; i < 2; i++)
-        c.host_part[i] = line(100.0, 12.0);
+    c.host_part[NM_PART_QKV] = c.host_part[NM_PART_O] = line(100.0, 12.0);
     c.device = (nm_cost_device){.name = "tile",
                                 .weights = "file",
                                 .has_linear = true,
@@ -135,7 +134,6 @@ nm_cost synth_cost(const nm_plan_model *model, uint32_t chunk, double launch_us)
                                 .total_bytes = UINT64_MAX,
                                 .expert_bytes = 3u * 2048 * 1024 * 2,
                                 .threads = 1};
-    for (int i = 0; i < 2; i++)
-        c.device.part_bytes[i] = 4u * 2048 * 2048;
+    c.device.part_bytes[NM_PART_QKV] = c.device.part_bytes[NM_PART_O] = 4u * 2048 * 2048;
     return c;
 }

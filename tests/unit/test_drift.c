@@ -33,7 +33,7 @@ static nm_cost make_cost(void)
     c.host_expert = line(20, 10);
     c.device_expert = line(5, 0.6);
     c.gather = c.scatter = line(1, 0.1);
-    c.host_layer = c.attention = line(10, 0.1);
+    c.host_layer = c.host_part[NM_PART_ATTENTION] = line(10, 0.1);
     c.device = (nm_cost_device){.name = "tile",
                                 .slots = 6,
                                 .capacity_multiple = 16,

@@ -11,7 +11,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
-enum { N_PROMPT = 150, CHUNK = 32, N_VOCAB = 101 };
+enum { N_PROMPT = 150, CHUNK = 32, N_VOCAB = 101, MANY = 6 };
 
 static npumoe_token prompt[N_PROMPT];
 
@@ -50,7 +50,9 @@ typedef struct plan_spec {
     uint32_t group, n_groups; /* experts per group; the first n_groups * group experts */
     uint32_t in_flight;
     uint32_t crossover;   /* 0 = 17 */
-    bool parts;           /* QKV, O and the shared expert on the device */
+    bool parts;           /* QKV, attention, O and the shared expert on the device */
+    uint32_t attention;   /* chunks that have a program for it; 0 = MANY */
+    uint32_t without;     /* bits of parts that stay on the host */
     uint64_t router_hash; /* not 0: another model's */
 } plan_spec;
 
@@ -68,9 +70,9 @@ static void fill_cost(nm_plan *p, bool device_is_fast)
     memcpy(c->isa, "test", 5);
     c->host_threads = 1;
     c->chunk = CHUNK;
-    c->host_expert = c->host_layer = c->attention = c->gather = c->scatter = curve(10);
+    c->host_expert = c->host_layer = c->gather = c->scatter = curve(10);
     c->device_expert = curve(1);
-    for (int i = 0; i < NM_COST_LINEARS; i++) {
+    for (int i = 0; i < NM_COST_PARTS; i++) {
         c->host_part[i] = curve(device_is_fast ? 1000 : 1);
         c->device_part[i] = curve(10);
     }
@@ -78,6 +80,7 @@ static void fill_cost(nm_plan *p, bool device_is_fast)
     c->device = (nm_cost_device){.name = "tile",
                                  .shares_weights = true,
                                  .has_linear = true,
+                                 .has_attention = true,
                                  .slots = UINT32_MAX,
                                  .capacity_multiple = 16,
                                  .capacity_min = 16,
@@ -86,7 +89,7 @@ static void fill_cost(nm_plan *p, bool device_is_fast)
                                  .program_bytes = UINT64_MAX,
                                  .total_bytes = UINT64_MAX,
                                  .expert_bytes = 1000,
-                                 .part_bytes = {10, 20, 30},
+                                 .part_bytes = {[NM_PART_QKV] = 10, [NM_PART_O] = 20, [NM_PART_SHARED] = 30},
                                  .threads = 1};
 }
 
@@ -108,13 +111,16 @@ static void fill_layer(nm_plan *p, nm_plan_layer *l, const plan_spec *s)
         l->programs += nm_plan_group_programs(to);
         l->bytes += nm_plan_group_bytes(&p->cost, to);
     }
-    for (int i = 0; i < NM_COST_LINEARS; i++) {
-        l->on_device[i] = s->parts && (i != NM_PART_SHARED || p->model.geometry.n_ff_shared);
-        l->programs += l->on_device[i];
+    for (int i = 0; i < NM_COST_PARTS; i++) {
+        l->on_device[i] = s->parts && !(s->without & 1u << i) &&
+                          (i != NM_PART_SHARED || p->model.geometry.n_ff_shared);
+        l->programs += l->on_device[i] && i != NM_PART_ATTENTION;
         l->bytes += l->on_device[i] ? p->cost.device.part_bytes[i] : 0;
     }
     p->programs += l->programs;
     p->bytes += l->bytes;
+    if (l->on_device[NM_PART_ATTENTION] && p->attention_chunks == 0)
+        p->programs += p->attention_chunks = s->attention ? s->attention : MANY;
 }
 
 /* JSON, by the plan's own printer: what is tested goes the way that users' plans go. */
@@ -335,6 +341,25 @@ static void test_exact(const char *arch, const run *cpu)
          .n_groups = 1,
          .in_flight = 2,
          .parts = true},
+        {.capacity = 16,
+         .group = 2,
+         .n_groups = 2,
+         .in_flight = 2,
+         .parts = true,
+         .without = 1u << NM_PART_O | 1u << NM_PART_QKV},
+        {.capacity = 16,
+         .group = 2,
+         .n_groups = 2,
+         .in_flight = 1,
+         .parts = true,
+         .without = 1u << NM_PART_O,
+         .attention = 2},
+        {.capacity = 16,
+         .group = 2,
+         .n_groups = 2,
+         .in_flight = 2,
+         .parts = true,
+         .without = 1u << NM_PART_QKV},
         {.capacity = 0, .group = 1, .n_groups = 8, .in_flight = 2},
         {.overflow = NM_OVERFLOW_REPASS, .capacity = 0, .group = 8, .n_groups = 1, .in_flight = 2}};
     for (size_t i = 0; i < sizeof plans / sizeof plans[0]; i++) {
@@ -436,12 +461,19 @@ static void test_failures(const run *cpu)
         is_int(r->status, NPUMOE_EDEVICE, "%s, required: %s", flags[i], r->err.message);
         run_free(&r);
     }
-    s = run_of(&spill);
-    s.plan.parts = true;
-    s.device.debug_flags = "fail-launch=1-3";
-    run *r = execute(&s);
-    ok(r->status == NPUMOE_OK && largest_difference(r, cpu) < NEAR, "parts that fail");
-    run_free(&r);
+    static const char *const launches[] = {"fail-launch=1-3", "fail-launch=2", "fail-launch=3",
+                                           "fail-submit=2",   "fail-submit=3", "fail-load=1-3"};
+    for (size_t i = 0; i < sizeof launches / sizeof launches[0]; i++)
+        for (uint32_t without = 0; without < 1u << NM_PART_SHARED; without++) {
+            s = run_of(&spill);
+            s.plan.parts = true;
+            s.plan.without = without;
+            s.device.debug_flags = launches[i];
+            run *r = execute(&s);
+            ok(r->status == NPUMOE_OK && largest_difference(r, cpu) < NEAR,
+               "%s: parts that fail, without %d", launches[i], (int)without);
+            run_free(&r);
+        }
 }
 
 static void test_limits(const run *cpu)
@@ -550,6 +582,63 @@ static void test_share(void)
     }
 }
 
+/* Launches of attention when a prompt goes on after `first` tokens that the CPU computed, in a session of n_ctx. */
+static uint64_t launches_after(size_t first, uint32_t n_ctx, const run *cpu)
+{
+    npumoe_error err;
+    npumoe_model *m = NULL;
+    npumoe_device *d = NULL;
+    npumoe_session *s = NULL;
+    npumoe_plan_options po = npumoe_plan_options_default();
+    npumoe_model_options mo = npumoe_model_options_default();
+    npumoe_session_options so = npumoe_session_options_default();
+    npumoe_plan_stats stats = {.struct_bytes = sizeof stats};
+    plan_spec p = spill;
+    npumoe_device_options dopt = run_of(&p).device;
+    p.parts = true;
+    p.without = ~(1u << NM_PART_ATTENTION);
+    mo.precision = NPUMOE_PRECISION_FP32;
+    so.n_chunk = CHUNK;
+    so.n_ctx = n_ctx;
+    so.type_k = so.type_v = NPUMOE_KV_F32;
+    if (npumoe_device_new(&dopt, &d, &err) != NPUMOE_OK ||
+        npumoe_model_load(tiny_path(), &mo, &m, &err) != NPUMOE_OK)
+        bail("%s", err.message);
+    char *json = make_plan(m, &p);
+    po.plan = json;
+    po.plan_bytes = strlen(json);
+    po.device = d;
+    po.no_replan = true;
+    if (npumoe_model_use_plan(m, &po, &err) != NPUMOE_OK ||
+        npumoe_session_new(m, &so, &s, &err) != NPUMOE_OK)
+        bail("%s", err.message);
+    ok(npumoe_session_eval(s, prompt, first, NULL, &err) == NPUMOE_OK &&
+           npumoe_session_eval(s, prompt, N_PROMPT, NULL, &err) == NPUMOE_OK,
+       "goes on after %d", (int)first);
+    double most = 0;
+    for (size_t j = 0; j < N_VOCAB; j++)
+        most = fmax(most, fabs((double)npumoe_session_logits(s)[j] -
+                               (double)cpu->logits[N_PROMPT - 1][j]));
+    ok(most < NEAR, "to the same end (%.2g)", most);
+    npumoe_plan_get_stats(m, &stats);
+    npumoe_session_free(&s);
+    npumoe_text_free(&json);
+    npumoe_model_free(&m);
+    npumoe_device_free(&d);
+    return stats.n_part_launches;
+}
+
+/* Attention has programs for chunks that begin at multiples of 32: a prompt that goes on at 10 has a chunk of 22
+ * first, and then these. Of the last chunk only what its room in the cache allows. In the last layer one row of
+ * the last chunk is wanted: the host's. */
+static void test_odd_start(const run *cpu)
+{
+    const uint32_t layers = 3;
+    is_int((int64_t)launches_after(10, 512, cpu), 4 * (layers - 1), "four chunks attend on the device");
+    is_int((int64_t)launches_after(10, N_PROMPT, cpu), 3 * (layers - 1),
+           "three, where the cache ends in the fourth");
+}
+
 static bool stop_at(void *user, uint64_t done, uint64_t total)
 {
     (void)total;
@@ -617,6 +706,7 @@ int main(void)
         if (i < 2) {
             test_same_bits(archs[i]);
             test_failures(cpu);
+            test_odd_start(cpu);
         }
         if (i == 0) {
             test_lossy(cpu);

@@ -333,17 +333,65 @@ static unsigned count_parts(const setting *x, const nm_planner_options *o)
     return n;
 }
 
+/* Layers with attention on the device; the plan's programs for it. */
+static unsigned count_attention(const setting *x, const nm_planner_options *o, uint32_t *chunks)
+{
+    nm_plan *plan = make(x, o);
+    unsigned n = 0;
+    uint32_t programs = 0;
+    *chunks = plan ? plan->attention_chunks : 0;
+    for (uint32_t l = 0; plan && l < plan->n_layers; l++) {
+        n += plan->layers[l].on_device[NM_PART_ATTENTION];
+        programs += plan->layers[l].programs;
+    }
+    if (plan)
+        is_int(plan->programs, programs + *chunks, "programs of attention are counted once");
+    nm_plan_free(&plan);
+    return n;
+}
+
+static void test_attention(void)
+{
+    const synth_shape s = {3, 32, 4, 256, 24, 1.0, 0.5};
+    setting x = make_setting(&s, 3.0);
+    nm_planner_options o = nm_planner_options_default();
+    const nm_curve *host = &x.cost.host_part[NM_PART_ATTENTION];
+    uint32_t chunks;
+    o.n_prompt = 8 * s.chunk;
+    is_int(count_attention(&x, &o, &chunks), 0, "a device without attention has none");
+    nm_curve *device = &x.cost.device_part[NM_PART_ATTENTION];
+    *device = *host;
+    for (uint32_t i = 0; i < device->n; i++)
+        device->us[i] /= 20.0;
+    x.cost.device.has_attention = true;
+    is_int(count_attention(&x, &o, &chunks), 3, "attention that is much faster there goes there");
+    is_int(chunks, 32768 / s.chunk, "with programs for many chunks, where any number is allowed");
+    x.cost.device.slots = 96;
+    is_int(count_attention(&x, &o, &chunks), 3, "also where slots are few");
+    is_int(chunks, 8, "with programs for the prompt's chunks");
+    o.n_prompt = 13 * s.chunk;
+    is_int(count_attention(&x, &o, &chunks), 0, "unless a long prompt took too many of them");
+    x.cost.device.slots = UINT32_MAX;
+    o.no_parts = true;
+    is_int(count_attention(&x, &o, &chunks), 0, "or nobody wants it");
+    o.no_parts = false;
+    *device = *host;
+    for (uint32_t i = 0; i < device->n; i++)
+        device->us[i] *= 20.0;
+    is_int(count_attention(&x, &o, &chunks), 0, "or it is slow there");
+    free_setting(&x);
+}
+
 static void test_far_rows(void)
 {
     const synth_shape s = {2, 32, 4, 256, 24, 1.0, 0.5};
     setting x = make_setting(&s, 3.0);
     const nm_planner_options o = nm_planner_options_default();
     const double host_us = nm_curve_at(&x.cost.host_part[NM_PART_QKV], s.chunk);
-    for (int i = 0; i < 2; i++)
-        x.cost.device_part[i] = (nm_curve){1, {s.chunk}, {host_us / 20.0}};
+    x.cost.device_part[NM_PART_QKV] = (nm_curve){1, {s.chunk}, {host_us / 20.0}};
+    x.cost.device_part[NM_PART_O] = x.cost.device_part[NM_PART_QKV];
     is_int(count_parts(&x, &o), 4, "parts that the device computes much faster go there");
-    for (int i = 0; i < 2; i++)
-        x.cost.part_far_us[i] = host_us;
+    x.cost.part_far_us[NM_PART_QKV] = x.cost.part_far_us[NM_PART_O] = host_us;
     is_int(count_parts(&x, &o), 0, "unless their rows cost the host what it would save");
     free_setting(&x);
 }
@@ -560,6 +608,7 @@ int main(void)
     test_same_again();
     test_more_room();
     test_objectives();
+    test_attention();
     test_far_rows();
     test_refusals();
     test_bound();

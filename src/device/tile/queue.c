@@ -88,6 +88,25 @@ static void run_linear(tile *t, const tile_launch *l)
     nm_matmul(&t->compute, p->linears, p->head.n, rows, t->x);
 }
 
+/* Its rows are the last of the program's positions, whatever else there may be in the cache. */
+static void run_attention(tile *t, const tile_launch *l)
+{
+    const nm_program_attention *p = &l->program->attention;
+    const size_t rows = l->program->head.capacity;
+    nm_attention(&t->compute, &(nm_attention_args){.n_q = rows,
+                                                   .pos0 = p->positions - rows,
+                                                   .n_head = p->n_head,
+                                                   .n_head_kv = p->n_head_kv,
+                                                   .dim_k = p->dim_k,
+                                                   .dim_v = p->dim_v,
+                                                   .scale = p->scale,
+                                                   .window = p->window,
+                                                   .q = l->in,
+                                                   .k = l->cache.k,
+                                                   .v = l->cache.v,
+                                                   .out = l->out});
+}
+
 static void sleep_until(uint64_t ns)
 {
     uint64_t now = nm_clock_ns();
@@ -112,6 +131,9 @@ static void run_launch(tile *t, tile_launch *l)
         break;
     case NM_PROGRAM_LINEAR:
         run_linear(t, l);
+        break;
+    case NM_PROGRAM_ATTENTION:
+        run_attention(t, l);
         break;
     }
     l->times.busy_ns = cpu_ns(t) - before;
@@ -248,7 +270,8 @@ void nm_tile_help_end(tile *t)
 }
 
 npumoe_status nm_tile_submit(nm_npu *npu, nm_program *p, const nm_npu_buffer *in,
-                             nm_npu_buffer *out, uint64_t *ticket, npumoe_error *err)
+                             nm_npu_buffer *out, const nm_npu_cache *cache, uint64_t *ticket,
+                             npumoe_error *err)
 {
     tile *t = (tile *)npu;
     (void)err;
@@ -260,6 +283,7 @@ npumoe_status nm_tile_submit(nm_npu *npu, nm_program *p, const nm_npu_buffer *in
         l->program = (tile_program *)p;
         l->in = in->data;
         l->out = out->data;
+        l->cache = cache ? *cache : (nm_npu_cache){0};
         l->times = (nm_launch_times){.submitted_ns = nm_clock_ns()};
         atomic_store_explicit(&l->state, LAUNCH_QUEUED, memory_order_relaxed);
         atomic_store_explicit(&t->submitted, *ticket, memory_order_release);

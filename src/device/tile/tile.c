@@ -85,9 +85,28 @@ static bool grow_rows(tile *t, size_t rows, size_t parts)
     return true;
 }
 
+/* Makes the working memory of each thread large enough. */
+static bool grow_scratch(tile *t, size_t each)
+{
+    const size_t n = t->head.caps.n_threads;
+    size_t all = t->compute.scratch_bytes * n;
+    const bool fits = grow_aligned(t->allocator, &t->compute.scratch, &all, each * n);
+    t->compute.scratch_bytes = all / n;
+    return fits;
+}
+
+static npumoe_status reserve_attention(tile *t, const nm_program_attention *a, npumoe_error *err)
+{
+    const size_t each = nm_attention_scratch_bytes(a->dim_k > a->dim_v ? a->dim_k : a->dim_v);
+    return grow_scratch(t, each) ? NPUMOE_OK
+                                 : nm_err_nomem(err, each, "working memory of device tile");
+}
+
 /* Makes the working memory large enough for a program. */
 static npumoe_status reserve(tile *t, const nm_program_desc *d, npumoe_error *err)
 {
+    if (d->kind == NM_PROGRAM_ATTENTION)
+        return reserve_attention(t, d->attention, err);
     const bool experts = d->kind == NM_PROGRAM_EXPERTS;
     const uint64_t n_in = experts ? d->networks[0].gate.cols : d->matrices[0].w.cols;
     const uint64_t n_ff = experts ? d->networks[0].gate.rows : 0;
@@ -98,12 +117,9 @@ static npumoe_status reserve(tile *t, const nm_program_desc *d, npumoe_error *er
                          nm_compute_packed_min(cols));
     packed = nm_max_size(packed, (size_t)PACKED_BYTES_EACH * t->head.caps.n_threads);
     const size_t scratch = nm_compute_scratch_bytes(n_in > n_ff ? n_in : n_ff, 0);
-    size_t all = t->compute.scratch_bytes * t->head.caps.n_threads;
-    bool fits =
+    const bool fits =
         grow_aligned(t->allocator, &t->compute.packed, &t->compute.packed_bytes, packed) &&
-        grow_aligned(t->allocator, &t->compute.scratch, &all, scratch * t->head.caps.n_threads) &&
-        grow_rows(t, rows, d->n);
-    t->compute.scratch_bytes = all / t->head.caps.n_threads;
+        grow_scratch(t, scratch) && grow_rows(t, rows, d->n);
     return fits ? NPUMOE_OK : nm_err_nomem(err, packed, "working memory of device tile");
 }
 
@@ -119,6 +135,8 @@ static npumoe_status check_type(const tile *t, const nm_mat *w, npumoe_error *er
 
 static npumoe_status check_types(const tile *t, const nm_program_desc *d, npumoe_error *err)
 {
+    if (d->kind == NM_PROGRAM_ATTENTION)
+        return NPUMOE_OK;
     NM_TRY(nm_tile_check_form(t, d, err));
     for (uint32_t i = 0; i < d->n; i++) {
         if (d->kind == NM_PROGRAM_LINEAR) {
@@ -135,6 +153,10 @@ static npumoe_status check_types(const tile *t, const nm_program_desc *d, npumoe
 static bool copy_desc(const npumoe_allocator *a, const nm_program_desc *d, tile_program *p)
 {
     p->act = d->act;
+    if (d->kind == NM_PROGRAM_ATTENTION) {
+        p->attention = *d->attention;
+        return true;
+    }
     if (d->kind == NM_PROGRAM_EXPERTS) {
         p->networks = nm_alloc_array(a, d->n, sizeof *p->networks);
         p->items = nm_alloc_array(a, d->n, sizeof *p->items);
@@ -284,6 +306,7 @@ npumoe_status nm_tile_new(const npumoe_allocator *a, const nm_tile_options *o, n
         .overlaps_host = true,
         .shares_weights = true,
         .has_linear = true,
+        .has_attention = true,
         .slots = o->slots,
         .program_bytes = o->program_bytes,
         .total_bytes = o->total_bytes,

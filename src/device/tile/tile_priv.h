@@ -14,6 +14,7 @@ typedef struct tile_program {
     nm_act act;
     nm_program_network *networks; /* EXPERTS: [n]; the weights' data are the caller's ... */
     nm_program_matrix *matrices;  /* LINEAR: [n] */
+    nm_program_attention attention;
     char *weights;                /* ... and this the device's own copy, while loaded */
     nm_network_item *items;       /* [n] with views into the copy */
     nm_linear *linears;           /* [n] */
@@ -27,6 +28,7 @@ typedef struct tile_launch {
     tile_program *program;
     const float *in;
     float *out;
+    nm_npu_cache cache; /* ATTENTION */
     nm_launch_times times;
     bool passed_over; /* cancelled before it started */
 } tile_launch;
@@ -85,7 +87,8 @@ void nm_tile_stop(tile *t);
 void nm_tile_help_begin(tile *t, nm_pool_fn fn, void *arg);
 void nm_tile_help_end(tile *t);
 npumoe_status nm_tile_submit(nm_npu *npu, nm_program *p, const nm_npu_buffer *in,
-                             nm_npu_buffer *out, uint64_t *ticket, npumoe_error *err);
+                             nm_npu_buffer *out, const nm_npu_cache *cache, uint64_t *ticket,
+                             npumoe_error *err);
 bool nm_tile_poll(nm_npu *npu, uint64_t ticket);
 npumoe_status nm_tile_wait(nm_npu *npu, uint64_t ticket, nm_launch_times *times, npumoe_error *err);
 void nm_tile_cancel(nm_npu *npu);

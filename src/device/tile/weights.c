@@ -109,6 +109,8 @@ uint64_t nm_tile_program_bytes(const nm_npu *npu, const nm_program_desc *d)
     const tile *t = (const tile *)npu;
     const nm_product *p;
     uint64_t sum = 0;
+    if (d->kind == NM_PROGRAM_ATTENTION)
+        return 0;
     for (uint32_t i = 0; d->kind == NM_PROGRAM_EXPERTS && i < d->n; i++) {
         const nm_program_network *w = &d->networks[i];
         p = panels_of_network(t, d->capacity, w);
@@ -189,7 +191,7 @@ static void load_twin(tile_program *p, const tile_program *twin)
 npumoe_status nm_tile_load(nm_npu *npu, nm_program *head, npumoe_error *err)
 {
     tile_program *p = (tile_program *)head;
-    if (head->twin)
+    if (head->twin || head->bytes == 0)
         return NPUMOE_OK;
     p->weights = nm_tile_take((tile *)npu, (size_t)head->bytes);
     return p->weights ? NPUMOE_OK : nm_err_nomem(err, head->bytes, "a program of device tile");
