@@ -431,7 +431,10 @@ NPUMOE_API npumoe_status npumoe_plan_report(npumoe_model *model, char **json, np
 NPUMOE_API npumoe_status npumoe_plan_compare(const char *plan, size_t plan_bytes,
                                              const char *report, size_t report_bytes, char **json,
                                              npumoe_error *err);
-/* The newest events as a Chrome trace (chrome://tracing, Perfetto): host, device, queue. */
+/* The plan that is in use, the newest after npumoe_plan_adapt(), as JSON for npumoe_plan_options.plan. EINVAL without
+ * one. */
+NPUMOE_API npumoe_status npumoe_plan_get(npumoe_model *model, char **json, npumoe_error *err);
+/* The newest events as a Chrome trace (chrome://tracing, Perfetto): host, its other threads, device, queue. */
 NPUMOE_API npumoe_status npumoe_plan_trace(npumoe_model *model, char **json, npumoe_error *err);
 
 /* ---- sampling and generation -------------------------------------------------------------- */

@@ -14,7 +14,7 @@
  * asleep that costs some 20 ns and no system call.
  *
  * Invariants: a region ends only when every worker has finished it, so no worker can miss or
- * repeat a value of `start`; fn, arg, pending and ticket are written before `start` opens and read
+ * repeat a value of `start`; fn, arg, watch, pending and ticket are written before `start` opens and read
  * after; nobody enters a barrier a second time before all have left the wait of the first, because
  * the counter of arrivals is cleared before `phase` opens.
  *
@@ -59,6 +59,8 @@ struct nm_pool {
     uint64_t spin_ns;
     nm_pool_fn fn;
     void *arg;
+    nm_pool_watch_fn watch; /* or NULL */
+    void *watch_user;
     bool stop; /* written before `start` opens for the last time */
     pthread_mutex_t one_region;
     /* Each on a cache line of its own: they are written by different threads at once. */
@@ -138,6 +140,15 @@ static void gate_wait(gate *g, unsigned seen, uint64_t spin_ns)
     pthread_mutex_unlock(&g->lock);
 }
 
+/* A thread's share of the region. */
+static void run_share(const nm_pool *pool, int thread)
+{
+    const uint64_t start = pool->watch ? nm_clock_ns() : 0;
+    pool->fn(pool->arg, thread, pool->n_threads);
+    if (pool->watch)
+        pool->watch(pool->watch_user, thread, start, nm_clock_ns());
+}
+
 /* ---- life ---------------------------------------------------------------------------------- */
 
 static void *worker_main(void *arg)
@@ -148,7 +159,7 @@ static void *worker_main(void *arg)
         gate_wait(&pool->start, seen, pool->spin_ns);
         if (pool->stop)
             return NULL;
-        pool->fn(pool->arg, w->index, pool->n_threads);
+        run_share(pool, w->index);
         if (atomic_fetch_sub_explicit(&pool->pending, 1, memory_order_acq_rel) == 1)
             gate_open(&pool->done);
     }
@@ -239,17 +250,25 @@ void nm_pool_run(nm_pool *pool, nm_pool_fn fn, void *arg)
 {
     pthread_mutex_lock(&pool->one_region);
     atomic_store_explicit(&pool->ticket, 0, memory_order_relaxed);
+    pool->fn = fn;
+    pool->arg = arg;
     if (pool->n_threads == 1) {
-        fn(arg, 0, 1);
+        run_share(pool, 0);
     } else {
-        pool->fn = fn;
-        pool->arg = arg;
         atomic_store_explicit(&pool->pending, pool->n_threads - 1, memory_order_relaxed);
         unsigned seen = gate_look(&pool->done);
         gate_open(&pool->start);
-        fn(arg, 0, pool->n_threads);
+        run_share(pool, 0);
         gate_wait(&pool->done, seen, pool->spin_ns);
     }
+    pthread_mutex_unlock(&pool->one_region);
+}
+
+void nm_pool_watch(nm_pool *pool, nm_pool_watch_fn fn, void *user)
+{
+    pthread_mutex_lock(&pool->one_region);
+    pool->watch = fn;
+    pool->watch_user = user;
     pthread_mutex_unlock(&pool->one_region);
 }
 

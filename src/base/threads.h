@@ -31,6 +31,11 @@ void nm_pool_barrier(nm_pool *pool);
 /* Barrier that also sets the ticket counter to 0 before anyone leaves. */
 void nm_pool_barrier_reset(nm_pool *pool);
 
+/* Told by every thread, after each region, when it was in it, waiting for the others there included. */
+typedef void (*nm_pool_watch_fn)(void *user, int thread, uint64_t start_ns, uint64_t end_ns);
+/* NULL: nobody is told, as at first. Not inside a region. */
+void nm_pool_watch(nm_pool *pool, nm_pool_watch_fn fn, void *user);
+
 /* CPUs this process may use: the smaller of its affinity mask and its cgroup's cpu.max (rounded
  * up), at least 1. */
 int nm_cpus_allowed(void);

@@ -294,6 +294,11 @@ static int write_report(npumoe_model *model, const char *path,
     return good ? 0 : 1;
 }
 
+int npu_save(const npu *n, npumoe_model *model, const char *path)
+{
+    return n->device ? write_report(model, path, npumoe_plan_get) : 0;
+}
+
 int npu_report(const npu_args *a, npumoe_model *model, const npu *n)
 {
     if (n->device == NULL)

@@ -55,6 +55,8 @@ bool npu_read_one(const char *path, model_args *model, npu *out);
 int npu_open(const npu_args *args, npumoe_model *model, ui_log *log, npu *n);
 /* When nobody waits: another plan, if prompts have other loads than the plan was made for. */
 void npu_adapt(npumoe_model *model, const npu *n);
+/* The plan that is in use, into a file; path NULL = nowhere. Exit code. */
+int npu_save(const npu *n, npumoe_model *model, const char *path);
 /* --stats, --stats-out and --trace-out. Exit code. */
 int npu_report(const npu_args *args, npumoe_model *model, const npu *n);
 void npu_close(npu *n);

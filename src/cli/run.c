@@ -23,6 +23,7 @@ typedef struct run_args {
     npu_args npu;
     int64_t n_predict;
     cli_strings stop, then;
+    const char *plan_out;
     bool ignore_eos, special, display_prompt, no_parse_special;
 } run_args;
 
@@ -31,6 +32,8 @@ static const cli_opt run_opts[] = {
      "tokens to write at most; -1 = until the model ends or the\ncontext is full (-1)", false},
     {NULL, "--then", "FILE", cli_add_string, offsetof(run_args, then), 0, 0,
      "answer this prompt too, for itself; may be given again", true},
+    {NULL, "--plan-out", "FILE", cli_set_string, offsetof(run_args, plan_out), 0, 0,
+     "write the plan for the loads of these prompts: another one, if\nre-planning finds one", true},
     {"-r", "--reverse-prompt", "TEXT", cli_add_string, offsetof(run_args, stop), 0, 0,
      "stop before this text; may be given again (also --stop)", true},
     {NULL, "--ignore-eos", NULL, cli_set_flag, offsetof(run_args, ignore_eos), 0, 0,
@@ -260,12 +263,35 @@ static bool can_read_all(const run_args *a)
     return true;
 }
 
-/* What --trace-out and --log-file must not replace. */
+/* --plan-out may replace the plan that it comes from, and none of these. */
+static bool plan_out_is_apart(const run_args *a)
+{
+    const struct {
+        const char *option, *path;
+    } others[] = {{"-f", a->text.file},
+                  {"--routes", a->model.routes},
+                  {"--log-file", a->common.log_file},
+                  {"--stats-out", a->npu.stats_out},
+                  {"--trace-out", a->npu.trace_out}};
+    bool ok = spares_model(&a->model, "--plan-out", a->plan_out);
+    for (size_t i = 0; ok && i < sizeof others / sizeof others[0]; i++)
+        ok = out_apart("--plan-out", a->plan_out, others[i].option, others[i].path);
+    return ok && out_promises(a->plan_out);
+}
+
+/* What the files that are written must not replace. */
 static bool spares_inputs(const run_args *a)
 {
+    if (a->plan_out && a->npu.plans.n == 0) {
+        ui_error("--plan-out needs --plan");
+        return false;
+    }
+    if (a->plan_out && !plan_out_is_apart(a))
+        return false;
     for (size_t i = 0; i < a->then.n; i++)
         if (!out_apart("--trace-out", a->npu.trace_out, "--then", a->then.v[i]) ||
             !out_apart("--stats-out", a->npu.stats_out, "--then", a->then.v[i]) ||
+            !out_apart("--plan-out", a->plan_out, "--then", a->then.v[i]) ||
             !out_apart("--log-file", a->common.log_file, "--then", a->then.v[i]))
             return false;
     return npu_spares_inputs(&a->npu, &a->model, a->common.log_file, a->text.file);
@@ -330,6 +356,10 @@ static int run(run_args *a, ui_log *log, char *text, size_t bytes)
     if (code == 0 || (ui_interrupted() && o.model)) { /* what was done until then */
         const int reported = npu_report(&a->npu, o.model, &n);
         code = code ? code : reported;
+    }
+    if (code == 0 && a->plan_out) {
+        npu_adapt(o.model, &n);
+        code = npu_save(&n, o.model, a->plan_out);
     }
     npumoe_model_free(&o.model);
     npu_close(&n);

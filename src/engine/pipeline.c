@@ -329,11 +329,12 @@ static bool is_over(const pipeline *p)
     return true;
 }
 
+static const char *const names[] = {"norm", "attend", "join, route", "host experts", "finish"};
+
 /* l: the lane with that number, as it was. */
 static void trace(const pipeline *p, uint32_t n, const lane *l, stage ran, uint64_t start,
                   uint64_t end)
 {
-    static const char *const names[] = {"norm", "attend", "join, route", "host experts", "finish"};
     if (p->job->trace == NULL)
         return;
     nm_trace_add(p->job->trace, &(nm_trace_event){.name = names[ran],
@@ -352,6 +353,7 @@ static npumoe_status step(pipeline *p, lane *l, npumoe_error *err)
         run_norm, run_attend, run_join, run_rest, run_finish};
     const stage now = l->stage;
     const lane before = *l;
+    nm_trace_begin(p->job->trace, names[now], l->job.layer, number(p, l), l->job.n);
     const uint64_t start = nm_clock_ns();
     npumoe_status st = run[now](p, l, err);
     const uint64_t end = nm_clock_ns();

@@ -216,6 +216,12 @@ npumoe_status npumoe_plan_report(npumoe_model *model, char **json, npumoe_error 
     return finish(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9), json, err);
 }
 
+npumoe_status npumoe_plan_get(npumoe_model *model, char **json, npumoe_error *err)
+{
+    NM_TRY(need_plan(model, err));
+    return nm_plan_print(model->placement->plan, json, err);
+}
+
 /* ---- trace --------------------------------------------------------------------------------------- */
 
 static json_t *track_name(int track, const char *name)
@@ -224,15 +230,22 @@ static json_t *track_name(int track, const char *name)
                      "tid", track, "args", "name", name);
 }
 
+/* Threads of the host beside the evaluating one follow after the other tracks. */
+static int track_of(const nm_trace_event *e)
+{
+    return e->track == NM_TRACK_THREAD ? NM_TRACK_THREAD + e->group : (int)e->track + 1;
+}
+
 static void add_event(json_t *list, const nm_trace_event *e, uint64_t start_ns)
 {
     const double us = (double)(e->start_ns - start_ns) * 1e-3;
     const double end = (double)(e->end_ns - start_ns) * 1e-3;
     json_array_append_new(list, json_pack("{s:s, s:s, s:i, s:i, s:f, s:f, s:{s:i, s:i, s:i, s:i}}",
                                           "name", e->name, "ph", "X", "pid", 1, "tid",
-                                          (int)e->track + 1, "ts", us, "dur", end - us, "args",
-                                          "layer", (int)e->layer, "chunk in flight", (int)e->lane,
-                                          "group", (int)e->group, "rows", (int)e->rows));
+                                          track_of(e), "ts", us, "dur", end - us, "args", "layer",
+                                          (int)e->layer, "chunk in flight", (int)e->lane, "group",
+                                          e->track == NM_TRACK_THREAD ? -1 : (int)e->group, "rows",
+                                          (int)e->rows));
 }
 
 /* Launches wait side by side, so they are asynchronous events, a beginning and an end each. */
@@ -251,12 +264,18 @@ npumoe_status npumoe_plan_trace(npumoe_model *model, char **json, npumoe_error *
     NM_TRY(need_plan(model, err));
     const nm_placement *p = model->placement;
     const nm_exec_trace *t = &p->trace;
-    const uint64_t first = t->n > t->capacity ? t->n - t->capacity : 0;
+    const uint64_t end = t->n, first = end > t->capacity ? end - t->capacity : 0;
+    const int n_threads = nm_pool_size(p->pool);
     json_t *list = json_array();
     json_array_append_new(list, track_name(NM_TRACK_HOST + 1, "host"));
     json_array_append_new(list, track_name(NM_TRACK_DEVICE + 1, "device"));
     json_array_append_new(list, track_name(NM_TRACK_QUEUE + 1, "queue"));
-    for (uint64_t i = first; i < t->n; i++) {
+    for (int i = 1; i < n_threads; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "host, thread %d", i + 1);
+        json_array_append_new(list, track_name(NM_TRACK_THREAD + i, name));
+    }
+    for (uint64_t i = first; i < end; i++) {
         const nm_trace_event *e = &t->events[i % t->capacity];
         if (e->track == NM_TRACK_QUEUE)
             add_queued(list, e, p->start_ns, i);

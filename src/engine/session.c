@@ -397,7 +397,11 @@ static npumoe_status eval_planned(npumoe_session *s, size_t end, npumoe_error *e
     const uint64_t start = nm_clock_ns(), cpu = nm_placement_cpu_ns(p);
     p->timings.used_ns = 0;
     nm_timings_go(&p->timings);
+    if (job.trace)
+        nm_pool_watch(p->pool, nm_trace_thread, job.trace);
     npumoe_status st = nm_pipeline_run(&job, err);
+    if (job.trace)
+        nm_pool_watch(p->pool, NULL, NULL);
     nm_timings_stop(&p->timings);
     if (st == NPUMOE_OK && s->eval_lanes > 1)
         nm_timings_take(&p->timings, p->plan, job.pos, (uint32_t)(end - job.pos), s->eval_lanes);

@@ -122,6 +122,11 @@ static void note(const nm_executor *ex, const exec_lane *lane, const exec_pass *
                      .end_ns = end});
 }
 
+static void begin(const nm_executor *ex, const exec_lane *lane, const char *name, uint32_t rows)
+{
+    nm_trace_begin(ex->o.trace, name, lane->input.layer, (uint32_t)(lane - ex->lanes), rows);
+}
+
 /* With `require` a failure ends the run, and says where it was. */
 static npumoe_status refuse(const nm_executor *ex, uint32_t layer, const exec_group *g,
                             const npumoe_error *why, npumoe_error *err)
@@ -183,6 +188,7 @@ static npumoe_status submit_next(nm_executor *ex, exec_lane *lane, bool *more, n
         return NPUMOE_OK;
     exec_slot *slot = &ex->slots[at];
     copy_job job = {ex, lane, pass, slot->in.data};
+    begin(ex, lane, "gather", pass->rows);
     const uint64_t start = nm_clock_ns();
     nm_pool_run(ex->o.pool, gather_region, &job);
     npumoe_status st =
@@ -206,6 +212,7 @@ static npumoe_status submit_next(nm_executor *ex, exec_lane *lane, bool *more, n
 static void take_result(nm_executor *ex, exec_lane *lane, const exec_pass *pass)
 {
     copy_job job = {ex, lane, pass, ex->slots[pass->slot].out.data};
+    begin(ex, lane, "scatter", pass->rows);
     const uint64_t start = nm_clock_ns();
     nm_pool_run(ex->o.pool, scatter_region, &job);
     lane->acc_used = true;

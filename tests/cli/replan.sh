@@ -57,6 +57,20 @@ by_plan --no-replan
 is_code 0 "--no-replan"
 check "... keeps the plan" test "$(grep -c '^  plans' "$work/err")" = 0
 check "... and the answers" cmp "$work/out" "$work/cpu"
+by_plan --plan-out "$work/adapted"
+is_code 0 "--plan-out"
+check "... is another plan" test "$(cmp -s "$work/fast" "$work/adapted"; echo $?)" = 1
+run run -m "$model" -f "$work/code1" -n 4 --temp 0 -c 4096 -t 1 --isa scalar --plan "$work/adapted" --npu-isa scalar --stats
+is_code 0 "... that runs"
+check "... on the device" grep -q 'device .* launches' "$work/err"
+by_plan --no-replan --plan-out "$work/kept"
+check "... or the same one" cmp "$work/fast" "$work/kept"
+run run -m "$model" -p abc -n 1 --plan-out "$work/none"
+is_code 1 "--plan-out without a plan"
+run run -m "$model" -f "$work/code1" -n 1 --plan "$work/fast" --plan-out "$work/code1"
+is_code 1 "--plan-out would replace the prompt"
+run run -m "$model" -p abc -n 1 --plan "$work/fast" --plan-out "$work/no/such/folder"
+is_code 1 "--plan-out where there is no folder"
 by_plan --npu-debug fail-load=5
 is_code 0 "another plan that cannot be loaded"
 check "... is none" test "$(replans)" = 0

@@ -495,6 +495,8 @@ static void test_limits(const run *cpu)
     ok(r->status == NPUMOE_OK && largest_difference(r, cpu) < NEAR, "with a trace");
     ok(r->trace && strstr(r->trace, "\"launch\"") && strstr(r->trace, "traceEvents"),
        "the trace has launches");
+    ok(strstr(r->trace, "host, thread 2") && strstr(r->trace, "\"tid\":4,\"ts\""),
+       "and what the second thread did");
     ok(r->report && strstr(r->report, "npumoe-plan-report"), "a report");
     run_free(&r);
 }
