@@ -1,6 +1,7 @@
 /* plan_cost_host.c: the host's part of a cost table (plan_cost.h). */
 #include "engine/plan_cost.h"
 
+#include "base/clock.h"
 #include "base/num.h"
 #include "kernels/attention.h"
 #include "kernels/network.h"
@@ -15,6 +16,8 @@ enum {
     BATCH_ROWS = 512,        /* of a batch of experts together */
     COLD_BYTES = 64 << 20,   /* what no core has in its cache */
     PACKED_BYTES = 48 << 20, /* as in a session (engine/buffers.c) */
+    EVICT_BYTES = 16 << 20,
+    PASSES = 5
 };
 
 /* Rows of the widest kind, and what a pool works with. */
@@ -24,6 +27,7 @@ typedef struct host {
     uint32_t n_rows;
     size_t width;     /* of a row in x, y, z */
     float *x, *y, *z; /* [n_rows][width] */
+    uint16_t *kept;   /* [n_rows][2 * width]: keys and values as a cache has them */
     float **xp, **yp; /* [n_rows] */
     float **xs, **ys; /* the same rows in another order: an expert's tokens lie far apart */
     nm_cost_network networks[MOST_NETWORKS];
@@ -76,13 +80,15 @@ static npumoe_status host_init(host *h, nm_cost_job *job, npumoe_error *err)
     h->x = nm_alloc_aligned(a, h->n_rows * row_bytes);
     h->y = nm_alloc_aligned(a, h->n_rows * row_bytes);
     h->z = nm_alloc_aligned(a, h->n_rows * row_bytes);
+    h->kept = nm_alloc_aligned(a, h->n_rows * row_bytes);
     h->xp = nm_alloc_array(a, h->n_rows, sizeof *h->xp);
     h->yp = nm_alloc_array(a, h->n_rows, sizeof *h->yp);
     h->xs = nm_alloc_array(a, h->n_rows, sizeof *h->xs);
     h->ys = nm_alloc_array(a, h->n_rows, sizeof *h->ys);
-    if (!h->compute.scratch || !h->compute.packed || !h->x || !h->y || !h->z || !h->xp || !h->yp ||
+    if (!h->compute.scratch || !h->compute.packed || !h->x || !h->y || !h->z || !h->kept || !h->xp || !h->yp ||
         !h->xs || !h->ys)
         return nm_err_nomem(err, h->n_rows * row_bytes, "rows to measure with");
+    memset(h->compute.packed, 0, h->compute.packed_bytes); /* pages of its own, to be read */
     for (size_t i = 0; i < h->n_rows * h->width; i++) {
         h->x[i] = (float)(i * 2654435761u % 2048) / 1024.0f - 1.0f;
         h->y[i] = h->z[i] = 0.5f;
@@ -110,6 +116,7 @@ static void host_fini(host *h)
     nm_free_aligned(a, h->x);
     nm_free_aligned(a, h->y);
     nm_free_aligned(a, h->z);
+    nm_free_aligned(a, h->kept);
     nm_free(a, h->xp);
     nm_free(a, h->yp);
     nm_free(a, h->xs);
@@ -277,26 +284,44 @@ static void run_rows(void *arg)
     nm_pool_run(r->h->job->pool, row_region, r);
 }
 
-/* What a layer does to a row beside products and attention: norms, rope, storing keys and values,
- * residuals, the router's choice. */
-static void layer_row(host *h, uint32_t i)
+/* What a layer does to a row beside products and attention, in the three passes that it takes; a row of one pass has
+ * left the caches when the next one comes to it. Norms of queries and keys, which some models have, are in. */
+static void norm_row(host *h, uint32_t i)
+{
+    h->job->kern->rms_norm(h->job->geometry.n_embd, h->x + i * h->width, h->x, 1e-5f,
+                           h->y + i * h->width);
+}
+
+/* Queries are in y, keys and values in z, as far as they have room there. */
+static void store_row(host *h, uint32_t i)
+{
+    const nm_kern *kern = h->job->kern;
+    const nm_cost_geometry *g = &h->job->geometry;
+    const float *angles = h->x; /* any numbers */
+    float *q = h->y + i * h->width, *k = h->z + i * h->width;
+    uint16_t *kept = h->kept + i * 2 * h->width;
+    for (uint32_t head = 0; head < g->n_head; head++, q += g->dim_k) {
+        kern->rms_norm(g->dim_k, q, h->x, 1e-5f, q);
+        kern->rope_neox(g->dim_k & ~1u, q, angles, angles + g->dim_k);
+    }
+    for (uint32_t head = 0; head < g->n_head_kv; head++, kept += g->dim_k + g->dim_v) {
+        float *at = k + head * (size_t)g->dim_k;
+        kern->rms_norm(g->dim_k, at, h->x, 1e-5f, at);
+        kern->rope_neox(g->dim_k & ~1u, at, angles, angles + g->dim_k);
+        kern->f32_to_f16(g->dim_k, at, kept);
+        kern->f32_to_f16(g->dim_v, at, kept + g->dim_k);
+    }
+}
+
+static void join_row(host *h, uint32_t i)
 {
     const nm_kern *kern = h->job->kern;
     const nm_cost_geometry *g = &h->job->geometry;
     const nm_router_rule rule = {.score = NM_SCORE_SOFTMAX};
     float *x = h->x + i * h->width, *y = h->y + i * h->width, *z = h->z + i * h->width;
-    const float *angles = h->z; /* any numbers */
     uint32_t ids[64];
     float weights[64];
-    kern->rms_norm(g->n_embd, x, x, 1e-5f, y);
-    for (uint32_t head = 0; head < g->n_head; head++)
-        kern->rope_neox(g->dim_k & ~1u, y + (size_t)head * g->dim_k, angles, angles + g->dim_k);
-    for (uint32_t head = 0; head < g->n_head_kv; head++) {
-        kern->rope_neox(g->dim_k & ~1u, z + (size_t)head * g->dim_k, angles, angles + g->dim_k);
-        kern->f32_to_f16(g->dim_k, y + (size_t)head * g->dim_k, (uint16_t *)(void *)z);
-        kern->f32_to_f16(g->dim_v, y + (size_t)head * g->dim_v, (uint16_t *)(void *)z);
-    }
-    kern->axpy(g->n_embd, 0.0f, y, x);
+    kern->axpy(g->n_embd, 0.0f, z, x);
     kern->rms_norm(g->n_embd, x, x, 1e-5f, y);
     memcpy(z, x, g->n_expert * sizeof *z);
     nm_router_pick(&rule, g->n_expert, g->n_expert_used, z, NULL, ids, weights);
@@ -321,10 +346,51 @@ static void scatter_row(host *h, uint32_t i)
 }
 
 /* What a lane's accumulator costs: cleared before, added after. */
-static void join_row(host *h, uint32_t i)
+static void add_row(host *h, uint32_t i)
 {
     memset(h->z + i * h->width, 0, h->job->geometry.n_embd * sizeof *h->z);
     h->job->kern->add(h->job->geometry.n_embd, h->z + i * h->width, h->y + i * h->width);
+}
+
+/* Memory that no rows are in, as much as puts them out of a core's own caches. */
+static void read_region(void *arg, int thread, int n_threads)
+{
+    const host *h = arg;
+    const volatile char *data = h->compute.packed;
+    const size_t n = (size_t)n_threads, i = (size_t)thread;
+    for (size_t at = EVICT_BYTES * i / n; at < EVICT_BYTES * (i + 1) / n; at += NM_ALIGN)
+        (void)data[at];
+}
+
+/* us of passes over rows that have gone from the caches of cores, as between two of a layer's stages experts pass
+ * through them. */
+static double time_passes(host *h, uint32_t rows, void (*const *fn)(host *h, uint32_t row),
+                          size_t n_fn)
+{
+    double sum = 0.0;
+    for (size_t f = 0; f < n_fn; f++) {
+        row_run r = {h, rows, fn[f]};
+        double us[PASSES];
+        for (size_t i = 0; i < PASSES; i++) {
+            nm_pool_run(h->job->pool, read_region, h);
+            const uint64_t start = nm_clock_ns();
+            run_rows(&r);
+            us[i] = (double)(nm_clock_ns() - start) * 1e-3;
+        }
+        sum += nm_cost_quartile(us, PASSES);
+    }
+    return sum;
+}
+
+static void time_layer(host *h, const nm_curve *router, nm_curve *out)
+{
+    static void (*const stages[])(host *, uint32_t) = {norm_row, store_row, join_row};
+    const uint32_t chunk = h->job->chunk;
+    const uint32_t rows[] = {1, 16, 64, 256, chunk};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        if (rows[i] <= h->n_rows)
+            nm_cost_add_point(out, rows[i],
+                              time_passes(h, rows[i], stages, 3) + nm_curve_at(router, rows[i]));
 }
 
 static void time_rows(host *h, void (*fn)(host *h, uint32_t row), nm_curve *out)
@@ -341,14 +407,11 @@ static void time_rows(host *h, void (*fn)(host *h, uint32_t row), nm_curve *out)
 
 static npumoe_status measure_rows(host *h, nm_cost *out, const nm_curve *router, npumoe_error *err)
 {
-    nm_curve join = {0};
-    time_rows(h, layer_row, &out->host_layer);
-    for (uint32_t i = 0; i < out->host_layer.n; i++)
-        out->host_layer.us[i] += nm_curve_at(router, out->host_layer.rows[i]);
+    static void (*const add[])(host *, uint32_t) = {add_row};
+    time_layer(h, router, &out->host_layer);
     time_rows(h, gather_row, &out->gather);
     time_rows(h, scatter_row, &out->scatter);
-    time_rows(h, join_row, &join);
-    out->join_us = nm_curve_at(&join, h->job->chunk);
+    out->join_us = time_passes(h, h->job->chunk, add, 1);
     return nm_cost_step(h->job, err);
 }
 

@@ -16,7 +16,7 @@
 #include <string.h>
 
 /* Shares of nm_cost.host_layer in three stages; which one pays hardly matters, only their sum. */
-static const double norm_share = 0.1, store_share = 0.3, join_share = 0.6;
+static const double norm_share = 0.1, store_share = 0.35, join_share = 0.55;
 
 typedef enum stage { NORM, ATTEND, JOIN, REST, FINISH, IDLE } stage;
 
