@@ -254,9 +254,14 @@ static bool beats(const nm_way *a, const nm_way *b)
 
 npumoe_status nm_layer_offer(nm_layer_work *l, nm_way *w, nm_offer *out, npumoe_error *err)
 {
+    nm_planner_simulate(l->p, l->load, w, NULL);
+    return nm_layer_take(l, w, out, err);
+}
+
+npumoe_status nm_layer_take(nm_layer_work *l, nm_way *w, nm_offer *out, npumoe_error *err)
+{
     const nm_planner *p = l->p;
     const bool possible = measure_way(p, w);
-    nm_planner_simulate(p, l->load, w, NULL);
     w->score = possible ? nm_planner_score(p, &w->predicted, l->cpu_only_us) : HUGE_VAL;
     *out = (nm_offer){w->score, w->predicted, w->programs, w->bytes};
     bool wanted = w->score < HUGE_VAL;

@@ -114,8 +114,25 @@ typedef struct nm_offer {
     uint64_t bytes;
 } nm_offer;
 npumoe_status nm_layer_offer(nm_layer_work *l, nm_way *w, nm_offer *out, npumoe_error *err);
+/* The same for a way whose prediction is there. */
+npumoe_status nm_layer_take(nm_layer_work *l, nm_way *w, nm_offer *out, npumoe_error *err);
 /* Remembers a choice by name, to be shown if it is not taken. */
 void nm_layer_tried(nm_layer_work *l, const char *what, const nm_offer *o);
+
+/* What a group does with one scenario's loads, whenever it happens. */
+typedef struct nm_outcome {
+    uint32_t busiest, passes;
+    double rows, padding, overflow;
+    double device_us, host_us, alone_us; /* alone: all its rows on the host */
+} nm_outcome;
+nm_outcome nm_planner_look(const nm_planner *p, const nm_way_group *g, const uint32_t *experts,
+                           const uint32_t *load);
+/* nm_plan_launch_pays(). */
+bool nm_planner_launches(const nm_outcome *o, double price);
+/* Fills w->predicted as nm_planner_simulate() does, with two chunks in flight, where only sums count: of its groups
+ * of[i] has the outcomes by scenario; alone_us[n_scenarios]: all experts on the host. */
+void nm_planner_sum(const nm_planner *p, const double *alone_us, const nm_outcome *const *of,
+                    uint32_t n, nm_way *w);
 
 typedef struct nm_group_figures {
     double launches, rows, padding, overflow, device_us, host_saved_us;

@@ -31,13 +31,6 @@ typedef struct run {
     double rows, padding, overflow, dropped;
 } run;
 
-/* What a group does with one scenario's loads. */
-typedef struct outcome {
-    uint32_t busiest, passes;
-    double rows, padding, overflow;
-    double device_us, host_us, alone_us; /* alone: all its rows on the host */
-} outcome;
-
 /* Capacity of the pass in which the busiest expert has `left` rows. */
 static uint32_t capacity_for(const nm_way_group *g, uint32_t left)
 {
@@ -53,12 +46,10 @@ static uint32_t part_of(uint32_t load, uint32_t from, uint32_t capacity)
     return left < capacity ? left : capacity;
 }
 
-/* Everything about a group but when it happens. */
-static outcome look(const nm_planner *p, const nm_way *w, const nm_way_group *g,
-                    const uint32_t *load)
+nm_outcome nm_planner_look(const nm_planner *p, const nm_way_group *g, const uint32_t *e,
+                           const uint32_t *load)
 {
-    const uint32_t *e = w->experts + g->first;
-    outcome o = {0};
+    nm_outcome o = {0};
     for (uint32_t i = 0; i < g->n; i++) {
         const uint32_t n = load[e[i]];
         o.busiest = n > o.busiest ? n : o.busiest;
@@ -111,12 +102,10 @@ static void run_group(run *r, const nm_way_group *g, const uint32_t *load,
 {
     const nm_planner *p = r->p;
     const uint32_t *e = r->w->experts + g->first;
-    const outcome o = look(p, r->w, g, load);
-    const double price = r->w->price;
+    const nm_outcome o = nm_planner_look(p, g, e, load);
     if (figures)
         figures->host_saved_us += o.alone_us;
-    if (o.busiest == 0 || (price >= 0.0 && price * o.device_us + (1.0 - price) * o.host_us >=
-                                               (1.0 - price) * o.alone_us))
+    if (!nm_planner_launches(&o, r->w->price))
         return;
     uint32_t done = 0;
     for (uint32_t i = 0; i < o.passes; i++) {
@@ -211,6 +200,70 @@ static void add_fixed(const nm_planner *p, const nm_way *w, const run *r, nm_pre
     x->device_us += all_device;
 }
 
+/* Sums over the scenarios become means. */
+static void finish(const nm_planner *p, nm_prediction *x)
+{
+    double *const sums[] = {&x->us,   &x->host_us, &x->device_us, &x->launches,
+                            &x->rows, &x->padding, &x->overflow,  &x->dropped};
+    for (size_t i = 0; i < sizeof sums / sizeof sums[0]; i++)
+        *sums[i] *= 1.0 / p->n_scenarios;
+    x->wait_us = fmax(0.0, x->us - x->host_us);
+    x->joules = nm_planner_joules(p->cost, x);
+}
+
+/* ---- sums of outcomes ----------------------------------------------------------------------- */
+
+/* What is left to the host of a way whose groups are known; rounding may leave a trace of nothing. */
+static double rest_of(const nm_planner *p, const nm_way *w, double experts_us)
+{
+    const bool shared = p->part_exists[NM_PART_SHARED] && !(w->parts & 1u << NM_PART_SHARED);
+    const double us = experts_us + (shared ? p->part_host_us[NM_PART_SHARED] : 0.0);
+    return us > 1e-6 ? us + p->cost->host_region_us : 0.0;
+}
+
+static void add_outcomes(const nm_planner *p, const nm_way *w, const nm_outcome *const *of,
+                         uint32_t n, uint32_t scenario, double alone_us, nm_prediction *x)
+{
+    run r = {.p = p, .w = w};
+    double rest = alone_us;
+    uint32_t passes = 0;
+    if (w->parts & 1u << NM_PART_SHARED) {
+        const uint32_t t = p->loads->chunk;
+        r.busy += p->part_device_us[NM_PART_SHARED];
+        r.work += nm_planner_gather(p, t) + p->cost->launch_host_us + nm_planner_scatter(p, t);
+        passes++;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        const nm_outcome *o = &of[i][scenario];
+        if (!nm_planner_launches(o, w->price))
+            continue;
+        r.busy += o->device_us;
+        r.work += o->host_us;
+        r.rows += o->rows;
+        r.padding += o->padding;
+        r.overflow += o->overflow;
+        rest -= o->alone_us;
+        passes += o->passes;
+    }
+    r.work += rest_of(p, w, rest) + (passes > 0 ? p->cost->join_us : 0.0);
+    x->launches += passes;
+    x->rows += r.rows;
+    x->padding += r.padding;
+    x->overflow += r.overflow;
+    x->dropped += lost(&r);
+    add_fixed(p, w, &r, x);
+}
+
+void nm_planner_sum(const nm_planner *p, const double *alone_us, const nm_outcome *const *of,
+                    uint32_t n, nm_way *w)
+{
+    nm_prediction x = {0};
+    for (uint32_t s = 0; s < p->n_scenarios; s++)
+        add_outcomes(p, w, of, n, s, alone_us[s], &x);
+    finish(p, &x);
+    w->predicted = x;
+}
+
 /* Which launches there are, what they carry, what is left. */
 static run assign(const nm_planner *p, const nm_way *w, const uint32_t *load,
                   nm_group_figures *figures, nm_prediction *x)
@@ -244,6 +297,12 @@ void nm_planner_passes(const nm_planner *p, const nm_way *w, const uint32_t *loa
     *out = (nm_passes){(uint32_t)r.n_passes, remainder_us(&r)};
 }
 
+bool nm_planner_launches(const nm_outcome *o, double price)
+{
+    return o->busiest > 0 && (price < 0.0 || price * o->device_us + (1.0 - price) * o->host_us <
+                                                 (1.0 - price) * o->alone_us);
+}
+
 double nm_planner_joules(const nm_cost *c, const nm_prediction *x)
 {
     if (c->host_watts < 0.0 || (c->device_watts < 0.0 && x->device_us > 0.0))
@@ -260,12 +319,7 @@ void nm_planner_simulate(const nm_planner *p, const uint32_t *load, nm_way *w,
         memset(figures, 0, w->n_groups * sizeof *figures);
     for (uint32_t s = 0; s < p->n_scenarios; s++)
         add_scenario(p, w, load + (size_t)s * p->n_expert, figures, &x);
-    double *const sums[] = {&x.us,   &x.host_us, &x.device_us, &x.launches,
-                            &x.rows, &x.padding, &x.overflow,  &x.dropped};
-    for (size_t i = 0; i < sizeof sums / sizeof sums[0]; i++)
-        *sums[i] *= share;
-    x.wait_us = fmax(0.0, x.us - x.host_us);
-    x.joules = nm_planner_joules(p->cost, &x);
+    finish(p, &x);
     w->predicted = x;
     for (uint32_t i = 0; figures && i < w->n_groups; i++) {
         nm_group_figures *f = &figures[i];

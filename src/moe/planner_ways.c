@@ -29,8 +29,9 @@ typedef struct shape {
 
 /* A group that could go to the device. */
 typedef struct candidate {
-    nm_way_group g; /* first: into experts */
-    double device_us, host_us, alone_us;
+    nm_way_group g;     /* first: into experts */
+    nm_outcome *of;     /* [n_scenarios] */
+    double device_us, host_us, alone_us; /* means of them */
 } candidate;
 
 typedef struct maker {
@@ -48,6 +49,9 @@ typedef struct maker {
     uint32_t *experts;           /* of the candidates */
     candidate *c;
     uint32_t n_c;
+    nm_outcome *outcomes;        /* [n_expert + 1][n_scenarios] of the candidates */
+    const nm_outcome **of;       /* [n_expert + 1] */
+    double *alone_us;            /* [n_scenarios] all experts on the host */
 } maker;
 
 static bool repasses(const nm_planner *p)
@@ -157,38 +161,21 @@ static double balanced_price(const maker *k)
 
 /* ---- groups --------------------------------------------------------------------------------- */
 
-/* What a group costs, averaged over the scenarios. */
+/* What a group does in each scenario, and the means. */
 static void weigh(const maker *k, candidate *c)
 {
     const nm_planner *p = k->p;
     const uint32_t *e = k->experts + c->g.first;
+    c->of = k->outcomes + (size_t)(c - k->c) * p->n_scenarios;
     c->device_us = c->host_us = c->alone_us = 0.0;
     for (uint32_t s = 0; s < p->n_scenarios; s++) {
-        const uint32_t *load = k->l->load + (size_t)s * p->n_expert;
-        uint32_t busiest = 0, rows = 0, done = 0;
-        for (uint32_t i = 0; i < c->g.n; i++) {
-            busiest = load[e[i]] > busiest ? load[e[i]] : busiest;
-            c->alone_us += p->host_us[load[e[i]]];
-            rows += load[e[i]];
-        }
-        while (done < busiest && (done == 0 || repasses(p))) {
-            uint32_t i = 0;
-            while (i + 1 < c->g.n_capacities && c->g.capacities[i] < busiest - done)
-                i++;
-            done += c->g.capacities[i];
-            c->device_us += p->cost->launch_us + c->g.n * p->device_us[c->g.capacities[i]];
-            c->host_us += p->cost->launch_host_us;
-        }
-        for (uint32_t i = 0; i < c->g.n && done < busiest; i++)
-            if (load[e[i]] > done) {
-                c->host_us += p->host_us[load[e[i]] - done];
-                rows -= load[e[i]] - done;
-            }
-        c->host_us += k->move_us * rows;
+        const nm_outcome o =
+            nm_planner_look(p, &c->g, e, k->l->load + (size_t)s * p->n_expert);
+        c->of[s] = o;
+        c->device_us += o.device_us / p->n_scenarios;
+        c->host_us += o.host_us / p->n_scenarios;
+        c->alone_us += o.alone_us / p->n_scenarios;
     }
-    c->device_us /= p->n_scenarios;
-    c->host_us /= p->n_scenarios;
-    c->alone_us /= p->n_scenarios;
 }
 
 static double saved_per_device_us(const candidate *c)
@@ -400,7 +387,12 @@ static npumoe_status offer_prefix(maker *k, uint32_t n, double price, nm_offer *
     nm_way *w = assemble(k, n, price);
     if (!w)
         return nm_err_nomem(err, n * sizeof(nm_way_group), "planning");
-    NM_TRY(nm_layer_offer(k->l, w, &o, err));
+    if (k->p->two) {
+        nm_planner_sum(k->p, k->alone_us, k->of, n, w);
+        NM_TRY(nm_layer_take(k->l, w, &o, err));
+    } else {
+        NM_TRY(nm_layer_offer(k->l, w, &o, err));
+    }
     if (o.score < best->score) {
         *best = o;
         *best_n = n;
@@ -478,6 +470,8 @@ static npumoe_status make_shape(maker *k, shape s, npumoe_error *err)
         group_static(k, 0.85 * price, tiers, n_tiers);
     }
     qsort(k->c, k->n_c, sizeof *k->c, s.by_room ? by_room : by_saving);
+    for (uint32_t i = 0; i < k->n_c; i++)
+        k->of[i] = k->c[i].of;
     return offer_prefixes(k, price, err);
 }
 
@@ -576,9 +570,15 @@ static npumoe_status maker_init(maker *k, nm_layer_work *l, npumoe_error *err)
     k->cap = nm_alloc_array(p->a, n, sizeof *k->cap);
     k->experts = nm_alloc_array(p->a, n, sizeof *k->experts);
     k->c = nm_alloc_array(p->a, n + 1, sizeof *k->c);
+    k->outcomes = nm_alloc_array(p->a, (n + 1) * p->n_scenarios, sizeof *k->outcomes);
+    k->of = nm_alloc_array(p->a, n + 1, sizeof *k->of);
+    k->alone_us = nm_alloc_array(p->a, p->n_scenarios, sizeof *k->alone_us);
     if (!k->host || !k->shared || !k->passes || !k->held || !k->w || !k->cap || !k->experts ||
-        !k->c)
+        !k->c || !k->outcomes || !k->of || !k->alone_us)
         return nm_err_nomem(err, cells * sizeof *k->host, "planning");
+    for (uint32_t s = 0; s < p->n_scenarios; s++)
+        for (uint32_t e = 0; e < n; e++)
+            k->alone_us[s] += p->host_us[l->load[s * n + e]];
     for (uint32_t m = 0; m < p->n_grid; m++)
         for (uint32_t e = 0; e < p->n_expert; e++)
             table_entry(k, m, e);
@@ -596,6 +596,9 @@ static void maker_fini(maker *k)
     nm_free(a, k->cap);
     nm_free(a, k->experts);
     nm_free(a, k->c);
+    nm_free(a, k->outcomes);
+    nm_free(a, k->of);
+    nm_free(a, k->alone_us);
 }
 
 /* Numbers to try for a limit: 1, 2, 4 ... and the limit. */
