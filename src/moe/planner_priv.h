@@ -128,7 +128,11 @@ typedef struct nm_outcome {
 nm_outcome nm_planner_look(const nm_planner *p, const nm_way_group *g, const uint32_t *experts,
                            const uint32_t *load);
 /* nm_plan_launch_pays(). */
-bool nm_planner_launches(const nm_outcome *o, double price);
+static inline bool nm_planner_launches(const nm_outcome *o, double price)
+{
+    return o->busiest > 0 && (price < 0.0 || price * o->device_us + (1.0 - price) * o->host_us <
+                                                 (1.0 - price) * o->alone_us);
+}
 /* Fills w->predicted as nm_planner_simulate() does, with two chunks in flight, where only sums count: of its groups
  * of[i] has the outcomes by scenario; alone_us[n_scenarios]: all experts on the host. */
 void nm_planner_sum(const nm_planner *p, const double *alone_us, const nm_outcome *const *of,

@@ -221,45 +221,60 @@ static double rest_of(const nm_planner *p, const nm_way *w, double experts_us)
     return us > 1e-6 ? us + p->cost->host_region_us : 0.0;
 }
 
-static void add_outcomes(const nm_planner *p, const nm_way *w, const nm_outcome *const *of,
-                         uint32_t n, uint32_t scenario, double alone_us, nm_prediction *x)
+static run begin_sum(const nm_planner *p, const nm_way *w)
 {
     run r = {.p = p, .w = w};
-    double rest = alone_us;
-    uint32_t passes = 0;
     if (w->parts & 1u << NM_PART_SHARED) {
         const uint32_t t = p->loads->chunk;
-        r.busy += p->part_device_us[NM_PART_SHARED];
-        r.work += nm_planner_gather(p, t) + p->cost->launch_host_us + nm_planner_scatter(p, t);
-        passes++;
+        r.busy = p->part_device_us[NM_PART_SHARED];
+        r.work = nm_planner_gather(p, t) + p->cost->launch_host_us + nm_planner_scatter(p, t);
+        r.n_passes = 1;
     }
-    for (uint32_t i = 0; i < n; i++) {
-        const nm_outcome *o = &of[i][scenario];
-        if (!nm_planner_launches(o, w->price))
-            continue;
-        r.busy += o->device_us;
-        r.work += o->host_us;
-        r.rows += o->rows;
-        r.padding += o->padding;
-        r.overflow += o->overflow;
-        rest -= o->alone_us;
-        passes += o->passes;
-    }
-    r.work += rest_of(p, w, rest) + (passes > 0 ? p->cost->join_us : 0.0);
-    x->launches += passes;
-    x->rows += r.rows;
-    x->padding += r.padding;
-    x->overflow += r.overflow;
-    x->dropped += lost(&r);
-    add_fixed(p, w, &r, x);
+    return r;
 }
 
+static void end_sum(run *r, double rest_us, nm_prediction *x)
+{
+    const nm_planner *p = r->p;
+    r->work += rest_of(p, r->w, rest_us) + (r->n_passes > 0 ? p->cost->join_us : 0.0);
+    x->launches += (double)r->n_passes;
+    x->rows += r->rows;
+    x->padding += r->padding;
+    x->overflow += r->overflow;
+    x->dropped += lost(r);
+    add_fixed(p, r->w, r, x);
+}
+
+/* Scenarios in blocks: what a group did in them lies in a row. */
 void nm_planner_sum(const nm_planner *p, const double *alone_us, const nm_outcome *const *of,
                     uint32_t n, nm_way *w)
 {
+    enum { BLOCK = 64 };
+    run sums[BLOCK];
+    double rest[BLOCK];
     nm_prediction x = {0};
-    for (uint32_t s = 0; s < p->n_scenarios; s++)
-        add_outcomes(p, w, of, n, s, alone_us[s], &x);
+    for (uint32_t first = 0; first < p->n_scenarios; first += BLOCK) {
+        const uint32_t left = p->n_scenarios - first, m = left < BLOCK ? left : BLOCK;
+        for (uint32_t s = 0; s < m; s++) {
+            sums[s] = begin_sum(p, w);
+            rest[s] = alone_us[first + s];
+        }
+        for (uint32_t i = 0; i < n; i++)
+            for (uint32_t s = 0; s < m; s++) {
+                const nm_outcome *o = &of[i][first + s];
+                if (!nm_planner_launches(o, w->price))
+                    continue;
+                sums[s].busy += o->device_us;
+                sums[s].work += o->host_us;
+                sums[s].rows += o->rows;
+                sums[s].padding += o->padding;
+                sums[s].overflow += o->overflow;
+                sums[s].n_passes += o->passes;
+                rest[s] -= o->alone_us;
+            }
+        for (uint32_t s = 0; s < m; s++)
+            end_sum(&sums[s], rest[s], &x);
+    }
     finish(p, &x);
     w->predicted = x;
 }
@@ -295,12 +310,6 @@ void nm_planner_passes(const nm_planner *p, const nm_way *w, const uint32_t *loa
 {
     const run r = assign(p, w, load, NULL, sum);
     *out = (nm_passes){(uint32_t)r.n_passes, remainder_us(&r)};
-}
-
-bool nm_planner_launches(const nm_outcome *o, double price)
-{
-    return o->busiest > 0 && (price < 0.0 || price * o->device_us + (1.0 - price) * o->host_us <
-                                                 (1.0 - price) * o->alone_us);
 }
 
 double nm_planner_joules(const nm_cost *c, const nm_prediction *x)

@@ -609,14 +609,8 @@ static uint32_t next_size(uint32_t n, uint32_t limit)
     return 2 * n < limit ? 2 * n : limit;
 }
 
-/* Every expert cannot have a program of its own. */
-static bool few_slots(const nm_planner *p)
-{
-    return p->slots < p->loads->n_layers * p->n_expert;
-}
-
-/* At the price where device and host finish together, and for budgets that keep the device from being
- * the later one, at prices that spare the host. */
+/* At the price where device and host finish together, and at prices that spare the host: for budgets that keep the
+ * device from being the later one, and because layers of a prompt make up for each other. */
 static npumoe_status make_group_size(maker *k, uint32_t group, uint32_t parts, npumoe_error *err)
 {
     const nm_planner_options *o = &k->p->options;
@@ -626,7 +620,7 @@ static npumoe_status make_group_size(maker *k, uint32_t group, uint32_t parts, n
     count_parts(k);
     const double price = balanced_price(k);
     shape s = {.group = group, .tiers = o->n_tiers, .capacities = 1, .parts = parts};
-    for (int i = 0; i < N_CHEAPER && (parts == 0 || few_slots(k->p)); i++) {
+    for (int i = 0; i < N_CHEAPER; i++) {
         s.price = price * cheaper[i];
         s.by_room = true;
         s.capacities = 1;
@@ -660,7 +654,7 @@ static npumoe_status make_parts(maker *k, uint32_t group, uint32_t most, uint32_
                                 npumoe_error *err)
 {
     NM_TRY(make_group_size(k, group, parts, err));
-    if (few_slots(k->p) && group != most) /* parts must not cost experts their slots */
+    if (group != most) /* parts must not cost experts their slots */
         NM_TRY(make_group_size(k, most, parts, err));
     return NPUMOE_OK;
 }
