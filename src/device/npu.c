@@ -58,8 +58,8 @@ static npumoe_status check_attention(const nm_program_desc *d, npumoe_error *err
     if (d->n != 1 || a->n_head == 0 || a->n_head_kv == 0 || a->n_head % a->n_head_kv != 0 ||
         a->dim_k == 0 || a->dim_v == 0)
         return nm_err_set(err, NPUMOE_EINVAL,
-                          "program of attention: found %" PRIu32 " of %" PRIu32 " heads for %" PRIu32
-                          " of keys, %" PRIu32 " and %" PRIu32 " wide",
+                          "program of attention: found %" PRIu32 " of %" PRIu32
+                          " heads for %" PRIu32 " of keys, %" PRIu32 " and %" PRIu32 " wide",
                           d->n, a->n_head, a->n_head_kv, a->dim_k, a->dim_v);
     if (a->positions < d->capacity)
         return nm_err_set(err, NPUMOE_EINVAL,

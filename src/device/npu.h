@@ -101,11 +101,11 @@ typedef struct nm_npu_cache {
 typedef struct nm_program_desc {
     nm_program_kind kind;
     nm_act act;
-    uint32_t capacity;                  /* C */
-    uint32_t layer;                     /* for messages, as are these: */
-    const uint32_t *experts;            /* [n] or NULL */
-    const nm_program_network *networks; /* EXPERTS: [n], all of equal shapes */
-    const nm_program_matrix *matrices;  /* LINEAR: [n], all with the same cols */
+    uint32_t capacity;                     /* C */
+    uint32_t layer;                        /* for messages, as are these: */
+    const uint32_t *experts;               /* [n] or NULL */
+    const nm_program_network *networks;    /* EXPERTS: [n], all of equal shapes */
+    const nm_program_matrix *matrices;     /* LINEAR: [n], all with the same cols */
     const nm_program_attention *attention; /* ATTENTION: [n], which is 1 */
     uint32_t n;
     /* A program of the same networks or matrices and another capacity, whose weights this one uses

@@ -240,12 +240,11 @@ static void add_event(json_t *list, const nm_trace_event *e, uint64_t start_ns)
 {
     const double us = (double)(e->start_ns - start_ns) * 1e-3;
     const double end = (double)(e->end_ns - start_ns) * 1e-3;
-    json_array_append_new(list, json_pack("{s:s, s:s, s:i, s:i, s:f, s:f, s:{s:i, s:i, s:i, s:i}}",
-                                          "name", e->name, "ph", "X", "pid", 1, "tid",
-                                          track_of(e), "ts", us, "dur", end - us, "args", "layer",
-                                          (int)e->layer, "chunk in flight", (int)e->lane, "group",
-                                          e->track == NM_TRACK_THREAD ? -1 : (int)e->group, "rows",
-                                          (int)e->rows));
+    json_array_append_new(
+        list, json_pack("{s:s, s:s, s:i, s:i, s:f, s:f, s:{s:i, s:i, s:i, s:i}}", "name", e->name,
+                        "ph", "X", "pid", 1, "tid", track_of(e), "ts", us, "dur", end - us, "args",
+                        "layer", (int)e->layer, "chunk in flight", (int)e->lane, "group",
+                        e->track == NM_TRACK_THREAD ? -1 : (int)e->group, "rows", (int)e->rows));
 }
 
 /* Launches wait side by side, so they are asynchronous events, a beginning and an end each. */

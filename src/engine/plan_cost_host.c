@@ -85,8 +85,8 @@ static npumoe_status host_init(host *h, nm_cost_job *job, npumoe_error *err)
     h->yp = nm_alloc_array(a, h->n_rows, sizeof *h->yp);
     h->xs = nm_alloc_array(a, h->n_rows, sizeof *h->xs);
     h->ys = nm_alloc_array(a, h->n_rows, sizeof *h->ys);
-    if (!h->compute.scratch || !h->compute.packed || !h->x || !h->y || !h->z || !h->kept || !h->xp || !h->yp ||
-        !h->xs || !h->ys)
+    if (!h->compute.scratch || !h->compute.packed || !h->x || !h->y || !h->z || !h->kept ||
+        !h->xp || !h->yp || !h->xs || !h->ys)
         return nm_err_nomem(err, h->n_rows * row_bytes, "rows to measure with");
     memset(h->compute.packed, 0, h->compute.packed_bytes); /* pages of its own, to be read */
     for (size_t i = 0; i < h->n_rows * h->width; i++) {

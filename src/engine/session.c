@@ -344,8 +344,8 @@ static size_t planned_end(const npumoe_session *s)
     /* Probes want one chunk after the other. */
     if (s->placement == NULL || s->forward.hooks.tensor)
         return s->n_past;
-    return s->n_past + nm_executor_share(s->placement->ex, s->buf.n_chunk, s->n_past,
-                                         s->eval_end - s->n_past);
+    return s->n_past +
+           nm_executor_share(s->placement->ex, s->buf.n_chunk, s->n_past, s->eval_end - s->n_past);
 }
 
 static uint32_t planned_wanted(void *user, size_t pos, uint32_t n)

@@ -27,12 +27,7 @@
 
 #include <jansson.h>
 
-enum {
-    NM_CURVE_MAX = 32,
-    NM_COST_NAME = 64,
-    NM_COST_MAX_ROWS = 1 << 20,
-    NM_COST_PARTS = 4
-};
+enum { NM_CURVE_MAX = 32, NM_COST_NAME = 64, NM_COST_MAX_ROWS = 1 << 20, NM_COST_PARTS = 4 };
 
 typedef struct nm_curve {
     uint32_t n;                  /* points; 0 = never measured */
@@ -90,7 +85,7 @@ typedef struct nm_cost {
      * points and more. */
     nm_curve host_part[NM_COST_PARTS];
     nm_curve
-        host_layer;     /* tokens -> us: norms, rope, KV write, router, top-k, dispatch, residual */
+        host_layer; /* tokens -> us: norms, rope, KV write, router, top-k, dispatch, residual */
     nm_curve gather, scatter; /* rows -> us, into and out of a device's buffers */
     double join_us;           /* clearing and adding up what the device brings, of a chunk */
     double host_region_us;    /* starting the pool on a remainder, however small it is */

@@ -558,8 +558,9 @@ static npumoe_status submit_part(nm_executor *ex, exec_part *l, const nm_npu_buf
     npumoe_error why;
     npumoe_status st;
     for (;;) {
-        st = cache ? nm_npu_submit_attention(ex->o.npu, l->program, in, out, cache, &l->ticket, &why)
-                   : nm_npu_submit(ex->o.npu, l->program, in, out, &l->ticket, &why);
+        st = cache
+                 ? nm_npu_submit_attention(ex->o.npu, l->program, in, out, cache, &l->ticket, &why)
+                 : nm_npu_submit(ex->o.npu, l->program, in, out, &l->ticket, &why);
         if (st != NPUMOE_OK || l->ticket)
             break;
         const oldest o = find_oldest(ex); /* the queue is full of these */

@@ -547,7 +547,8 @@ size_t nm_executor_share(const nm_executor *ex, uint32_t chunk, size_t pos, size
 {
     const uint32_t from = nm_executor_from(ex), whole = ex->o.plan->chunk;
     /* One token reads each weight once wherever it is computed: nothing to batch, only to wait for. */
-    const size_t tail = (n - nm_executor_next(ex, chunk, pos, n)) % chunk, least = nm_max_size(from, 2);
+    const size_t tail = (n - nm_executor_next(ex, chunk, pos, n)) % chunk,
+                 least = nm_max_size(from, 2);
     if (ex->loaded == 0 || n < least || chunk < nm_min_size(least, whole))
         return 0;
     /* Beside a chunk in flight a shorter one than `from` may pay: half of one is a rule of thumb. */

@@ -14,8 +14,8 @@ typedef struct exec_group {
 } exec_group;
 
 typedef struct exec_layer {
-    const nm_plan_layer *plan;         /* NULL: nothing of this layer is planned */
-    exec_group *groups;                /* [plan->n_groups] */
+    const nm_plan_layer *plan;       /* NULL: nothing of this layer is planned */
+    exec_group *groups;              /* [plan->n_groups] */
     nm_program *part[NM_COST_PARTS]; /* NULL: not on the device; attention's are the executor's */
     bool part_failed[NM_COST_PARTS];
     nm_exec_counts counts;
@@ -72,8 +72,8 @@ struct nm_executor {
     const npumoe_allocator *allocator;
     nm_executor_options o;
     uint32_t n_layer, n_embd, n_expert, n_used;
-    exec_layer *layers; /* [n_layer] */
-    exec_group *groups; /* of all layers */
+    exec_layer *layers;     /* [n_layer] */
+    exec_group *groups;     /* of all layers */
     nm_program **attention; /* [n_attention] of chunk i; NULL: not on the device */
     uint32_t n_attention;
     exec_slot *slots;

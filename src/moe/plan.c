@@ -52,8 +52,8 @@ uint32_t nm_plan_whole_layers(const nm_plan *p)
 double nm_plan_attention(const nm_plan *plan, bool on_device, uint64_t n_past)
 {
     const nm_cost *c = &plan->cost;
-    const nm_curve *curve = on_device ? &c->device_part[NM_PART_ATTENTION]
-                                      : &c->host_part[NM_PART_ATTENTION];
+    const nm_curve *curve =
+        on_device ? &c->device_part[NM_PART_ATTENTION] : &c->host_part[NM_PART_ATTENTION];
     return nm_curve_at(curve, (double)n_past + 1.0);
 }
 
@@ -244,10 +244,11 @@ static npumoe_status check_attention(const nm_plan *plan, npumoe_error *err)
                           plan->attention_chunks, any ? "a" : "no");
     if (any && (plan->chunk < d->capacity_min || plan->chunk > d->capacity_max ||
                 plan->chunk % d->capacity_multiple != 0))
-        return nm_err_set(err, NPUMOE_EFORMAT,
-                          "plan: attention on the device: found chunks of %u, expected multiples of "
-                          "%u from %u to %u",
-                          plan->chunk, d->capacity_multiple, d->capacity_min, d->capacity_max);
+        return nm_err_set(
+            err, NPUMOE_EFORMAT,
+            "plan: attention on the device: found chunks of %u, expected multiples of "
+            "%u from %u to %u",
+            plan->chunk, d->capacity_multiple, d->capacity_min, d->capacity_max);
     return NPUMOE_OK;
 }
 

@@ -128,8 +128,8 @@ typedef struct nm_plan_rejected {
 } nm_plan_rejected;
 
 typedef struct nm_plan_layer {
-    uint32_t layer;                  /* number in the model */
-    nm_expert_types types;           /* that it was made for; not known: whatever the file has */
+    uint32_t layer;                /* number in the model */
+    nm_expert_types types;         /* that it was made for; not known: whatever the file has */
     bool on_device[NM_COST_PARTS]; /* by nm_cost_part */
     uint32_t n_groups;
     nm_plan_group *groups; /* in launch order; owned by the plan */

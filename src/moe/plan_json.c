@@ -332,8 +332,8 @@ static npumoe_status read_scalars(const nm_fields *f, nm_plan *p)
     if (!json_is_null(json_object_get(f->json, "crossover")))
         NM_TRY(nm_fields_u32(f, "crossover", 0, 1u << 30, &p->crossover));
     if (json_object_get(f->json, "attention_chunks")) /* not in plans from before it was a part */
-        NM_TRY(nm_fields_u32(f, "attention_chunks", 0, NM_PLAN_MAX_ATTENTION,
-                             &p->attention_chunks));
+        NM_TRY(
+            nm_fields_u32(f, "attention_chunks", 0, NM_PLAN_MAX_ATTENTION, &p->attention_chunks));
     NM_TRY(nm_fields_u32(f, "programs", 0, UINT32_MAX, &p->programs));
     NM_TRY(nm_fields_u64(f, "bytes", &p->bytes));
     NM_TRY(nm_fields_real(f, "bound_us", 0.0, MOST_US, &p->bound_us));

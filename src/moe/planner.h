@@ -89,10 +89,11 @@ typedef struct nm_planner_options {
     uint32_t in_flight;      /* 1, 2 */
     uint32_t n_prompt; /* tokens of the prompts that it is for; 0 = chunks without end, all alike */
     uint32_t n_past;   /* tokens before them */
-    uint32_t attention_chunks; /* with programs for attention on the device; 0 = what the prompt asks for */
-    bool all_experts;  /* every expert on the device, as far as the budgets go: for comparison */
-    bool compare;      /* also predict the other policies, for plan->rejected */
-    bool no_parts;     /* they stay on the host: for comparison */
+    uint32_t
+        attention_chunks; /* with programs for attention on the device; 0 = what the prompt asks for */
+    bool all_experts;     /* every expert on the device, as far as the budgets go: for comparison */
+    bool compare;         /* also predict the other policies, for plan->rejected */
+    bool no_parts;        /* they stay on the host: for comparison */
     npumoe_progress_fn progress; /* layers; false cancels */
     void *progress_user;
 } nm_planner_options;

@@ -55,12 +55,12 @@ typedef struct nm_planner {
     uint32_t moved_rows;            /* of these tables: all pairs of a chunk */
     double *gather_us, *scatter_us; /* [moved_rows + 1] one launch */
     uint32_t n_grid;
-    uint32_t grid[NM_PLANNER_GRID];         /* allowed capacities, ascending */
-    double layer_us;                        /* host: norms, routing and such */
-    uint32_t attention_chunks;              /* that would have a program */
-    uint32_t slots;                         /* for all other programs */
-    bool two;                               /* chunks in flight, and as many to be had */
-    uint32_t n_chunks;                      /* of the prompt; 0 = an endless row of chunks */
+    uint32_t grid[NM_PLANNER_GRID];       /* allowed capacities, ascending */
+    double layer_us;                      /* host: norms, routing and such */
+    uint32_t attention_chunks;            /* that would have a program */
+    uint32_t slots;                       /* for all other programs */
+    bool two;                             /* chunks in flight, and as many to be had */
+    uint32_t n_chunks;                    /* of the prompt; 0 = an endless row of chunks */
     double part_host_us[NM_COST_PARTS];   /* on the host; 0 where there is no such part */
     double part_device_us[NM_COST_PARTS]; /* device busy, launch included */
     double part_move_us[NM_COST_PARTS];   /* host: gather, submit, scatter of such a launch */

@@ -28,7 +28,7 @@ typedef struct lane {
     bool host_o;     /* its O is the host's, after attention on the device */
     uint32_t queued; /* places that its parts hold in the queue */
     double part_end; /* of the last of them */
-    uint64_t order; /* lanes that began earlier submit first */
+    uint64_t order;  /* lanes that began earlier submit first */
     uint32_t n, submitted, done;
     double *us, *end; /* launches: device time, when it ends */
     uint32_t *rows;

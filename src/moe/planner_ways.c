@@ -29,8 +29,8 @@ typedef struct shape {
 
 /* A group that could go to the device. */
 typedef struct candidate {
-    nm_way_group g;     /* first: into experts */
-    nm_outcome *of;     /* [n_scenarios] */
+    nm_way_group g;                      /* first: into experts */
+    nm_outcome *of;                      /* [n_scenarios] */
     double device_us, host_us, alone_us; /* means of them */
 } candidate;
 
@@ -49,9 +49,9 @@ typedef struct maker {
     uint32_t *experts;           /* of the candidates */
     candidate *c;
     uint32_t n_c;
-    nm_outcome *outcomes;        /* [n_expert + 1][n_scenarios] of the candidates */
-    const nm_outcome **of;       /* [n_expert + 1] */
-    double *alone_us;            /* [n_scenarios] all experts on the host */
+    nm_outcome *outcomes;  /* [n_expert + 1][n_scenarios] of the candidates */
+    const nm_outcome **of; /* [n_expert + 1] */
+    double *alone_us;      /* [n_scenarios] all experts on the host */
 } maker;
 
 static bool repasses(const nm_planner *p)
@@ -169,8 +169,7 @@ static void weigh(const maker *k, candidate *c)
     c->of = k->outcomes + (size_t)(c - k->c) * p->n_scenarios;
     c->device_us = c->host_us = c->alone_us = 0.0;
     for (uint32_t s = 0; s < p->n_scenarios; s++) {
-        const nm_outcome o =
-            nm_planner_look(p, &c->g, e, k->l->load + (size_t)s * p->n_expert);
+        const nm_outcome o = nm_planner_look(p, &c->g, e, k->l->load + (size_t)s * p->n_expert);
         c->of[s] = o;
         c->device_us += o.device_us / p->n_scenarios;
         c->host_us += o.host_us / p->n_scenarios;

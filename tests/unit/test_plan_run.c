@@ -77,20 +77,21 @@ static void fill_cost(nm_plan *p, bool device_is_fast)
         c->device_part[i] = curve(10);
     }
     c->host_watts = c->device_watts = -1;
-    c->device = (nm_cost_device){.name = "tile",
-                                 .shares_weights = true,
-                                 .has_linear = true,
-                                 .has_attention = true,
-                                 .slots = UINT32_MAX,
-                                 .capacity_multiple = 16,
-                                 .capacity_min = 16,
-                                 .capacity_max = 65536,
-                                 .queue_depth = 64,
-                                 .program_bytes = UINT64_MAX,
-                                 .total_bytes = UINT64_MAX,
-                                 .expert_bytes = 1000,
-                                 .part_bytes = {[NM_PART_QKV] = 10, [NM_PART_O] = 20, [NM_PART_SHARED] = 30},
-                                 .threads = 1};
+    c->device = (nm_cost_device){
+        .name = "tile",
+        .shares_weights = true,
+        .has_linear = true,
+        .has_attention = true,
+        .slots = UINT32_MAX,
+        .capacity_multiple = 16,
+        .capacity_min = 16,
+        .capacity_max = 65536,
+        .queue_depth = 64,
+        .program_bytes = UINT64_MAX,
+        .total_bytes = UINT64_MAX,
+        .expert_bytes = 1000,
+        .part_bytes = {[NM_PART_QKV] = 10, [NM_PART_O] = 20, [NM_PART_SHARED] = 30},
+        .threads = 1};
 }
 
 static void fill_layer(nm_plan *p, nm_plan_layer *l, const plan_spec *s)
@@ -619,8 +620,8 @@ static uint64_t launches_after(size_t first, uint32_t n_ctx, const run *cpu)
        "goes on after %d", (int)first);
     double most = 0;
     for (size_t j = 0; j < N_VOCAB; j++)
-        most = fmax(most, fabs((double)npumoe_session_logits(s)[j] -
-                               (double)cpu->logits[N_PROMPT - 1][j]));
+        most = fmax(
+            most, fabs((double)npumoe_session_logits(s)[j] - (double)cpu->logits[N_PROMPT - 1][j]));
     ok(most < NEAR, "to the same end (%.2g)", most);
     npumoe_plan_get_stats(m, &stats);
     npumoe_session_free(&s);
@@ -636,7 +637,8 @@ static uint64_t launches_after(size_t first, uint32_t n_ctx, const run *cpu)
 static void test_odd_start(const run *cpu)
 {
     const uint32_t layers = 3;
-    is_int((int64_t)launches_after(10, 512, cpu), 4 * (layers - 1), "four chunks attend on the device");
+    is_int((int64_t)launches_after(10, 512, cpu), 4 * (layers - 1),
+           "four chunks attend on the device");
     is_int((int64_t)launches_after(10, N_PROMPT, cpu), 3 * (layers - 1),
            "three, where the cache ends in the fourth");
 }

@@ -48,7 +48,8 @@ static nm_cost make_cost(const nm_plan_model *m, uint32_t slots)
     c.host_expert = line(20, 10);
     c.device_expert = line(5, 0.6);
     c.gather = c.scatter = line(1, 0.1);
-    c.host_layer = c.host_part[NM_PART_ATTENTION] = c.host_part[NM_PART_QKV] = c.host_part[NM_PART_O] = line(10, 0.1);
+    c.host_layer = c.host_part[NM_PART_ATTENTION] = c.host_part[NM_PART_QKV] =
+        c.host_part[NM_PART_O] = line(10, 0.1);
     c.device = (nm_cost_device){.name = "tile",
                                 .shares_weights = true,
                                 .slots = slots,

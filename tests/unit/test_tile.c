@@ -5,6 +5,7 @@
 #include "device/fault.h"
 #include "device/tile/tile.h"
 #include "kernels/network.h"
+#include "support/rig.h"
 #include "tap.h"
 
 #include <pthread.h>
@@ -131,39 +132,16 @@ static nm_tile_options options(void)
 
 /* ---- a device with a program ------------------------------------------------------------------ */
 
-typedef struct rig {
-    nm_npu *npu;
-    nm_program *program;
-    nm_npu_buffer in, out;
-} rig;
-
-static void rig_program(rig *r, const nm_program_desc *d)
+static void fill_input(const rig *r)
 {
-    npumoe_error err = {0};
-    if (nm_npu_compile(r->npu, d, &r->program, &err) != NPUMOE_OK ||
-        nm_npu_load(r->npu, r->program, &err) != NPUMOE_OK ||
-        nm_npu_buffer_init(r->npu, &r->in, (size_t)r->program->in_bytes, &err) != NPUMOE_OK ||
-        nm_npu_buffer_init(r->npu, &r->out, (size_t)r->program->out_bytes, &err) != NPUMOE_OK)
-        bail("no program: %s", err.message);
     memcpy(r->in.data, x, (size_t)r->program->in_bytes);
 }
 
-static rig rig_new(const nm_tile_options *o, const nm_program_desc *d)
+static rig rig_with(const nm_tile_options *o, const nm_program_desc *d)
 {
-    rig r = {0};
-    npumoe_error err = {0};
-    if (nm_tile_new(NULL, o, &r.npu, &err) != NPUMOE_OK)
-        bail("no device: %s", err.message);
-    rig_program(&r, d);
+    rig r = rig_new(o, d);
+    fill_input(&r);
     return r;
-}
-
-static void rig_free(rig *r)
-{
-    nm_npu_buffer_fini(r->npu, &r->in);
-    nm_npu_buffer_fini(r->npu, &r->out);
-    nm_npu_program_free(r->npu, &r->program);
-    nm_npu_free(&r->npu);
 }
 
 static npumoe_status launch(rig *r, nm_launch_times *times, npumoe_error *err)
@@ -171,14 +149,6 @@ static npumoe_status launch(rig *r, nm_launch_times *times, npumoe_error *err)
     uint64_t ticket;
     NM_TRY(nm_npu_submit(r->npu, r->program, &r->in, &r->out, &ticket, err));
     return nm_npu_wait(r->npu, ticket, times, err);
-}
-
-static bool equal(const float *a, const float *b, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (!(a[i] == b[i])) /* NaN is not equal to itself: nothing here may be */
-            return false;
-    return true;
 }
 
 /* ---- results ---------------------------------------------------------------------------------- */
@@ -193,13 +163,13 @@ static void test_experts(void)
             nm_tile_options o = options();
             o.n_threads = threads;
             const nm_program_desc d = experts(type, G);
-            rig r = rig_new(&o, &d);
+            rig r = rig_with(&o, &d);
             for (int i = 0; i < 3; i++) {
                 memset(r.out.data, 0xff, r.out.bytes);
                 if (launch(&r, NULL, NULL) != NPUMOE_OK)
                     bail("launch");
             }
-            ok(equal(r.out.data, expected[0], ROWS * N_IN),
+            ok(rig_equal(r.out.data, expected[0], ROWS * N_IN),
                "experts, %s, %d threads: the CPU's bits", type ? "Q4_0" : "F32", (int)threads);
             rig_free(&r);
         }
@@ -225,13 +195,13 @@ static void test_linear(void)
     nm_matmul(&c, list, 2, C, rows);
     nm_tile_options o = options();
     const nm_program_desc d = linear();
-    rig r = rig_new(&o, &d);
+    rig r = rig_with(&o, &d);
     ok(launch(&r, NULL, NULL) == NPUMOE_OK, "linear: launched");
     bool same = true;
     const float *at = r.out.data;
     for (int m = 0; m < 2; m++)
         for (int i = 0; i < C; i++, at += mats[m].w.rows)
-            same = same && equal(at, want[m][i], (size_t)mats[m].w.rows);
+            same = same && rig_equal(at, want[m][i], (size_t)mats[m].w.rows);
     ok(same, "linear: matrix by matrix, the CPU's bits");
     is_int((int64_t)r.program->n_out, 40 + N_FF, "outputs of all matrices");
     rig_free(&r);
@@ -262,9 +232,9 @@ static void test_tiers(void)
             nm_npu_free(&npu);
         } else {
             cpu_experts(&c, 1);
-            rig r = rig_new(&o, &d);
+            rig r = rig_with(&o, &d);
             launch(&r, NULL, NULL);
-            ok(equal(r.out.data, expected[0], ROWS * N_IN), "%s, %s: its bits", o.isa,
+            ok(rig_equal(r.out.data, expected[0], ROWS * N_IN), "%s, %s: its bits", o.isa,
                product->name);
             rig_free(&r);
         }
@@ -277,7 +247,7 @@ static void test_own_weights(void)
 {
     nm_tile_options o = options();
     const nm_program_desc d = experts(1, 1);
-    rig r = rig_new(&o, &d);
+    rig r = rig_with(&o, &d);
     const nm_mat *w[] = {&nets[1][0].gate, &nets[1][0].up, &nets[1][0].down};
     char *kept[3];
     launch(&r, NULL, NULL);
@@ -296,7 +266,7 @@ static void test_own_weights(void)
         memset((void *)(uintptr_t)w[i]->data, 0xff, bytes);
     }
     launch(&r, NULL, NULL);
-    ok(equal(r.out.data, first, C * N_IN), "weights are the device's own");
+    ok(rig_equal(r.out.data, first, C * N_IN), "weights are the device's own");
     if (form == NM_TILE_WEIGHTS_PACKED)
         is_int((int64_t)r.program->bytes, (int64_t)panels, "bytes are those of the panels");
     is_int(strcmp(r.npu->caps.weights, form == NM_TILE_WEIGHTS_PACKED ? "packed" : "file"), 0,
@@ -308,7 +278,7 @@ static void test_own_weights(void)
     nm_npu_unload(r.npu, r.program);
     ok(nm_npu_load(r.npu, r.program, NULL) == NPUMOE_OK, "loaded again");
     launch(&r, NULL, NULL);
-    ok(equal(r.out.data, first, C * N_IN), "the same again");
+    ok(rig_equal(r.out.data, first, C * N_IN), "the same again");
     rig_free(&r);
 }
 
@@ -317,14 +287,14 @@ static void test_padding(void)
 {
     nm_tile_options o = options();
     const nm_program_desc d = experts(1, 1);
-    rig r = rig_new(&o, &d);
+    rig r = rig_with(&o, &d);
     float first[7 * N_IN];
     launch(&r, NULL, NULL);
     memcpy(first, r.out.data, sizeof first);
     for (size_t i = 7 * N_IN; i < (size_t)C * N_IN; i++)
         r.in.data[i] = i % 3 ? 1e30f : -INFINITY;
     launch(&r, NULL, NULL);
-    ok(equal(first, r.out.data, 7 * N_IN), "rows do not see the padding");
+    ok(rig_equal(first, r.out.data, 7 * N_IN), "rows do not see the padding");
     rig_free(&r);
 }
 
@@ -334,7 +304,7 @@ static void test_twin(void)
     npumoe_error err;
     nm_tile_options o = options();
     nm_program_desc d = experts(1, G);
-    rig r = rig_new(&o, &d), small = {.npu = r.npu};
+    rig r = rig_with(&o, &d), small = {.npu = r.npu};
     const uint64_t bytes = nm_npu_get_stats(r.npu).bytes_loaded;
     d.twin = r.program;
     d.capacity = 16;
@@ -344,10 +314,11 @@ static void test_twin(void)
     nm_npu_program_free(r.npu, &small.program);
     nm_npu_load(r.npu, r.program, &err);
     rig_program(&small, &d);
+    fill_input(&small);
     const nm_npu_stats s = nm_npu_get_stats(r.npu);
     ok(s.programs_loaded == 2 && s.bytes_loaded == bytes, "a slot and no bytes");
     ok(launch(&r, NULL, NULL) == NPUMOE_OK && launch(&small, NULL, NULL) == NPUMOE_OK, "both run");
-    ok(equal(r.out.data, small.out.data, 16 * N_IN), "the same rows, the same bits");
+    ok(rig_equal(r.out.data, small.out.data, 16 * N_IN), "the same rows, the same bits");
     d.n = 1;
     is_int(nm_npu_compile(r.npu, &d, &small.program, &err), NPUMOE_EINVAL, "%s", err.message);
     nm_npu_buffer_fini(r.npu, &small.in);
@@ -389,130 +360,6 @@ static void test_limits(void)
     npu->caps.program_bytes = bytes - 1;
     is_int(nm_npu_compile(npu, &d, &p[0], &err), NPUMOE_ETOOBIG, "bytes of one: %s", err.message);
     nm_npu_free(&npu);
-}
-
-/* ---- attention -------------------------------------------------------------------------------- */
-
-enum { HEADS = 6, KV_HEADS = 2, DIM_K = 16, DIM_V = 32, POSITIONS = 5 * C };
-
-static const nm_program_attention heads = {.positions = POSITIONS,
-                                           .n_head = HEADS,
-                                           .n_head_kv = KV_HEADS,
-                                           .dim_k = DIM_K,
-                                           .dim_v = DIM_V,
-                                           .scale = 0.25f};
-static float keys[POSITIONS][KV_HEADS][DIM_K], values[POSITIONS][KV_HEADS][DIM_V];
-
-static nm_program_desc attention(const nm_program_attention *a)
-{
-    return (nm_program_desc){.kind = NM_PROGRAM_ATTENTION, .capacity = C, .attention = a, .n = 1};
-}
-
-static nm_npu_cache cache_of(void)
-{
-    for (int p = 0; p < POSITIONS; p++)
-        for (int h = 0; h < KV_HEADS; h++) {
-            for (int i = 0; i < DIM_K; i++)
-                keys[p][h][i] = uniform();
-            for (int i = 0; i < DIM_V; i++)
-                values[p][h][i] = uniform();
-        }
-    return (nm_npu_cache){{NM_TYPE_F32, keys, sizeof keys[0], sizeof keys[0][0]},
-                          {NM_TYPE_F32, values, sizeof values[0], sizeof values[0][0]}};
-}
-
-static npumoe_status attend(rig *r, const nm_npu_cache *cache, npumoe_error *err)
-{
-    uint64_t ticket;
-    NM_TRY(nm_npu_submit_attention(r->npu, r->program, &r->in, &r->out, cache, &ticket, err));
-    return nm_npu_wait(r->npu, ticket, NULL, err);
-}
-
-static void test_attention(void)
-{
-    static float want[C][HEADS][DIM_V];
-    nm_kern kern;
-    nm_compute c = compute_of(&kern, NULL);
-    const nm_npu_cache cache = cache_of();
-    for (uint32_t window = 0; window < 2 * C; window += C + 3)
-        for (uint32_t threads = 1; threads <= 3; threads++) {
-            nm_program_attention a = heads;
-            nm_tile_options o = options();
-            a.window = window;
-            o.n_threads = threads;
-            const nm_program_desc d = attention(&a);
-            rig r = rig_new(&o, &d);
-            nm_attention(&c, &(nm_attention_args){.n_q = C,
-                                                  .pos0 = POSITIONS - C,
-                                                  .n_head = HEADS,
-                                                  .n_head_kv = KV_HEADS,
-                                                  .dim_k = DIM_K,
-                                                  .dim_v = DIM_V,
-                                                  .scale = a.scale,
-                                                  .window = window,
-                                                  .q = x[0],
-                                                  .k = cache.k,
-                                                  .v = cache.v,
-                                                  .out = want[0][0]});
-            memset(r.out.data, 0xff, r.out.bytes);
-            ok(attend(&r, &cache, NULL) == NPUMOE_OK && equal(r.out.data, want[0][0], sizeof want / 4),
-               "attention, window %d, %d threads: the CPU's bits", (int)window, (int)threads);
-            is_int((int64_t)r.program->bytes, 0, "it takes no bytes");
-            rig_free(&r);
-        }
-    compute_fini(&c);
-}
-
-/* Positions that only rows without a token see may hold anything. */
-static void test_attention_padding(void)
-{
-    enum { TOKENS = 21 };
-    nm_tile_options o = options();
-    const nm_program_desc d = attention(&heads);
-    const nm_npu_cache cache = cache_of();
-    static float want[C][HEADS][DIM_V];
-    rig r = rig_new(&o, &d);
-    if (attend(&r, &cache, NULL) != NPUMOE_OK)
-        bail("launch");
-    memcpy(want, r.out.data, sizeof want);
-    memset(keys[POSITIONS - C + TOKENS], 0xff, (C - TOKENS) * sizeof keys[0]);
-    memset(values[POSITIONS - C + TOKENS], 0xff, (C - TOKENS) * sizeof values[0]);
-    memset(r.in.data + TOKENS * HEADS * DIM_K, 0xff, (C - TOKENS) * HEADS * DIM_K * sizeof(float));
-    ok(attend(&r, &cache, NULL) == NPUMOE_OK && equal(r.out.data, want[0][0], TOKENS * HEADS * DIM_V),
-       "attention: what padding rows see and hold changes no bit of the others");
-    rig_free(&r);
-}
-
-static void test_attention_refusals(void)
-{
-    npumoe_error err;
-    nm_tile_options o = options();
-    nm_npu *npu;
-    nm_program *p = NULL;
-    uint64_t ticket;
-    if (nm_tile_new(NULL, &o, &npu, &err) != NPUMOE_OK)
-        bail("no device");
-    nm_program_attention a = heads;
-    nm_program_desc d = attention(&a);
-    a.positions = C - 1;
-    is_int(nm_npu_compile(npu, &d, &p, &err), NPUMOE_EINVAL, "positions: %s", err.message);
-    a = heads;
-    a.n_head = 5;
-    is_int(nm_npu_compile(npu, &d, &p, &err), NPUMOE_EINVAL, "heads: %s", err.message);
-    a = heads;
-    npu->caps.has_attention = false;
-    is_int(nm_npu_compile(npu, &d, &p, &err), NPUMOE_EUNSUPPORTED, "device: %s", err.message);
-    nm_npu_free(&npu);
-    d = attention(&heads);
-    rig r = rig_new(&o, &d);
-    is_int(nm_npu_submit(r.npu, r.program, &r.in, &r.out, &ticket, &err), NPUMOE_EINVAL, "%s",
-           err.message);
-    rig_free(&r);
-    d = linear();
-    r = rig_new(&o, &d);
-    const nm_npu_cache cache = cache_of();
-    is_int(attend(&r, &cache, &err), NPUMOE_EINVAL, "%s", err.message);
-    rig_free(&r);
 }
 
 static void test_refusals(void)
@@ -566,7 +413,7 @@ static void test_queue(void)
     nm_tile_options o = options();
     o.queue_depth = 3;
     const nm_program_desc d = experts(1, G);
-    rig r = rig_new(&o, &d);
+    rig r = rig_with(&o, &d);
     uint64_t ticket[4];
     for (int i = 0; i < 4; i++)
         ok(nm_npu_submit(r.npu, r.program, &r.in, &r.out, &ticket[i], NULL) == NPUMOE_OK,
@@ -598,7 +445,7 @@ static void test_latency(void)
     nm_tile_options o = options();
     o.launch_ns = 3000000;
     const nm_program_desc d = experts(1, 1);
-    rig r = rig_new(&o, &d);
+    rig r = rig_with(&o, &d);
     nm_launch_times t;
     launch(&r, &t, NULL);
     ok(t.ended_ns - t.started_ns >= 3000000, "added latency occupies the device");
@@ -633,7 +480,7 @@ static void try_filled(nm_npu *npu, nm_program *const *p, const float *want)
         r.program = p[i];
         memset(r.out.data, 0, r.out.bytes);
         same = same && launch(&r, NULL, &err) == NPUMOE_OK &&
-               equal(r.out.data, want, (size_t)p[i]->capacity * N_IN);
+               rig_equal(r.out.data, want, (size_t)p[i]->capacity * N_IN);
     }
     ok(same, "all run, with the bits of one that was loaded alone");
     nm_npu_buffer_fini(npu, &r.in);
@@ -647,7 +494,7 @@ static void test_fill(void)
     nm_program_desc d = experts(1, G);
     nm_program *p[FILLED + 1] = {NULL};
     nm_npu *inner, *npu;
-    rig alone = rig_new(&o, &d);
+    rig alone = rig_with(&o, &d);
     launch(&alone, NULL, NULL);
     o.n_threads = 2;
     o.slots = FILLED;
@@ -701,6 +548,7 @@ static void test_faults(void)
     ok(inner == NULL, "taken");
     const nm_program_desc d = experts(1, 1);
     rig_program(&r, &d);
+    fill_input(&r);
     nm_npu_compile(r.npu, &d, &p, &err);
     is_int(nm_npu_load(r.npu, p, &err), NPUMOE_EDEVICE, "the second load fails: %s", err.message);
     ok(nm_npu_load(r.npu, p, &err) == NPUMOE_OK, "the third does not");
@@ -734,7 +582,7 @@ static void *submitter(void *arg)
             if (nm_npu_submit(r->npu, r->program, &r->in, &out, &ticket, &err) != NPUMOE_OK)
                 return (void *)1;
         wrong += nm_npu_wait(r->npu, ticket, NULL, &err) != NPUMOE_OK;
-        wrong += !equal(out.data, r->out.data, out.bytes / sizeof(float));
+        wrong += !rig_equal(out.data, r->out.data, out.bytes / sizeof(float));
     }
     nm_npu_buffer_fini(r->npu, &out);
     return (void *)wrong;
@@ -746,7 +594,7 @@ static void test_many(void)
     o.queue_depth = 3; /* fewer than threads: they meet refusals */
     o.n_threads = 2;
     const nm_program_desc d = experts(0, G);
-    rig r = rig_new(&o, &d);
+    rig r = rig_with(&o, &d);
     pthread_t threads[SUBMITTERS];
     uintptr_t wrong = 0;
     launch(&r, NULL, NULL);
@@ -768,7 +616,7 @@ static void test_abandoned(void)
 {
     nm_tile_options o = options();
     const nm_program_desc d = experts(0, G);
-    rig r = rig_new(&o, &d);
+    rig r = rig_with(&o, &d);
     uint64_t ticket;
     for (int i = 0; i < 5; i++)
         nm_npu_submit(r.npu, r.program, &r.in, &r.out, &ticket, NULL);
@@ -784,7 +632,7 @@ static void test_cancel(void)
     nm_tile_options o = options();
     o.launch_ns = 100000000;
     const nm_program_desc d = experts(1, 1);
-    rig r = rig_new(&o, &d);
+    rig r = rig_with(&o, &d);
     nm_npu *const tile = r.npu;
     uint64_t ticket[N];
     nm_launch_times t;
@@ -842,9 +690,6 @@ static void test_form(void)
     test_twin();
     test_limits();
     test_refusals();
-    test_attention();
-    test_attention_padding();
-    test_attention_refusals();
     test_queue();
     test_latency();
     test_fill();

@@ -15,9 +15,9 @@ typedef struct tile_program {
     nm_program_network *networks; /* EXPERTS: [n]; the weights' data are the caller's ... */
     nm_program_matrix *matrices;  /* LINEAR: [n] */
     nm_program_attention attention;
-    char *weights;                /* ... and this the device's own copy, while loaded */
-    nm_network_item *items;       /* [n] with views into the copy */
-    nm_linear *linears;           /* [n] */
+    char *weights;          /* ... and this the device's own copy, while loaded */
+    nm_network_item *items; /* [n] with views into the copy */
+    nm_linear *linears;     /* [n] */
 } tile_program;
 
 enum { LAUNCH_FREE, LAUNCH_QUEUED, LAUNCH_DONE };
