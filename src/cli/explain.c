@@ -64,6 +64,43 @@ static void line(const char *name, const char *value)
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
+/* Layers that have a part on the device. */
+static int layers_with(const json_t *r, const char *part)
+{
+    size_t i;
+    json_t *l;
+    int n = 0;
+    json_array_foreach(json_object_get(r, "layers"), i, l) n +=
+        strcmp(report_text(l, part), "device") == 0;
+    return n;
+}
+
+/* What of a layer beside experts is on the device, in how many of them. */
+static void print_parts(const json_t *r)
+{
+    static const char *const parts[] = {"parts.qkv", "parts.attention", "parts.o", "parts.shared"};
+    char text[256] = "";
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        const int n = layers_with(r, parts[i]);
+        const size_t at_end = strlen(text);
+        if (n > 0)
+            snprintf(text + at_end, sizeof text - at_end, "%s%s in %d", at_end ? ", " : "",
+                     strchr(parts[i], '.') + 1, n);
+    }
+    if (text[0] == '\0')
+        return;
+    const size_t end = strlen(text);
+    const int chunks = (int)at(r, "attention_chunks");
+    if (chunks > 0)
+        snprintf(text + end, sizeof text - end,
+                 " of %d layers on the device; attention up to position %d",
+                 (int)json_array_size(json_object_get(r, "layers")), chunks * (int)at(r, "chunk"));
+    else
+        snprintf(text + end, sizeof text - end, " of %d layers on the device",
+                 (int)json_array_size(json_object_get(r, "layers")));
+    line("", text);
+}
+
 static void print_head(const json_t *r)
 {
     char text[256], a[32], b[32];
@@ -100,6 +137,7 @@ static void print_head(const json_t *r)
     snprintf(text, sizeof text, "%d programs, %s, loaded in %.1f s", (int)at(r, "programs"),
              human_bytes(report_u64(r, "bytes"), b, sizeof b), at(r, "load_us") * 1e-6);
     line("", text);
+    print_parts(r);
 }
 
 static void print_prediction(const json_t *r)
