@@ -341,19 +341,48 @@ static void put_load_curve(const plot *p, const json_t *size, double opacity)
     put(p->f, "\"/>\n");
 }
 
+enum { DRAWN_MEANS = 5 };
+
+/* Share of the loads that lie beyond the axis. */
+static double not_drawn(const json_t *size)
+{
+    const json_t *shares = json_object_get(size, "shares");
+    double sum = 0;
+    for (size_t j = 4 * DRAWN_MEANS; j < json_array_size(shares); j++)
+        sum += item(shares, j);
+    return sum;
+}
+
+/* Of the chunk size that has most of them. */
+static void put_not_drawn(out_file *f, const json_t *sizes)
+{
+    const json_t *size, *worst = NULL;
+    size_t i;
+    json_array_foreach(sizes, i, size)
+    {
+        if (worst == NULL || not_drawn(size) > not_drawn(worst))
+            worst = size;
+    }
+    if (worst && not_drawn(worst) > 0)
+        put(f, " Beyond %d times the mean, which is not drawn: %.2g %% in chunks of %" PRIu64 ".",
+            DRAWN_MEANS, 100 * not_drawn(worst), report_u64(worst, "chunk"));
+}
+
 static void put_loads(out_file *f, const json_t *stats)
 {
     const json_t *sizes = json_object_get(stats, "loads"), *size;
     const size_t n = json_array_size(sizes);
-    plot p = {f, 52, 10, 410, 240, 5, highest(sizes)};
+    plot p = {f, 52, 10, 410, 240, DRAWN_MEANS, highest(sizes)};
     char name[48];
     size_t i;
     put(f, "<div><h2>Loads</h2>\n<p class=\"quiet\">How often an expert gets a multiple of the "
            "mean load in "
            "a chunk, for chunks of several sizes. The longer the tail, the more a fixed capacity "
-           "pads or overflows.</p>\n");
+           "pads or overflows.");
+    put_not_drawn(f, sizes);
+    put(f, "</p>\n");
     begin_plot(&p, "distribution of loads");
-    for (int x = 0; x <= 5; x++)
+    for (int x = 0; x <= DRAWN_MEANS; x++)
         put(f, "<text x=\"%.1f\" y=\"268\" text-anchor=\"middle\">%d x</text>", at_x(&p, x), x);
     json_array_foreach(sizes, i, size)
     {
