@@ -56,9 +56,12 @@ void nm_exec_part_failed(nm_executor *ex, uint32_t layer, nm_cost_part part,
     bool *failed = &ex->layers[layer].part_failed[part];
     if (*failed)
         return;
+    static const char *const what[] = {"a launch of qkv failed", "a launch of attention failed",
+                                       "a launch of o failed",
+                                       "a launch of the shared expert failed"};
     *failed = true; /* the program stays: another lane may wait for a launch of it */
     ex->failed++;
-    say(ex, NPUMOE_LOG_WARN, "a launch failed", layer, -1, why);
+    say(ex, NPUMOE_LOG_WARN, what[part], layer, -1, why);
 }
 
 /* ---- programs -------------------------------------------------------------------------------- */
@@ -80,7 +83,9 @@ static npumoe_status bring(nm_executor *ex, const nm_program_desc *d, nm_program
     if (ex->o.require || st == NPUMOE_ENOMEM) {
         if (err)
             *err = why;
-        return nm_err_prefix(err, st, "the plan cannot be loaded, layer %" PRIu32, d->layer);
+        return d->kind == NM_PROGRAM_ATTENTION
+                   ? nm_err_prefix(err, st, "the plan cannot be loaded, attention of all layers")
+                   : nm_err_prefix(err, st, "the plan cannot be loaded, layer %" PRIu32, d->layer);
     }
     ex->failed++;
     if (ex->refused++ == 0)
@@ -539,8 +544,9 @@ uint32_t nm_executor_loaded(const nm_executor *ex)
 
 uint32_t nm_executor_next(const nm_executor *ex, uint32_t chunk, size_t pos, size_t n)
 {
-    const size_t step = ex->o.plan->chunk, odd = ex->n_attention ? pos % step : 0;
-    return (uint32_t)nm_min_size(odd > 0 && n > step ? step - odd : n, chunk);
+    const size_t step = ex->o.plan->chunk;
+    const size_t odd = ex->n_attention && chunk >= step ? pos % step : 0;
+    return (uint32_t)nm_min_size(odd > 0 && n >= step - odd + step ? step - odd : n, chunk);
 }
 
 size_t nm_executor_share(const nm_executor *ex, uint32_t chunk, size_t pos, size_t n)

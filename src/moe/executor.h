@@ -104,7 +104,7 @@ uint32_t nm_executor_loaded(const nm_executor *ex);
  * short last chunk, or none. */
 size_t nm_executor_share(const nm_executor *ex, uint32_t chunk, size_t pos, size_t n);
 /* Tokens of the first chunk of these. Attention on the device has programs for chunks that begin at multiples of the
- * plan's: where whole ones follow, a short one goes before them. */
+ * plan's: where a whole one follows, a short one goes before it; not in chunks shorter than the plan's. */
 uint32_t nm_executor_next(const nm_executor *ex, uint32_t chunk, size_t pos, size_t n);
 /* Whether the plan has anything on the device in this layer that still works. */
 bool nm_executor_has_layer(const nm_executor *ex, uint32_t layer);

@@ -211,10 +211,13 @@ static npumoe_status check_layer(const nm_plan *plan, uint32_t i, uint8_t *seen,
     }
     w.group = -1;
     for (int p = 0; p < NM_COST_PARTS; p++) {
+        static const char *const missing[] = {
+            "points of cost.device_qkv", "points of cost.device_attention",
+            "points of cost.device_o", "points of cost.device_shared"};
         if (!l->on_device[p])
             continue;
         if (plan->cost.device_part[p].n == 0)
-            return bad(&w, "parts that the device cannot run", 1, "", 0);
+            return bad(&w, missing[p], 0, "for a part on the device at least ", 1);
         *programs += p != NM_PART_ATTENTION;
         if (!nm_add_u64(*bytes, d->part_bytes[p], bytes))
             return bad(&w, "bytes", HUGE_VAL, "at most ", (double)d->total_bytes);
@@ -242,6 +245,10 @@ static npumoe_status check_attention(const nm_plan *plan, npumoe_error *err)
                           "plan: attention_chunks: found %u, but %s layer has attention on the "
                           "device",
                           plan->attention_chunks, any ? "a" : "no");
+    if (any && !d->has_attention)
+        return nm_err_set(
+            err, NPUMOE_EFORMAT,
+            "plan: attention on the device, but cost.device.has_attention is not true");
     if (any && (plan->chunk < d->capacity_min || plan->chunk > d->capacity_max ||
                 plan->chunk % d->capacity_multiple != 0))
         return nm_err_set(
@@ -249,6 +256,19 @@ static npumoe_status check_attention(const nm_plan *plan, npumoe_error *err)
             "plan: attention on the device: found chunks of %u, expected multiples of "
             "%u from %u to %u",
             plan->chunk, d->capacity_multiple, d->capacity_min, d->capacity_max);
+    return NPUMOE_OK;
+}
+
+/* A file takes no more. */
+static npumoe_status check_times(const nm_plan *plan, npumoe_error *err)
+{
+    const double us[] = {plan->predicted.us, plan->cpu_only.us, plan->bound_us};
+    for (size_t i = 0; i < sizeof us / sizeof us[0]; i++)
+        if (!(us[i] >= 0.0 && us[i] <= NM_PLAN_MOST_US))
+            return nm_err_set(err, NPUMOE_EFORMAT,
+                              "plan: a prediction: found %.3g us, expected at most %.3g: are the "
+                              "costs right?",
+                              us[i], NM_PLAN_MOST_US);
     return NPUMOE_OK;
 }
 
@@ -262,6 +282,7 @@ npumoe_status nm_plan_check(const nm_plan *plan, npumoe_error *err)
     if (plan->n_layers == 0)
         return nm_err_set(err, NPUMOE_EFORMAT, "plan: layers: found none, expected at least 1");
     NM_TRY(check_attention(plan, err));
+    NM_TRY(check_times(plan, err));
     programs = plan->attention_chunks;
     uint8_t *seen = nm_alloc(plan->allocator, plan->model.geometry.n_expert);
     if (!seen)

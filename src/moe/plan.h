@@ -53,6 +53,7 @@
 #include "moe/expert_types.h"
 
 #define NM_PLAN_MAX_CHUNK 16384u
+#define NM_PLAN_MOST_US   1e15 /* of any prediction */
 
 enum {
     NM_PLAN_MAX_CAPACITIES = 8, /* of one group */

@@ -13,7 +13,7 @@
 enum { VERSION = 1, LINE = 100, MOST_LAYERS = 4096, MOST_EXPERTS = 4096 };
 
 #define SCHEMA  "npumoe-plan"
-#define MOST_US 1e15
+#define MOST_US NM_PLAN_MOST_US
 
 typedef struct real_field {
     const char *key;
@@ -232,6 +232,8 @@ static npumoe_status read_parts(const nm_fields *f, bool *on_device)
             p++;
         if (p == NM_COST_PARTS)
             return nm_fields_bad(f, "parts", "a list of qkv, attention, o, shared");
+        if (on_device[p])
+            return nm_fields_bad(f, "parts", "each of them once");
         on_device[p] = true;
     }
     return NPUMOE_OK;

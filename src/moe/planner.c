@@ -102,8 +102,8 @@ npumoe_status nm_planner_tell(const nm_planner *p, uint32_t done, npumoe_error *
 
 /* What a way is worth when a prompt is what counts: layers overlap, so that a device which is late in one
  * makes up for it in another, and one price of its time is right for all of them. price < 0: the layer's own
- * time. A layer of which a prompt wants one row takes what room is left. */
-static void set_scores(const nm_planner *p, nm_layer_work *layers, double price)
+ * time. A layer of which a prompt wants one row takes what room is left. without: parts that no way may have. */
+static void set_scores(const nm_planner *p, nm_layer_work *layers, double price, uint32_t without)
 {
     const uint32_t whole = nm_planner_whole_layers(p);
     for (uint32_t l = 0; l < p->loads->n_layers; l++)
@@ -112,6 +112,8 @@ static void set_scores(const nm_planner *p, nm_layer_work *layers, double price)
             const nm_prediction *x = &w->predicted;
             w->score = price < 0.0 ? x->us : price * x->device_us + (1.0 - price) * x->host_us;
             w->score = nm_planner_padded(w->score, x) * (l < whole ? 1.0 : 0.01);
+            if (w->parts & without)
+                w->score = HUGE_VAL;
         }
 }
 
@@ -139,25 +141,28 @@ static npumoe_status choose_once(const nm_planner *p, nm_layer_work *layers, cho
     return NPUMOE_OK;
 }
 
-/* By each layer's own score; for the latency of prompts with two chunks in flight by other prices, too,
- * and the prompt is what decides. */
+/* By each layer's own score; for the latency of prompts with two chunks in flight by other prices, too, and without
+ * attention or any part on the device: what is best for layers by themselves need not be so in a row, and the prompt is
+ * what decides. */
 static npumoe_status choose_ways(const nm_planner *p, nm_layer_work *layers, choices *c,
                                  npumoe_error *err)
 {
     static const double prices[] = {-1.0, 0.25, 0.35, 0.42, 0.48, 0.52, 0.58, 0.65, 0.75};
+    static const uint32_t without[] = {0, 1u << NM_PART_ATTENTION, NM_PARTS_ALL};
+    const size_t n_prices = sizeof prices / sizeof prices[0];
     const bool prompt = p->n_chunks > 0 && p->options.objective == NM_OBJECTIVE_LATENCY;
-    const size_t n = !prompt ? 1 : p->two ? sizeof prices / sizeof prices[0] : 1;
+    const size_t n = !prompt ? 1 : p->two ? 3 * n_prices : 3;
     size_t best = 0;
     c->best_us = HUGE_VAL;
     for (size_t i = 0; i < n; i++) {
         const double before = c->best_us;
         if (prompt)
-            set_scores(p, layers, prices[i]);
-        NM_TRY(choose_once(p, layers, c, n == 1, err));
+            set_scores(p, layers, prices[i / 3], without[i % 3]);
+        NM_TRY(choose_once(p, layers, c, n <= 3, err));
         best = c->best_us < before ? i : best;
     }
-    if (n > 1) {
-        set_scores(p, layers, prices[best]);
+    if (n > 3) {
+        set_scores(p, layers, prices[best / 3], without[best % 3]);
         NM_TRY(choose_once(p, layers, c, true, err));
     }
     return NPUMOE_OK;

@@ -41,7 +41,7 @@ static void fill_grid(nm_planner *p)
 }
 
 /* Chunks whose attention would have a program: those of the prompt, of a device that can have any number of them
- * many more; none if they took more than a share of the slots. */
+ * many more; the first ones only, if they took more than a share of the slots. */
 static uint32_t attention_chunks(const nm_planner *p)
 {
     const nm_cost_device *d = &p->cost->device;
@@ -54,10 +54,12 @@ static uint32_t attention_chunks(const nm_planner *p)
     if (o->attention_chunks > 0)
         return o->attention_chunks;
     const uint64_t tokens = (uint64_t)o->n_past + (o->n_prompt ? o->n_prompt : ENDLESS * t);
+    const uint64_t room = d->slots / SLOTS_SHARE;
+    const uint64_t most = room < NM_PLAN_MAX_ATTENTION ? room : NM_PLAN_MAX_ATTENTION;
     uint64_t n = (tokens - 1) / t + 1;
     if (d->slots == UINT32_MAX && n * t < MANY_TOKENS)
         n = (MANY_TOKENS - 1) / t + 1;
-    return n > NM_PLAN_MAX_ATTENTION || n > d->slots / SLOTS_SHARE ? 0 : (uint32_t)n;
+    return (uint32_t)(n < most ? n : most);
 }
 
 /* Whether there is a program for it. */

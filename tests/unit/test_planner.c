@@ -370,7 +370,8 @@ static void test_attention(void)
     is_int(count_attention(&x, &o, &chunks), 3, "also where slots are few");
     is_int(chunks, 8, "with programs for the prompt's chunks");
     o.n_prompt = 13 * s.chunk;
-    is_int(count_attention(&x, &o, &chunks), 0, "unless a long prompt took too many of them");
+    is_int(count_attention(&x, &o, &chunks), 3, "a longer prompt, too");
+    is_int(chunks, 12, "with an eighth of the slots at most");
     x.cost.device.slots = UINT32_MAX;
     o.no_parts = true;
     is_int(count_attention(&x, &o, &chunks), 0, "or nobody wants it");
