@@ -65,39 +65,41 @@ static void line(const char *name, const char *value)
 /* ---- the whole ------------------------------------------------------------------------------ */
 
 /* Layers that have a part on the device. */
-static int layers_with(const json_t *r, const char *part)
+static int layers_with(const json_t *layers, const char *part)
 {
     size_t i;
     json_t *l;
     int n = 0;
-    json_array_foreach(json_object_get(r, "layers"), i, l) n +=
-        strcmp(report_text(l, part), "device") == 0;
+    json_array_foreach(layers, i, l)
+    {
+        n += strcmp(report_text(json_object_get(l, "parts"), part), "device") == 0;
+    }
     return n;
 }
 
 /* What of a layer beside experts is on the device, in how many of them. */
 static void print_parts(const json_t *r)
 {
-    static const char *const parts[] = {"parts.qkv", "parts.attention", "parts.o", "parts.shared"};
-    char text[256] = "";
-    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        const int n = layers_with(r, parts[i]);
-        const size_t at_end = strlen(text);
-        if (n > 0)
-            snprintf(text + at_end, sizeof text - at_end, "%s%s in %d", at_end ? ", " : "",
-                     strchr(parts[i], '.') + 1, n);
-    }
-    if (text[0] == '\0')
-        return;
-    const size_t end = strlen(text);
+    const json_t *layers = json_object_get(r, "layers"), *on;
     const int chunks = (int)at(r, "attention_chunks");
+    const char *part;
+    char text[256] = "";
+    size_t end = 0;
+    json_object_foreach(json_object_get(json_array_get(layers, 0), "parts"), part, on)
+    {
+        const int n = layers_with(layers, part);
+        if (n > 0)
+            snprintf(text + end, sizeof text - end, "%s%s in %d", end ? ", " : "", part, n);
+        end = strlen(text);
+    }
+    if (end == 0)
+        return;
+    snprintf(text + end, sizeof text - end, " of %d layers on the device",
+             (int)json_array_size(layers));
+    end = strlen(text);
     if (chunks > 0)
-        snprintf(text + end, sizeof text - end,
-                 " of %d layers on the device; attention up to position %d",
-                 (int)json_array_size(json_object_get(r, "layers")), chunks * (int)at(r, "chunk"));
-    else
-        snprintf(text + end, sizeof text - end, " of %d layers on the device",
-                 (int)json_array_size(json_object_get(r, "layers")));
+        snprintf(text + end, sizeof text - end, "; attention up to position %d",
+                 chunks * (int)at(r, "chunk"));
     line("", text);
 }
 

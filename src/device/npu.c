@@ -276,8 +276,9 @@ void nm_npu_buffer_fini(nm_npu *npu, nm_npu_buffer *b)
 
 /* ---- launching ------------------------------------------------------------------------------ */
 
-static npumoe_status submit(nm_npu *npu, nm_program *p, const nm_npu_buffer *in, nm_npu_buffer *out,
-                            const nm_npu_cache *cache, uint64_t *ticket, npumoe_error *err)
+npumoe_status nm_npu_submit_with(nm_npu *npu, nm_program *p, const nm_npu_buffer *in,
+                                 nm_npu_buffer *out, const nm_npu_cache *cache, uint64_t *ticket,
+                                 npumoe_error *err)
 {
     if ((p->kind == NM_PROGRAM_ATTENTION) != (cache != NULL))
         return nm_err_set(err, NPUMOE_EINVAL, "program of layer %" PRIu32 ": %s keys and values",
@@ -296,14 +297,7 @@ static npumoe_status submit(nm_npu *npu, nm_program *p, const nm_npu_buffer *in,
 npumoe_status nm_npu_submit(nm_npu *npu, nm_program *p, const nm_npu_buffer *in, nm_npu_buffer *out,
                             uint64_t *ticket, npumoe_error *err)
 {
-    return submit(npu, p, in, out, NULL, ticket, err);
-}
-
-npumoe_status nm_npu_submit_attention(nm_npu *npu, nm_program *p, const nm_npu_buffer *in,
-                                      nm_npu_buffer *out, const nm_npu_cache *cache,
-                                      uint64_t *ticket, npumoe_error *err)
-{
-    return submit(npu, p, in, out, cache, ticket, err);
+    return nm_npu_submit_with(npu, p, in, out, NULL, ticket, err);
 }
 
 bool nm_npu_poll(nm_npu *npu, uint64_t ticket)

@@ -238,10 +238,10 @@ void nm_npu_buffer_fini(nm_npu *npu, nm_npu_buffer *b); /* all zero is fine */
  * must not overlap, and nobody but launches before this one touches them until wait() has returned. */
 npumoe_status nm_npu_submit(nm_npu *npu, nm_program *p, const nm_npu_buffer *in, nm_npu_buffer *out,
                             uint64_t *ticket, npumoe_error *err);
-/* The same for an ATTENTION program; EINVAL: it is none. */
-npumoe_status nm_npu_submit_attention(nm_npu *npu, nm_program *p, const nm_npu_buffer *in,
-                                      nm_npu_buffer *out, const nm_npu_cache *cache,
-                                      uint64_t *ticket, npumoe_error *err);
+/* The same of any program; EINVAL: ATTENTION without a cache, or another program with one. */
+npumoe_status nm_npu_submit_with(nm_npu *npu, nm_program *p, const nm_npu_buffer *in,
+                                 nm_npu_buffer *out, const nm_npu_cache *cache, uint64_t *ticket,
+                                 npumoe_error *err);
 /* True when wait() would not wait. Changes nothing. */
 bool nm_npu_poll(nm_npu *npu, uint64_t ticket);
 /* times may be NULL. EDEVICE: the launch failed; ECANCELED: it was passed over. */

@@ -15,7 +15,7 @@
  * Which lane goes next depends on what the device has finished; results do not: stages of different
  * lanes share nothing but the cache, whose order is fixed, and each lane's sums have an order of
  * their own (moe/executor.h). Where attention is the device's, chunks begin at multiples of the plan's chunk, as its
- * programs do: a prompt that goes on at another position has a short one first.
+ * programs do: a prompt that goes on at another position has a short one first, where a whole one follows.
  *
  * Of the stages that are ready, those that lead to a launch go first, the older chunk before the
  * younger; REST comes last and in slices, since the device does not wait for it. One exception: while a

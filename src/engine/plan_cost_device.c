@@ -85,10 +85,8 @@ static npumoe_status launch(device *d, turns *t, nm_cost_buffers *r, uint32_t n,
             const uint32_t turn = submitted % NM_COST_BUFFERS;
             write_lines(&r->in[turn]);
             start = nm_clock_thread_cpu_ns();
-            nm_program *p = t->p[t->next++ % t->n];
-            NM_TRY(t->cache ? nm_npu_submit_attention(d->npu, p, &r->in[turn], &r->out[turn],
-                                                      t->cache, &ticket, err)
-                            : nm_npu_submit(d->npu, p, &r->in[turn], &r->out[turn], &ticket, err));
+            NM_TRY(nm_npu_submit_with(d->npu, t->p[t->next++ % t->n], &r->in[turn], &r->out[turn],
+                                      t->cache, &ticket, err));
             if (ticket == 0)
                 return nm_err_set(err, NPUMOE_EINTERNAL,
                                   "device %s: its queue of %u is full after %u", d->npu->caps.name,
@@ -137,10 +135,11 @@ static npumoe_status load(device *d, const nm_program_desc *desc, nm_program **o
     return st;
 }
 
-static npumoe_status time_program(device *d, const nm_program_desc *desc, uint32_t n, double *us,
-                                  npumoe_error *err)
+/* cache: of attention, or NULL. */
+static npumoe_status time_program(device *d, const nm_program_desc *desc, const nm_npu_cache *cache,
+                                  uint32_t n, double *us, npumoe_error *err)
 {
-    turns t = {.n = 1};
+    turns t = {.n = 1, .cache = cache};
     npumoe_status st = load(d, desc, &t.p[0], err);
     if (st == NPUMOE_OK)
         st = time_turns(d, &t, n, us, err);
@@ -163,7 +162,7 @@ static npumoe_status measure_launch(device *d, nm_cost *out, npumoe_error *err)
                                   .networks = &network,
                                   .n = 1};
     if (st == NPUMOE_OK)
-        st = time_program(d, &desc, EMPTY_LAUNCHES, &out->launch_us, err);
+        st = time_program(d, &desc, NULL, EMPTY_LAUNCHES, &out->launch_us, err);
     out->launch_host_us = d->host_us;
     nm_cost_matrix_free(&gate);
     nm_cost_matrix_free(&down);
@@ -368,18 +367,6 @@ out:
 
 /* ---- attention ------------------------------------------------------------------------------- */
 
-static npumoe_status time_attention(device *d, const nm_program_attention *a,
-                                    const nm_npu_cache *cache, double *us, npumoe_error *err)
-{
-    const nm_program_desc desc = {
-        .kind = NM_PROGRAM_ATTENTION, .capacity = d->job->chunk, .attention = a, .n = 1};
-    turns t = {.n = 1, .cache = cache};
-    NM_TRY(load(d, &desc, &t.p[0], err));
-    npumoe_status st = time_turns(d, &t, 3, us, err);
-    nm_npu_program_free(d->npu, &t.p[0]);
-    return st;
-}
-
 /* Of chunks that the device can take whole. */
 static npumoe_status measure_attention(device *d, nm_cost *out, npumoe_error *err)
 {
@@ -402,8 +389,10 @@ static npumoe_status measure_attention(device *d, nm_cost *out, npumoe_error *er
                                         .dim_v = g->dim_v,
                                         .scale = 0.1f,
                                         .window = job->window};
+        const nm_program_desc desc = {
+            .kind = NM_PROGRAM_ATTENTION, .capacity = job->chunk, .attention = &a, .n = 1};
         double us = 0.0;
-        st = time_attention(d, &a, &cache, &us, err);
+        st = time_program(d, &desc, &cache, 3, &us, err);
         nm_cost_add_point(&out->device_part[NM_PART_ATTENTION], past[i] + 1, us - out->launch_us);
     }
     nm_cost_cache_fini(&cache);

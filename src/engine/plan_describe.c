@@ -117,10 +117,10 @@ static const char *limit_of(const nm_plan_layer *l)
 static json_t *layer_json(const nm_plan *plan, const nm_plan_layer *l, double pairs)
 {
     json_t *o = json_object(), *groups = json_array(), *parts = json_object();
-    static const char *const names[] = {"qkv", "attention", "o", "shared"};
     for (int i = 0; i < NM_COST_PARTS; i++)
         if (i != NM_PART_SHARED || plan->model.geometry.n_ff_shared > 0)
-            nm_describe_put(parts, names[i], json_string(l->on_device[i] ? "device" : "host"));
+            nm_describe_put(parts, nm_cost_part_name((nm_cost_part)i),
+                            json_string(l->on_device[i] ? "device" : "host"));
     for (uint32_t i = 0; i < l->n_groups; i++)
         json_array_append_new(groups, group_json(plan, &l->groups[i]));
     json_t *host = host_experts(plan, l);

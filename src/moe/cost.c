@@ -6,6 +6,12 @@
 
 #include <stdio.h>
 
+const char *nm_cost_part_name(nm_cost_part part)
+{
+    static const char *const names[NM_COST_PARTS] = {"qkv", "attention", "o", "shared"};
+    return names[part];
+}
+
 double nm_curve_at(const nm_curve *c, double rows)
 {
     if (rows <= 0.0 || c->n == 0)

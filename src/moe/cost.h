@@ -56,6 +56,9 @@ typedef enum nm_cost_part {
     NM_PART_SHARED
 } nm_cost_part;
 
+/* "qkv", "attention", "o", "shared": in files, messages and traces. */
+const char *nm_cost_part_name(nm_cost_part part);
+
 /* A device as far as planning goes: the caps that limit a plan, and its options that change times. */
 typedef struct nm_cost_device {
     char name[NM_COST_NAME];    /* "tile"; "cpu" = none at all: no program may be planned */

@@ -13,13 +13,13 @@ enum { VERSION = 1 };
 #define MOST_US  1e12 /* twelve days */
 #define MOST_DIM (1u << 20)
 
-/* `later`: missing in tables from before it was there; then 0, false or no points. */
 typedef struct u32_field {
     const char *key;
     size_t offset;
     uint32_t min, max;
 } u32_field;
 
+/* `later`: missing in tables from before it was there; then false, 0 or no points. */
 typedef struct flag_field {
     const char *key;
     size_t offset;

@@ -279,7 +279,6 @@ static void note_part(nm_executor *ex, const exec_lane *lane, const exec_part *l
 static npumoe_status drain_part(nm_executor *ex, const exec_lane *lane, exec_part *l,
                                 npumoe_error *err)
 {
-    static const char *const names[] = {"qkv", "attention", "o", "shared"};
     npumoe_error why;
     nm_launch_times times = {0};
     nm_exec_counts *counts = &ex->layers[l->layer].counts;
@@ -293,7 +292,8 @@ static npumoe_status drain_part(nm_executor *ex, const exec_lane *lane, exec_par
     if (waits)
         note_part(ex, lane, l, "wait", NM_TRACK_HOST, start, end);
     note_part(ex, lane, l, "queued", NM_TRACK_QUEUE, times.submitted_ns, times.started_ns);
-    note_part(ex, lane, l, names[l->part], NM_TRACK_DEVICE, times.started_ns, times.ended_ns);
+    note_part(ex, lane, l, nm_cost_part_name(l->part), NM_TRACK_DEVICE, times.started_ns,
+              times.ended_ns);
     l->ticket = 0;
     if (st == NPUMOE_OK)
         return st;
@@ -558,9 +558,7 @@ static npumoe_status submit_part(nm_executor *ex, exec_part *l, const nm_npu_buf
     npumoe_error why;
     npumoe_status st;
     for (;;) {
-        st = cache
-                 ? nm_npu_submit_attention(ex->o.npu, l->program, in, out, cache, &l->ticket, &why)
-                 : nm_npu_submit(ex->o.npu, l->program, in, out, &l->ticket, &why);
+        st = nm_npu_submit_with(ex->o.npu, l->program, in, out, cache, &l->ticket, &why);
         if (st != NPUMOE_OK || l->ticket)
             break;
         const oldest o = find_oldest(ex); /* the queue is full of these */

@@ -56,12 +56,11 @@ void nm_exec_part_failed(nm_executor *ex, uint32_t layer, nm_cost_part part,
     bool *failed = &ex->layers[layer].part_failed[part];
     if (*failed)
         return;
-    static const char *const what[] = {"a launch of qkv failed", "a launch of attention failed",
-                                       "a launch of o failed",
-                                       "a launch of the shared expert failed"};
+    char what[48];
+    snprintf(what, sizeof what, "a launch of %s failed", nm_cost_part_name(part));
     *failed = true; /* the program stays: another lane may wait for a launch of it */
     ex->failed++;
-    say(ex, NPUMOE_LOG_WARN, what[part], layer, -1, why);
+    say(ex, NPUMOE_LOG_WARN, what, layer, -1, why);
 }
 
 /* ---- programs -------------------------------------------------------------------------------- */

@@ -75,7 +75,7 @@ static uint32_t busiest(const nm_plan_group *g, const uint32_t *load)
     return most;
 }
 
-/* The same sums as planner_sim.c's look(). */
+/* The same sums as planner_sim.c's nm_planner_look(), and nm_planner_launches(). */
 bool nm_plan_launch_pays(const nm_plan *plan, const nm_plan_layer *layer, const nm_plan_group *g,
                          const uint32_t *load)
 {
@@ -211,13 +211,13 @@ static npumoe_status check_layer(const nm_plan *plan, uint32_t i, uint8_t *seen,
     }
     w.group = -1;
     for (int p = 0; p < NM_COST_PARTS; p++) {
-        static const char *const missing[] = {
-            "points of cost.device_qkv", "points of cost.device_attention",
-            "points of cost.device_o", "points of cost.device_shared"};
         if (!l->on_device[p])
             continue;
         if (plan->cost.device_part[p].n == 0)
-            return bad(&w, missing[p], 0, "for a part on the device at least ", 1);
+            return nm_err_set(err, NPUMOE_EFORMAT,
+                              "plan: layer %u: %s on the device, but cost.device_%s has no points",
+                              l->layer, nm_cost_part_name((nm_cost_part)p),
+                              nm_cost_part_name((nm_cost_part)p));
         *programs += p != NM_PART_ATTENTION;
         if (!nm_add_u64(*bytes, d->part_bytes[p], bytes))
             return bad(&w, "bytes", HUGE_VAL, "at most ", (double)d->total_bytes);

@@ -49,8 +49,6 @@ static const real_field rejected_fields[] = {
     {"device_us", offsetof(nm_plan_rejected, device_us)},
 };
 
-static const char *const part_names[NM_COST_PARTS] = {"qkv", "attention", "o", "shared"};
-
 /* ---- writing -------------------------------------------------------------------------------- */
 
 static void put_reals(json_t *o, const real_field *fields, size_t n, const void *from)
@@ -96,7 +94,7 @@ static json_t *layer_json(const nm_plan_layer *l)
     json_object_set_new(o, "price", nm_fields_number(l->price));
     for (int i = 0; i < NM_COST_PARTS; i++)
         if (l->on_device[i])
-            json_array_append_new(parts, json_string(part_names[i]));
+            json_array_append_new(parts, json_string(nm_cost_part_name((nm_cost_part)i)));
     json_object_set_new(o, "parts", parts);
     for (uint32_t i = 0; i < l->n_groups; i++) {
         const nm_plan_group *g = &l->groups[i];
@@ -228,7 +226,8 @@ static npumoe_status read_parts(const nm_fields *f, bool *on_device)
     for (size_t i = 0; i < n; i++) {
         const char *name = json_string_value(json_array_get(list.json, i));
         int p = 0;
-        while (p < NM_COST_PARTS && (!name || strcmp(name, part_names[p]) != 0))
+        while (p < NM_COST_PARTS &&
+               (!name || strcmp(name, nm_cost_part_name((nm_cost_part)p)) != 0))
             p++;
         if (p == NM_COST_PARTS)
             return nm_fields_bad(f, "parts", "a list of qkv, attention, o, shared");

@@ -65,7 +65,7 @@ static nm_npu_cache cache_of(void)
 static npumoe_status attend(rig *r, const nm_npu_cache *cache, npumoe_error *err)
 {
     uint64_t ticket;
-    NM_TRY(nm_npu_submit_attention(r->npu, r->program, &r->in, &r->out, cache, &ticket, err));
+    NM_TRY(nm_npu_submit_with(r->npu, r->program, &r->in, &r->out, cache, &ticket, err));
     return nm_npu_wait(r->npu, ticket, NULL, err);
 }
 
