@@ -85,7 +85,9 @@ def run_cell(material, cell, windows):
     plans = plan_cell(material, cell, windows)
     runs = material.work.in_turn(f"cell-{cell_name(cell)}", commands_of(material, cell, plans), cell["rounds"],
                                  warm=[material.model(cell["model"])])
-    return {**cell, "rows": [row_of(key, of_key, plans.get(key, (None, None))[1]) for key, of_key in runs.items()]}
+    machine = material.work.machine
+    return {**cell, "date": machine["date"], "commit": machine["commit"],
+            "rows": [row_of(key, of_key, plans.get(key, (None, None))[1]) for key, of_key in runs.items()]}
 
 
 def row_of(key, runs, plan):

@@ -93,7 +93,7 @@ def main():
 
 def measure(options):
     work = Work(options.folder, options)
-    machine = machine_of(work) | ({"note": options.note} if options.note else {})
+    machine = work.machine = machine_of(work) | ({"note": options.note} if options.note else {})
     material = Material(work, host_isa(options, machine), options.verse)
     raw = options.out / "evaluation"
     if options.redo:

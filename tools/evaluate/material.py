@@ -11,7 +11,8 @@ import sys
 import verse
 
 TALES_SEED, PROMPT_SEED = 11, 12
-COST_TABLES = 3
+# Cost tables: how many, and that nearly all numbers were met twice
+LEAST_TABLES, MOST_TABLES, NEAR, CONFIRMED_SHARE = 3, 10, 1.06, 0.9
 
 # The layers that a model needs for runs of seconds; the last layer of a prompt computes one row only.
 MODELS = {
@@ -102,12 +103,13 @@ class Material:
         return ["-t", 1, "--isa", self.host_isa]
 
     def cost(self, name, chunk, windows):
-        """One table for each chunk size: of each number the least of COST_TABLES measured one after the other."""
+        """One table for each chunk size: of each number the least of some tables, measured one after the other until
+        two say the same."""
         path = self.work.path(f"{name}.{chunk}.cost.json")
 
         def make():
             profile, tables = self.profile(name, windows), []
-            for _ in range(1 if self.work.quick else COST_TABLES):
+            while not tables or not (self.work.quick or len(tables) == MOST_TABLES or are_confirmed(tables)):
                 command = self.work.command("plan", profile, "--chunk", chunk, *self.host(), "--save-cost", path, "-q", "-o",
                                             self.work.path("unused.plan.json"))
                 self.work.measure(f"cost-{name}-{chunk}", [command])
@@ -125,6 +127,22 @@ class Material:
         self.work.run("plan", profile, "--cost", cost, "--chunk", chunk, *past, *options, "-q", "-o", path)
         plan = json.loads(path.read_text())
         return path, summary(plan, chunks)
+
+
+def are_confirmed(tables):
+    """Whether of nearly all numbers the second least is near the least."""
+    if len(tables) < LEAST_TABLES:
+        return False
+    pairs = [sorted(n)[:2] for n in zip(*(list(numbers_of(t)) for t in tables)) if min(n) > 0]
+    return sum(b <= NEAR * a for a, b in pairs) >= CONFIRMED_SHARE * len(pairs)
+
+
+def numbers_of(value):
+    if isinstance(value, (dict, list)):
+        for v in value.values() if isinstance(value, dict) else value:
+            yield from numbers_of(v)
+    elif isinstance(value, float):
+        yield value
 
 
 def least_of(a, b):

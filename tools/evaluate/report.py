@@ -129,13 +129,25 @@ def ablation(data, bars):
     text = [stamp(data), "", "Milliseconds for the prompt: the least time of runs that take turns until the second least is at most 3 % above "
             "it, or the rounds are over; in brackets by how many percent it is. `base` to `full` add one step each; rows are described in "
             "[tools/evaluate](../tools/evaluate/README.md). *All cores*: what this machine does with all its cores, "
-            "its matrix units and no device. *c*: no chunk went by the plan, which expects to be slower than the CPU."]
+            "its matrix units and no device. *No loss*: if the host's core as in cpu-only and a core as in all cores shared the work "
+            "and neither ever waited, padded or gathered; no plan can be expected to reach it. *c*: no chunk went by the plan, "
+            "which expects to be slower than the CPU."]
     for group in grouped(data["cells"]):
         text += ["", f"### {title_of(data, group[0]).split(', chunks')[0]}" + (
-            ", 120 programs and 3.5 GB" if group[0]["budget"] else ""), "", overview(group)]
+            ", 120 programs and 3.5 GB" if group[0]["budget"] else ""), "", measured(group), "", overview(group, data["machine"]["cpus"])]
     text += ["", "### In detail", ""] + details(data)
+    shares = over_cells(data["cells"], lambda c, x: no_loss(c, data["machine"]["cpus"]) / least(find(c, "full", x)))
+    worst = min(shares, key=lambda x: x[0])
+    text += [f"`full` reaches {100 * median([x[0] for x in shares]):.0f} % of *no loss*, median; {100 * worst[0]:.0f} % least "
+             f"({where(worst)})."]
     ablation_bars(data, bars)
     return text
+
+
+def measured(cells):
+    """When and from what the cells of a table come."""
+    stamps = sorted({(c["date"], c["commit"]) for c in cells})
+    return "Begun " + ", ".join(f"{date} (commit {commit})" for date, commit in stamps) + "."
 
 
 def grouped(cells):
@@ -158,10 +170,17 @@ def time_of(row):
     return f"{ms(least(row))}{way}{spread}"
 
 
-def overview(group):
+def no_loss(cell, cpus):
+    """Seconds of one core as in cpu-only and one as in all cores, if they shared a prompt without any loss."""
+    cpu, every = find(cell, "cpu-only"), find(cell, ALL_CORES)
+    return 1 / (1 / least(cpu) + 1 / (int(cpus) * least(every)))
+
+
+def overview(group, cpus):
     columns = [(c, latency) for c in group for latency in c["latencies"]]
     head = ["row"] + [f"{c['chunk']}" + (f" +{latency} us" if latency else "") for c, latency in columns]
     rows = [[row] + [time_of(find(c, row, latency)) for c, latency in columns] for row in [*ROWS, ALL_CORES]]
+    rows.append(["no loss"] + [ms(no_loss(c, cpus)) for c, _ in columns])
     return table(head, rows)
 
 

@@ -21,7 +21,7 @@ import time
 
 BATCH_SECONDS = 45  # after which a batch begins no new command
 COMMAND_SECONDS = 70
-CONFIRMED, LEAST_RUNS = 1.03, 4  # the second least time of the least; a slow phase may last for two rounds
+CONFIRMED, LEAST_RUNS = 1.03, 3  # the second least time of the least; a slow phase may last for two rounds
 
 
 class Failed(Exception):
@@ -79,6 +79,7 @@ class Work:
         self.prefix = shlex.split(options.prefix or "")
         self.other = shlex.split(options.other or "")
         self.quick = options.quick
+        self.machine = None  # what evaluate.py says of it
         self.helps = {}
         (self.folder / "steps").mkdir(parents=True, exist_ok=True)
         for program in (self.npumoe, self.mkmodel):
