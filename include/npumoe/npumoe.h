@@ -362,7 +362,7 @@ typedef struct npumoe_plan_options {
                               a device */
     bool require_npu;      /* what the plan puts on the device and cannot run there is an error */
     bool allow_lossy;      /* accept the policies prune and reroute, which change results */
-    uint32_t n_in_flight;  /* chunks at a time, 1 or 2; 0 = as the plan says */
+    uint32_t n_in_flight;  /* chunks at a time, 1 to 4; 0 = as the plan says */
     uint32_t trace_events; /* how many npumoe_plan_trace() remembers; 0 = none */
     npumoe_log_fn log;     /* what fell back, and why */
     void *log_user;
@@ -613,7 +613,7 @@ typedef struct npumoe_planner_options {
     uint32_t n_chunk;        /* tokens of a chunk; 0 = 512 */
     uint32_t n_prompt;       /* tokens of the prompts that it is for; 0 = 2048 */
     uint32_t n_past;         /* tokens before them, in the cache already */
-    uint32_t n_in_flight;    /* chunks at a time: 1, 2; 0 = 2 */
+    uint32_t n_in_flight;    /* chunks at a time: 1 to 4; 0 = as many as pay */
     uint32_t n_tiers;        /* capacities per layer; 0 = 6 */
     uint32_t max_group;      /* experts per launch; 0 = 16 */
     uint32_t max_capacities; /* programs of one group, of which a chunk takes one; 0 = n_tiers, 1 =

@@ -19,7 +19,7 @@ const cli_opt npu_opts[] = {
      "prompts of at least N tokens go by the plan, whatever it predicts;\n"
      "default: those that it predicts to be faster",
      true},
-    {NULL, "--in-flight", "N", cli_set_i32, AT(in_flight), 1, 2,
+    {NULL, "--in-flight", "N", cli_set_i32, AT(in_flight), 1, 4,
      "chunks at a time; default: as the plan says", true},
     {NULL, "--no-replan", NULL, cli_set_flag, AT(no_replan), 0, 0,
      "keep the plan whatever the loads; default: between prompts another\nmay be made", true},

@@ -256,24 +256,18 @@ static npumoe_status run_finish(pipeline *p, lane *l, npumoe_error *err)
 
 /* ---- turns -------------------------------------------------------------------------------------- */
 
-/* The chunk before this lane's, if it is still on its way. */
-static const lane *older_than(const pipeline *p, const lane *l)
-{
-    for (uint32_t i = 0; i < p->job->n_lanes; i++)
-        if (p->lanes[i].stage != IDLE && p->lanes[i].pos < l->pos)
-            return &p->lanes[i];
-    return NULL;
-}
-
-/* Whether the stage must not run before the older chunk has moved on. */
+/* Whether the stage must not run before an older chunk has moved on. */
 static bool is_behind(const pipeline *p, const lane *l)
 {
-    const lane *older = older_than(p, l);
-    if (older == NULL)
-        return false;
-    if (l->stage == ATTEND)
-        return older->stored <= l->job.layer;
-    return l->stage == FINISH && l->job.layer + 1 == l->f.config->n_layer;
+    const bool ends = l->stage == FINISH && l->job.layer + 1 == l->f.config->n_layer;
+    for (uint32_t i = 0; i < p->job->n_lanes; i++) {
+        const lane *older = &p->lanes[i];
+        if (older->stage == IDLE || older->pos >= l->pos)
+            continue;
+        if (ends || (l->stage == ATTEND && older->stored <= l->job.layer))
+            return true;
+    }
+    return false;
 }
 
 static bool is_ready(const pipeline *p, const lane *l)

@@ -9,8 +9,9 @@
  *   FINISH   what the device did is added
  *
  * With two lanes, chunk i + 1 is in layer l while chunk i is in layer l + 1: the host runs one chunk's
- * attention and routing while the device runs the other's experts. Chunk i + 1 attends in layer l only
- * after chunk i has stored its keys and values there, and chunks end in order.
+ * attention and routing while the device runs the other's experts. With more, somebody has work for either also while one
+ * chunk ends and another begins, and where a layer's dense parts and experts are both the device's. Chunk i + 1 attends in
+ * layer l only after chunk i has stored its keys and values there, and chunks end in order.
  *
  * Which lane goes next depends on what the device has finished; results do not: stages of different
  * lanes share nothing but the cache, whose order is fixed, and each lane's sums have an order of

@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { DEFAULT_CHUNK = 512, DEFAULT_PROMPT = 2048, DEFAULT_IN_FLIGHT = 2 };
+enum { DEFAULT_CHUNK = 512, DEFAULT_PROMPT = 2048 };
 
 npumoe_planner_options npumoe_planner_options_default(void)
 {
@@ -81,7 +81,7 @@ static npumoe_status read_options(const npumoe_planner_options *o, nm_planner_op
     p.n_tiers = or_default(o->n_tiers, p.n_tiers);
     p.max_group = or_default(o->max_group, p.max_group);
     p.max_capacities = or_default(o->max_capacities, lossy ? 1 : p.n_tiers);
-    p.in_flight = or_default(o->n_in_flight, DEFAULT_IN_FLIGHT);
+    p.in_flight = o->n_in_flight; /* 0: as many as pay */
     p.n_prompt = or_default(o->n_prompt, DEFAULT_PROMPT);
     p.n_past = o->n_past;
     p.all_experts = o->all_experts;

@@ -30,11 +30,11 @@ struct npumoe_session {
     const npumoe_allocator *allocator;
     nm_kv kv;
     nm_buffers buf;
-    nm_buffers second; /* of another chunk in flight, by plan */
+    nm_buffers more[NM_EXEC_MAX_LANES - 1]; /* of other chunks in flight, by plan */
     nm_forward forward;
     nm_placement *placement; /* the model's plan, when the session was made; NULL = none */
     char *scratch;           /* what buf points into */
-    char *second_scratch;
+    char *more_scratch[NM_EXEC_MAX_LANES - 1];
     uint64_t scratch_bytes;
     uint64_t reserved_bytes; /* counted in the model */
     npumoe_token *tokens;    /* [n_ctx] */
@@ -96,20 +96,22 @@ static npumoe_status make_plan(npumoe_model *m, const npumoe_session_options *o,
     NM_TRY(nm_kv_type(o->type_v, &p->type_v, err));
     NM_TRY(nm_kv_bytes(c, p->n_ctx, p->type_k, p->type_v, &p->kv_bytes, err));
     p->scratch_bytes = nm_buffers_plan(&b, c, p->n_chunk, nm_pool_size(m->pool), NULL);
-    if (placement && placement->n_lanes > 1)
-        p->scratch_bytes += nm_buffers_plan_lane(&b, &b, c, NULL);
+    if (placement)
+        p->scratch_bytes += (placement->n_lanes - 1) * nm_buffers_plan_lane(&b, &b, c, NULL);
     p->scratch_bytes += (uint64_t)p->n_ctx * sizeof(npumoe_token) + c->n_vocab * sizeof(float);
     return nm_model_check_memory(m, p->kv_bytes, p->scratch_bytes, err);
 }
 
-static npumoe_status allocate_second(npumoe_session *s, npumoe_error *err)
+static npumoe_status allocate_more(npumoe_session *s, uint32_t n, npumoe_error *err)
 {
     const nm_config *c = &s->model->config;
-    const size_t bytes = nm_buffers_plan_lane(&s->second, &s->buf, c, NULL);
-    s->second_scratch = nm_alloc_aligned(s->allocator, bytes);
-    if (s->second_scratch == NULL)
-        return nm_err_nomem(err, bytes, "working memory of a second chunk");
-    nm_buffers_plan_lane(&s->second, &s->buf, c, s->second_scratch);
+    for (uint32_t i = 0; i < n; i++) {
+        const size_t bytes = nm_buffers_plan_lane(&s->more[i], &s->buf, c, NULL);
+        s->more_scratch[i] = nm_alloc_aligned(s->allocator, bytes);
+        if (s->more_scratch[i] == NULL)
+            return nm_err_nomem(err, bytes, "working memory of another chunk");
+        nm_buffers_plan_lane(&s->more[i], &s->buf, c, s->more_scratch[i]);
+    }
     return NPUMOE_OK;
 }
 
@@ -124,8 +126,8 @@ static npumoe_status allocate(npumoe_session *s, const plan *p, npumoe_error *er
         return nm_err_nomem(err, bytes, "working memory");
     nm_sys_advise_huge(s->scratch, bytes);
     nm_buffers_plan(&s->buf, c, p->n_chunk, n_threads, s->scratch);
-    if (s->placement && s->placement->n_lanes > 1)
-        NM_TRY(allocate_second(s, err));
+    if (s->placement)
+        NM_TRY(allocate_more(s, s->placement->n_lanes - 1, err));
     s->tokens = nm_alloc_array(s->allocator, p->n_ctx, sizeof *s->tokens);
     s->logits = nm_alloc_array(s->allocator, c->n_vocab, sizeof *s->logits);
     if (s->tokens == NULL || s->logits == NULL)
@@ -203,7 +205,8 @@ void npumoe_session_free(npumoe_session **session)
     hold_placement(s, false);
     nm_kv_fini(&s->kv);
     nm_free_aligned(s->allocator, s->scratch);
-    nm_free_aligned(s->allocator, s->second_scratch);
+    for (size_t i = 0; i < NM_EXEC_MAX_LANES - 1; i++)
+        nm_free_aligned(s->allocator, s->more_scratch[i]);
     nm_free(s->allocator, s->tokens);
     nm_free(s->allocator, s->logits);
     nm_free(s->allocator, s);
@@ -381,7 +384,7 @@ static npumoe_status eval_planned(npumoe_session *s, size_t end, npumoe_error *e
         .trace = p->trace.capacity ? &p->trace : NULL,
         .drift = p->replan.drift,
         .layer_ns = p->timings.layer_ns,
-        .buf = {&s->buf, &s->second},
+        .buf = {&s->buf, &s->more[0], &s->more[1], &s->more[2]},
         .n_lanes = s->eval_lanes,
         .tokens = s->eval_tokens,
         .pos = s->n_past,

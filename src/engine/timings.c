@@ -64,10 +64,12 @@ double nm_timings_predict(const nm_plan *plan, uint64_t n_past, uint32_t n_token
 {
     const uint32_t n_chunks = n_tokens / plan->chunk;
     double us = 0.0;
-    if (n_tokens % plan->chunk != 0 || n_chunks < n_lanes || n_lanes != plan->in_flight)
+    if (n_tokens % plan->chunk != 0 || n_lanes != plan->in_flight)
         return -1.0;
     if (n_past == plan->n_past && n_tokens == plan->n_prompt)
         return plan->predicted.us * n_chunks; /* what it was made for */
+    if (n_chunks < n_lanes)
+        return -1.0;
     const double planned_us[] = {planned_attention(plan, false), planned_attention(plan, true)};
     for (uint32_t i = 0; i < n_chunks; i++)
         us += predict_chunk(plan, n_past + (uint64_t)i * plan->chunk, planned_us);

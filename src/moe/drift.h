@@ -32,7 +32,7 @@
 enum {
     NM_DRIFT_WINDOW = 64, /* chunks */
     NM_DRIFT_LEAST = 12,  /* below this many there is nothing to judge on */
-    NM_DRIFT_LANES = 2,
+    NM_DRIFT_LANES = NM_PLAN_MAX_IN_FLIGHT,
     NM_DRIFT_EXAM = 3 /* one chunk in so many is for judging only */
 };
 

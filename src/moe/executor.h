@@ -39,7 +39,7 @@
 
 typedef struct nm_executor nm_executor;
 
-enum { NM_EXEC_MAX_LANES = 2 };
+enum { NM_EXEC_MAX_LANES = NM_PLAN_MAX_IN_FLIGHT };
 
 typedef struct nm_executor_options {
     const nm_plan *plan; /* of this model; must outlive the executor, as must all that follow */

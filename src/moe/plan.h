@@ -60,6 +60,7 @@ enum {
     NM_PLAN_MAX_GROUP = 256,    /* experts */
     NM_PLAN_MAX_REJECTED = 12,  /* per layer and for the whole plan */
     NM_PLAN_MAX_ATTENTION = 4096,
+    NM_PLAN_MAX_IN_FLIGHT = 4, /* chunks */
     NM_PLAN_WORDS = 96
 };
 
@@ -159,8 +160,9 @@ typedef struct nm_plan {
     nm_overflow overflow;
     nm_objective objective;
     nm_plan_model model;
-    uint32_t chunk;     /* T that capacities are for */
-    uint32_t in_flight; /* chunks at a time that the prediction assumes: 1, or 2 for a wavefront */
+    uint32_t chunk; /* T that capacities are for */
+    uint32_t
+        in_flight; /* chunks at a time that the prediction assumes: 1, or more for a wavefront */
     uint32_t
         n_prompt;    /* tokens of the prompt that is predicted, by chunk; 0 = chunks without end */
     uint32_t n_past; /* tokens before it */

@@ -323,7 +323,7 @@ static npumoe_status read_model(const nm_fields *f, nm_plan_model *m)
 static npumoe_status read_scalars(const nm_fields *f, nm_plan *p)
 {
     NM_TRY(nm_fields_u32(f, "chunk", 1, NM_PLAN_MAX_CHUNK, &p->chunk));
-    NM_TRY(nm_fields_u32(f, "in_flight", 1, 2, &p->in_flight));
+    NM_TRY(nm_fields_u32(f, "in_flight", 1, NM_PLAN_MAX_IN_FLIGHT, &p->in_flight));
     NM_TRY(nm_fields_u32(f, "prompt", 0, 1u << 30, &p->n_prompt));
     NM_TRY(nm_fields_u32(f, "n_past", 0, UINT32_MAX, &p->n_past));
     NM_TRY(nm_fields_u32(f, "tiers", 1, NM_PLAN_MAX_CAPACITIES, &p->n_tiers));

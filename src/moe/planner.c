@@ -78,7 +78,7 @@ static npumoe_status check_options(const nm_planner_options *o, const nm_cost *c
     NM_TRY(in_range("tiers", o->n_tiers, 1, NM_PLAN_MAX_CAPACITIES, err));
     NM_TRY(in_range("experts per group", o->max_group, 1, NM_PLAN_MAX_GROUP, err));
     NM_TRY(in_range("capacities per group", o->max_capacities, 1, NM_PLAN_MAX_CAPACITIES, err));
-    NM_TRY(in_range("chunks in flight", o->in_flight, 1, 2, err));
+    NM_TRY(in_range("chunks in flight", o->in_flight, 0, NM_PLAN_MAX_IN_FLIGHT, err));
     if (o->policy >= NM_POLICY_END || o->overflow >= NM_OVERFLOW_END ||
         o->objective >= NM_OBJECTIVE_END)
         return nm_err_set(err, NPUMOE_EINVAL, "plan: unknown policy, overflow or objective");
@@ -240,7 +240,7 @@ static npumoe_status plan_new(const nm_planner *p, nm_plan **out, npumoe_error *
                       .objective = o->objective,
                       .model = *p->model,
                       .chunk = p->loads->chunk,
-                      .in_flight = o->in_flight,
+                      .in_flight = p->n_lanes,
                       .n_prompt = o->n_prompt,
                       .n_past = o->n_past,
                       .n_tiers = o->n_tiers,
@@ -300,6 +300,24 @@ static npumoe_status fill_plan(const nm_planner *p, nm_layer_work *layers, nm_wa
     return st;
 }
 
+/* The fewest chunks in flight with which a prompt takes hardly longer than with any number: each has memory of its own. */
+static npumoe_status choose_lanes(nm_planner *p, nm_way *const *ways, npumoe_error *err)
+{
+    static const double hardly = 1.01;
+    double us[NM_PLAN_MAX_IN_FLIGHT + 1], least = HUGE_VAL;
+    uint32_t n = 2;
+    for (p->n_lanes = n; p->n_lanes <= NM_PLAN_MAX_IN_FLIGHT; p->n_lanes++) {
+        nm_prediction x = {0};
+        NM_TRY(nm_planner_schedule(p, ways, &x, err));
+        us[p->n_lanes] = nm_planner_padded(x.us, &x);
+        least = fmin(least, us[p->n_lanes]);
+    }
+    while (us[n] > hardly * least)
+        n++;
+    p->n_lanes = n;
+    return NPUMOE_OK;
+}
+
 /* One policy, without a look at the others. bounds: for a plan of which only times are wanted, they would be
  * most of the work. */
 static npumoe_status make_one(const npumoe_allocator *a, const nm_plan_model *model,
@@ -325,6 +343,8 @@ static npumoe_status make_one(const npumoe_allocator *a, const nm_plan_model *mo
         st = run_ours(&p, layers, ways, err);
     else
         st = nm_planner_popular(&p, layers, ways, err);
+    if (st == NPUMOE_OK && options->in_flight == 0)
+        st = choose_lanes(&p, ways, err);
     if (st == NPUMOE_OK)
         st = plan_new(&p, &plan, err);
     if (st == NPUMOE_OK)

@@ -86,7 +86,7 @@ typedef struct nm_planner_options {
     uint32_t n_tiers;        /* capacities per layer */
     uint32_t max_group;      /* experts per group */
     uint32_t max_capacities; /* per group; 1 = static tiers */
-    uint32_t in_flight;      /* 1, 2 */
+    uint32_t in_flight;      /* 1 .. NM_PLAN_MAX_IN_FLIGHT; 0 = as many as pay */
     uint32_t n_prompt; /* tokens of the prompts that it is for; 0 = chunks without end, all alike */
     uint32_t n_past;   /* tokens before them */
     uint32_t

@@ -171,7 +171,8 @@ npumoe_status nm_planner_init(nm_planner *p, const npumoe_allocator *a, const nm
                       .n_scenarios = loads->n_scenarios};
     const uint32_t prompt = options->n_prompt;
     p->n_chunks = prompt ? (prompt - 1) / loads->chunk + 1 : 0;
-    p->two = options->in_flight > 1 && p->n_chunks != 1;
+    p->n_lanes = options->in_flight ? options->in_flight : NM_PLAN_MAX_IN_FLIGHT;
+    p->two = p->n_lanes > 1 && p->n_chunks != 1;
     const nm_cost_device *d = &cost->device;
     const uint64_t fit = d->expert_bytes ? d->program_bytes / d->expert_bytes : UINT64_MAX;
     if (fit < p->options.max_group)

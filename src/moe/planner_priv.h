@@ -59,7 +59,8 @@ typedef struct nm_planner {
     double layer_us;                      /* host: norms, routing and such */
     uint32_t attention_chunks;            /* that would have a program */
     uint32_t slots;                       /* for all other programs */
-    bool two;                             /* chunks in flight, and as many to be had */
+    uint32_t n_lanes;                     /* chunks in flight, at most */
+    bool two;                             /* or more, and as many to be had */
     uint32_t n_chunks;                    /* of the prompt; 0 = an endless row of chunks */
     double part_host_us[NM_COST_PARTS];   /* on the host; 0 where there is no such part */
     double part_device_us[NM_COST_PARTS]; /* device busy, launch included */

@@ -5,7 +5,7 @@
  * That is right for choosing: it is quick, and the sum of many layers comes near it. It is not what a
  * prompt of four chunks takes: nothing overlaps the first chunk's attention or the last one's
  * experts, a chunk waits for the one before it, late chunks attend to more, and of the last layer only one
- * row is wanted. So a plan that is done is walked through here: two lanes, the stages of pipeline.h with
+ * row is wanted. So a plan that is done is walked through here: a lane for each chunk in flight, the stages of pipeline.h with
  * its rule of who goes next, a queue that the device empties in order.
  *
  * The walk is one host clock (`now`), one device clock (`free_at`) and the launches in flight. Each chunk
@@ -38,7 +38,7 @@ typedef struct lane {
 typedef struct walk {
     const nm_planner *p;
     nm_way *const *ways;
-    lane lanes[2];
+    lane lanes[NM_PLAN_MAX_IN_FLIGHT];
     uint32_t n_lanes, n_chunks, next, first_scenario;
     uint32_t n_whole; /* layers with experts, for all rows */
     uint32_t flying;  /* launches that hold a place in the queue */
@@ -358,7 +358,7 @@ npumoe_status nm_planner_schedule(const nm_planner *p, nm_way *const *ways, nm_p
     bool room = true;
     if (p->n_chunks == 0)
         return NPUMOE_OK;
-    w.n_lanes = p->two ? 2 : 1;
+    w.n_lanes = p->two ? p->n_lanes : 1;
     for (uint32_t i = 0; i < w.n_lanes; i++)
         room = lane_init(p, &w.lanes[i]) && room;
     uint32_t chunks = 0;

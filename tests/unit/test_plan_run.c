@@ -340,7 +340,7 @@ static void test_exact(const char *arch, const run *cpu)
          .capacity = 16,
          .group = 3,
          .n_groups = 1,
-         .in_flight = 2,
+         .in_flight = 3,
          .parts = true},
         {.capacity = 16,
          .group = 2,
@@ -361,6 +361,13 @@ static void test_exact(const char *arch, const run *cpu)
          .in_flight = 2,
          .parts = true,
          .without = 1u << NM_PART_QKV},
+        {.capacity = 16, .group = 2, .n_groups = 3, .in_flight = NM_PLAN_MAX_IN_FLIGHT},
+        {.capacity = 16,
+         .group = 2,
+         .n_groups = 2,
+         .in_flight = NM_PLAN_MAX_IN_FLIGHT,
+         .parts = true,
+         .attention = 2},
         {.capacity = 0, .group = 1, .n_groups = 8, .in_flight = 2},
         {.overflow = NM_OVERFLOW_REPASS, .capacity = 0, .group = 8, .n_groups = 1, .in_flight = 2}};
     for (size_t i = 0; i < sizeof plans / sizeof plans[0]; i++) {
@@ -407,11 +414,16 @@ static void test_same_bits(const char *arch)
                late ? "late" : "in time", 1 + (int)i);
             run_free(&r);
         }
-    p.in_flight = 1;
-    s = run_of(&p);
-    run *r = execute(&s);
-    ok(same_bits(first, r), "%s: the same bits with one chunk at a time", arch);
-    run_free(&r);
+    for (p.in_flight = 1; p.in_flight <= NM_PLAN_MAX_IN_FLIGHT; p.in_flight++)
+        for (int late = 0; late < 2; late++) {
+            s = run_of(&p);
+            s.device.debug_flags = late ? "late=5" : NULL;
+            run *r = execute(&s);
+            ok(r->status == NPUMOE_OK && same_bits(first, r),
+               "%s: the same bits with %d chunks at a time, %s", arch, (int)p.in_flight,
+               late ? "late" : "in time");
+            run_free(&r);
+        }
     run_free(&first);
 }
 

@@ -408,6 +408,10 @@ static void test_refusals(void)
     is_int(nm_planner_make(mem(), &x.model, &x.loads, &x.cost, &o, &plan, &err), NPUMOE_EINVAL,
            "too many tiers: %s", err.message);
     o = nm_planner_options_default();
+    o.in_flight = NM_PLAN_MAX_IN_FLIGHT + 1;
+    is_int(nm_planner_make(mem(), &x.model, &x.loads, &x.cost, &o, &plan, &err), NPUMOE_EINVAL,
+           "too many in flight: %s", err.message);
+    o = nm_planner_options_default();
     o.policy = NM_POLICY_LADDER;
     o.overflow = NM_OVERFLOW_PRUNE;
     is_int(nm_planner_make(mem(), &x.model, &x.loads, &x.cost, &o, &plan, &err), NPUMOE_EINVAL,
@@ -578,7 +582,7 @@ static void test_crossover(void)
         setting x = make_setting(&s, 20.0 + 400.0 * synth_unit(&rng));
         nm_planner_options o = nm_planner_options_default();
         o.policy = synth_next(&rng, NM_POLICY_END);
-        o.in_flight = 1 + synth_next(&rng, 2);
+        o.in_flight = synth_next(&rng, NM_PLAN_MAX_IN_FLIGHT + 1);
         o.n_prompt = synth_next(&rng, 5) * 100;
         nm_plan *p = make(&x, &o);
         if (p && p->programs > 0) {
@@ -600,6 +604,51 @@ static void test_crossover(void)
     ok(chunks > 0 && parts > 0 && never > 0, "some pay late, some early, some never");
 }
 
+/* Without a number the planner takes one itself: no other is much better, and no smaller one is as good. */
+static void test_in_flight(void)
+{
+    enum { CASES = 12 };
+    unsigned good = 0, least = 0, fewest = 0, more = 0;
+    for (int i = 0; i < CASES; i++) {
+        const synth_shape s = {6, 16, 4, 128, 8, 1.0, 0.5};
+        setting x = make_setting(&s, 5.0 + 40.0 * (i % 4));
+        nm_curve *device = &x.cost.device_part[NM_PART_ATTENTION];
+        double us[NM_PLAN_MAX_IN_FLIGHT + 1];
+        nm_planner_options o = nm_planner_options_default();
+        x.cost.device.has_attention =
+            i % 2 == 0; /* dense parts and experts there: one chunk waits for both */
+        *device = x.cost.host_part[NM_PART_ATTENTION];
+        for (uint32_t j = 0; j < device->n; j++)
+            device->us[j] *= 0.5;
+        o.compare = false;
+        o.n_prompt = (i % 3 ? 8 : 4) * 128;
+        o.in_flight = 0;
+        nm_plan *p = make(&x, &o);
+        nm_plan *other = make(&x, &o);
+        npumoe_error err = {0};
+        double best = HUGE_VAL;
+        for (uint32_t n = 2; n <= NM_PLAN_MAX_IN_FLIGHT; n++) {
+            other->in_flight = n;
+            ok(nm_planner_predict(other, &x.loads, &err) == NPUMOE_OK, "%d in flight", (int)n);
+            us[n] = other->predicted.us;
+            best = fmin(best, us[n]);
+        }
+        good += p->in_flight >= 2 && p->in_flight <= NM_PLAN_MAX_IN_FLIGHT &&
+                fabs(p->predicted.us - us[p->in_flight]) <= 1e-6 * best;
+        least += p->predicted.us <= 1.0101 * best;
+        fewest += p->in_flight == 2 || us[p->in_flight - 1] > 1.0099 * best;
+        more += p->in_flight > 2;
+        nm_plan_free(&p);
+        nm_plan_free(&other);
+        free_setting(&x);
+    }
+    note("%u of %u plans want more than two chunks in flight", more, (unsigned)CASES);
+    is_int(good, CASES, "what is predicted is what so many chunks in flight take");
+    is_int(least, CASES, "no number is 1 %% better");
+    is_int(fewest, CASES, "a smaller number is 1 %% worse");
+    ok(more > 0 && more < CASES, "some want more than two, some do not");
+}
+
 int main(void)
 {
     note("seed %llu", (unsigned long long)rng.state);
@@ -615,5 +664,6 @@ int main(void)
     test_bound();
     test_launch_rule();
     test_crossover();
+    test_in_flight();
     return done_testing();
 }

@@ -14,13 +14,13 @@ ROWS = {
     "cpu-only": None,
     "naive": ["--policy", "naive", *ALONE],
     "ladder": ["--policy", "ladder", *ALONE],
-    "ladder-wavefront": ["--policy", "ladder", "--in-flight", 2],
+    "ladder-wavefront": ["--policy", "ladder"],
     "paper": ["--policy", "paper", *ALONE],
     "base": ["--tiers", 1, "--max-group", 1, "--all-experts", *STATIC],
     "+tiers": ["--max-group", 1, "--all-experts", *STATIC],
     "+groups": ["--all-experts", *STATIC],
     "+residency": STATIC,
-    "full": ["--in-flight", 2],
+    "full": [],
 }
 FIGURES = ("wait", "busy", "occupied", "launches", "parts", "padding", "overflow", "dropped", "device_share", "failures",
            "fallbacks", "load")

@@ -71,7 +71,7 @@ def plans_of(material, model, prompt, windows):
     cost = material.cost(model, CHUNK, windows)
     for kind, profile in (("as calibrated", material.profile(model, windows)),
                           ("reversed", reversed_profile(material, model, windows))):
-        plan, kept = material.plan(f"drift.{model}.{kind.split()[0]}", profile, cost, CHUNK, prompt, ["--in-flight", 2])
+        plan, kept = material.plan(f"drift.{model}.{kind.split()[0]}", profile, cost, CHUNK, prompt, [])
         yield kind, plan, kept
 
 
