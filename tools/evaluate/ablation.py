@@ -29,7 +29,7 @@ ANE = ["--slots", 120, "--npu-mem", "3.5G"]
 ALL_CORES = "all cores"
 
 # Rounds at most
-GRID = [{"model": m, "prompt": p, "chunk": c, "latencies": [0, 150], "rounds": 8 if p == 1024 else 4, "budget": []}
+GRID = [{"model": m, "prompt": p, "chunk": c, "latencies": [0, 150], "rounds": 8 if p == 1024 else 3, "budget": []}
         for m, p, c in itertools.product(("olmoe", "qwen3", "phi"), (1024, 4096), (256, 512, 1024))]
 SPECIAL = [
     {"model": "demo", "prompt": 2048, "chunk": 512, "latencies": [0, 150], "rounds": 10, "budget": []},
