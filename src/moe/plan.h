@@ -160,9 +160,8 @@ typedef struct nm_plan {
     nm_overflow overflow;
     nm_objective objective;
     nm_plan_model model;
-    uint32_t chunk; /* T that capacities are for */
-    uint32_t
-        in_flight; /* chunks at a time that the prediction assumes: 1, or more for a wavefront */
+    uint32_t chunk;     /* T that capacities are for */
+    uint32_t in_flight; /* chunks at a time that the prediction assumes */
     uint32_t
         n_prompt;    /* tokens of the prompt that is predicted, by chunk; 0 = chunks without end */
     uint32_t n_past; /* tokens before it */
