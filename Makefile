@@ -39,6 +39,7 @@ TORTURE_SRC := $(wildcard tests/torture/test_*.c)
 KCHECK_SRC  := $(wildcard tests/kcheck/*.c)
 FUZZ_SRC    := $(wildcard tests/fuzz/fuzz_*.c)
 SUPPORT_SRC := $(wildcard tests/support/*.c)
+EMULATED    := $(addprefix $(B)/emulated/,test_attention test_dot test_matmul)
 # The trainer of the demo model is Python, and compiles its own kernels.
 TOOL_SRC    := $(filter-out tools/demo-model/%,$(wildcard tools/*/*.c))
 TOOLS       := $(sort $(notdir $(patsubst %/,%,$(dir $(TOOL_SRC)))))
@@ -58,13 +59,14 @@ TOOLBIN := $(TOOLS:%=$(B)/%)
 # ---- what people type ------------------------------------------------------------------------
 
 .PHONY: all lib tools tests kcheck check check-asan check-tsan check-torture check-fuzz \
-  check-emulated check-all lint format evaluate install uninstall clean help FORCE
+  emulated check-emulated check-all lint format evaluate install uninstall clean help FORCE
 .DEFAULT_GOAL := all
 
 all: lib $(PROG) tools $(if $(CLI_SRC),$(if $(filter $(B),build/release),build/npumoe))
 lib: $(LIB_A) $(SHARED)
 tools: $(TOOLBIN)
 kcheck: $(KCHECK)
+emulated: $(KCHECK) $(EMULATED)
 tests: $(UNIT) $(KCHECK) $(FUZZ) $(TOOLBIN) $(PROG)
 
 help:
@@ -157,6 +159,10 @@ $(B)/npumoe: $(call obj,$(CLI_SRC)) $(LIB_A)
 	$(call link)
 $(B)/kcheck: LIBS := $(CORE_LIBS)
 $(B)/kcheck: $(call obj,$(KCHECK_SRC)) $(CORE_A)
+	$(call link)
+# Unit tests of kernels, with nothing but the core: for processors whose libraries are not here.
+$(EMULATED): LIBS := $(CORE_LIBS)
+$(EMULATED): $(B)/emulated/%: $(B)/tests/unit/%.o $(CORE_A)
 	$(call link)
 $(UNIT) $(TORTURE): %: %.o $(call obj,$(SUPPORT_SRC)) $(LIB_A)
 	$(call link)

@@ -41,9 +41,9 @@ fuzz-run: $(FUZZ)
 
 # Kernels on CPUs that this machine is not: old x86 finds instructions that leaked into the lowest
 # tiers (lint isa finds the others), arm64 has NEON.
-check-emulated: $(KCHECK) ## T2: kernels under qemu: old x86, AVX2-only x86, arm64
+check-emulated: $(KCHECK) $(EMULATED) ## T2: kernels under qemu: old x86, AVX2-only x86, arm64
 	@if command -v $(CROSS_ARM) >/dev/null 2>&1; then \
-	  $(MAKE) --no-print-directory CC='$(CROSS_ARM)' LDFLAGS=-static kcheck; fi
+	  $(MAKE) --no-print-directory CC='$(CROSS_ARM)' LDFLAGS=-static WERROR=1 emulated; fi
 	@NPUMOE_TEST_SECONDS=$${NPUMOE_TEST_SECONDS:-3600} $(RUN) \
 	  $(foreach c,Haswell Nehalem,'$(EMULATE) $(c) $(KCHECK)') \
 	  $(foreach c,max cortex-a76 cortex-a72,'$(EMULATE) $(c) build/aarch64-release/kcheck')

@@ -28,7 +28,7 @@ OPT_cov     := -O0 -g --coverage
 $(if $(OPT_$(CONFIG)),,$(error CONFIG=$(CONFIG) is none of release debug asan tsan fuzz cov))
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
-  -Wvla -Wundef $(if $(filter 1,$(WERROR)),-Werror)
+  -Wvla -Wundef -Werror=implicit-function-declaration $(if $(filter 1,$(WERROR)),-Werror)
 # -ffp-contract=off: a compiler must not fuse a*b+c where the source does not, or the same model
 # would give different bits from different compilers. -fno-math-errno: sqrtf is one instruction.
 NM_CFLAGS = -std=c11 $(if $(MAC),-D_DARWIN_C_SOURCE,-D_GNU_SOURCE) $(OPT_$(CONFIG)) $(WARN) \
@@ -43,7 +43,7 @@ comma := ,
 # ---- libraries that npumoe needs, by pkg-config name ------------------------------------------
 
 PKGS := libpcre2-8 libutf8proc jansson
-WITHOUT := clean help format kcheck check-emulated uninstall
+WITHOUT := clean help format kcheck emulated check-emulated uninstall
 ifneq ($(filter-out $(WITHOUT),$(or $(MAKECMDGOALS),all)),)
 $(if $(shell command -v $(PKG_CONFIG) 2>/dev/null),,$(error $(PKG_CONFIG) is missing; ./setup deps installs it))
 MISSING := $(foreach p,$(PKGS),$(if $(shell $(PKG_CONFIG) --exists $(p) && echo y),,$(p)))

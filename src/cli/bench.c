@@ -10,6 +10,7 @@
 #include "report.h"
 #include "verbs.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -581,15 +582,21 @@ static bool defaults(bench_args *a)
 }
 
 /* Tests of all lists together, each by all plans. */
-static size_t count_tests(const bench_args *a)
+static size_t count_lengths(const bench_args *a)
 {
-    const cli_numbers *const factors[] = {&a->n_depth, &a->threads, &a->batch,     &a->ubatch,
-                                          &a->type_k,  &a->type_v,  &a->precisions};
-    size_t n = a->n_pg.n / 2, plans = 0;
+    size_t n = a->n_pg.n / 2;
     for (size_t i = 0; i < a->n_prompt.n; i++)
         n += a->n_prompt.v[i] > 0;
     for (size_t i = 0; i < a->n_gen.n; i++)
         n += a->n_gen.v[i] > 0;
+    return n;
+}
+
+static size_t count_tests(const bench_args *a)
+{
+    const cli_numbers *const factors[] = {&a->n_depth, &a->threads, &a->batch,     &a->ubatch,
+                                          &a->type_k,  &a->type_v,  &a->precisions};
+    size_t n = count_lengths(a), plans = 0;
     for (size_t i = 0; i < sizeof factors / sizeof factors[0]; i++)
         n *= factors[i]->n;
     for (size_t i = 0; i < a->npu.plans.n; i++)
@@ -611,6 +618,44 @@ static bool plans_fit(const bench_args *a)
     else
         return true;
     return false;
+}
+
+static bool is_usable(const json_t *usable, const char *isa)
+{
+    size_t i;
+    json_t *tier;
+    bool found = strcmp(isa, "auto") == 0;
+    json_array_foreach(usable, i, tier)
+    {
+        found |= strcmp(isa, json_string_value(tier)) == 0;
+    }
+    return found;
+}
+
+/* Whatever can be known to fail in a later test, before the first one, which may take minutes. */
+static bool can_begin(const bench_args *a)
+{
+    char *json = NULL;
+    bool ok = count_lengths(a) > 0;
+    if (!ok)
+        ui_error("bench: nothing to measure: -p and -n are 0, and there is no -pg");
+    for (size_t i = 0; i < a->models.n && a->models.n > 1 && ok; i++) {
+        ok = access(a->models.v[i], R_OK) == 0;
+        if (!ok)
+            ui_error("cannot open '%s': %s", a->models.v[i], strerror(errno));
+    }
+    if (!ok || npumoe_describe_machine(&json, NULL) != NPUMOE_OK)
+        return ok;
+    json_t *o = json_loads(json, 0, NULL);
+    const json_t *usable = report_at(o, "kernels.usable");
+    for (size_t i = 0; i < a->isas.n && a->isas.n > 1 && ok; i++) {
+        ok = is_usable(usable, a->isas.v[i]);
+        if (!ok)
+            ui_error("--isa: this machine has no '%s' (npumoe doctor)", a->isas.v[i]);
+    }
+    json_decref(o);
+    npumoe_text_free(&json);
+    return ok;
 }
 
 /* Commas separate names, except in the name of a file that is there. The words live in *room. */
@@ -702,7 +747,7 @@ static int prepared(bench_args *a, const char *results)
         ui_error("out of memory");
     else if (a->npu.plans.n > BENCH_MAX_PLANS)
         ui_error("--plan: found %zu, expected at most %d", a->npu.plans.n, BENCH_MAX_PLANS);
-    else if (npu_has_plan(&a->npu) && (results || (defaults(a) && plans_fit(a))))
+    else if (npu_has_plan(&a->npu) && (results || (defaults(a) && can_begin(a) && plans_fit(a))))
         code = bench_logged(a, results);
     free(model_room);
     free(isa_room);

@@ -132,7 +132,7 @@ const cli_opt model_opts[] = {
      false},
     {NULL, "--precision", "KIND", cli_set_precision, AT(model_args, precision), 0, 0,
      "products of many rows on a matrix unit: auto (by weight type),\nfast (bf16), full (near "
-     "fp32), fp32 (no matrix unit)",
+     "fp32), fp32 (nothing else)",
      false},
     {NULL, "--routes", "TRACE", cli_set_string, AT(model_args, routes), 0, 0,
      "experts and weights of each token from TRACE (calibrate --trace, or\nCSV) in place of the "

@@ -3,8 +3,8 @@
  * A product y = x W^T with W in blocks of 4 or 8 bits can be computed in fp32, on integers, or on a
  * matrix unit, each with operands of its own layout. What they share is the shape of the work, and
  * this header is that shape: rows of x are packed once, a range of W's rows is decoded once into a
- * cache-sized panel, and all packed rows pass over it. One `nm_product` is one such way; nm_kern
- * holds those that a CPU has, nm_product_pick() chooses by weight type, rows and precision.
+ * cache-sized panel, and packed rows pass over it, all of them or, of some products, 256 at a time. One `nm_product` is one such
+ * way; nm_kern holds those that a CPU has, nm_product_pick() chooses by weight type, rows and precision.
  *
  *   pack    rows of x (gathered through pointers) -> xp, the product's own layout
  *   gated   hp = act(xp Wgate^T) * (xp Wup^T), written packed: it is the next product's xp

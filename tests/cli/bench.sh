@@ -83,6 +83,15 @@ run bench --no-probe -m "$olmoe,$llama" -p 4 -n 0 -r 1 --isa scalar,auto -ctk f1
 check "models, tiers and types with commas" test "$(wc -l <"$work/out")" = 8
 run bench --no-probe -m "$olmoe" -p 4 -n 0 -r 1 --precision full,fp32 --precision auto
 check "precisions, each named" test "$(sed -n 's/.*| \(full\|fp32\|auto\)  *|.*/\1/p' "$work/out" | tr '\n' ' ')" = 'full fp32 auto '
+run bench --no-probe -m "$olmoe,$work/nothere.gguf" -p 4 -n 0 -r 1
+is_code 1 "a model that is not there"
+check "... is found before anything is measured" test ! -s "$work/out"
+check "... and named" grep -q "cannot open '.*nothere.gguf'" "$work/err"
+run bench --no-probe -m "$olmoe" -p 4 -n 0 -r 1 --isa scalar,nosuch
+is_code 1 "a tier that is not there"
+check "... is found before anything is measured, and named" sh -c "test ! -s '$work/out' && grep -q \"no 'nosuch'\" '$work/err'"
+run bench --no-probe -m "$olmoe" -p 0 -n 0
+is_code 1 "nothing to measure"
 NPUMOE_MODEL=$llama "$NPUMOE" bench --no-probe -p 4 -n 0 -r 1 >"$work/out" 2>"$work/err"
 check "the model of the environment" grep -q '^| llama' "$work/out"
 run bench --no-probe -m "$olmoe" -p 8 -n 0 -pg 8,4 -r 1 -o csv

@@ -7,6 +7,8 @@
 
 #include "tap.h"
 
+#include <ctype.h>
+#include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
 
@@ -117,8 +119,21 @@ static void run_tier(const char *tier, const nm_cpu *cpu, const options *o)
             run_kernel(&c, &kernels[i], o->seed);
 }
 
+/* A number in C's notation, and nothing else: another seed than the one that was meant would check other numbers. */
+static uint64_t seed_of(const char *text)
+{
+    char *end;
+    errno = 0;
+    const unsigned long long n = strtoull(text, &end, 0);
+    if (errno != 0 || end == text || *end || !isdigit((unsigned char)*text))
+        bail("--seed %s: expected a number from 0 to 2^64 - 1", text);
+    return n;
+}
+
 static options parse(int argc, char **argv)
 {
+    static const char usage[] =
+        "usage: kcheck [--seed N] [--filter TEXT] [--tier NAME] [--emulated] [--bench]";
     options o = {.seed = 1};
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
@@ -126,19 +141,22 @@ static options parse(int argc, char **argv)
             o.bench = true;
             continue;
         }
+        if (strcmp(argv[i], "--help") == 0) {
+            puts(usage);
+            exit(0);
+        }
         if (strcmp(argv[i], "--emulated") == 0) {
             o.emulated = true;
             continue;
         }
         if (value && strcmp(argv[i], "--seed") == 0)
-            o.seed = strtoull(value, NULL, 0);
+            o.seed = seed_of(value);
         else if (value && strcmp(argv[i], "--filter") == 0)
             o.filter = value;
         else if (value && strcmp(argv[i], "--tier") == 0)
             o.tier = value;
         else
-            bail("usage: kcheck [--seed N] [--filter TEXT] [--tier NAME] [--emulated] "
-                 "[--bench]");
+            bail("%s", usage);
         i++;
     }
     return o;

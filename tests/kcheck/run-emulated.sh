@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs kcheck on a processor that this machine is not: every tier that it has must work there, and no
-# other may be tried. Prints TAP; what lacks its tool is skipped.
+# other may be tried; then the unit tests that are beside it in emulated/, those of whole prompts' attention and products. Prints
+# TAP; what lacks its tool is skipped.
 #   usage: run-emulated.sh CPU KCHECK     (as qemu calls it; for arm64 statically linked)
 # Tools: qemu-x86_64[-static], qemu-aarch64[-static].
 cpu=$1 kcheck=$2
@@ -60,6 +61,26 @@ emulate() {
     done
 }
 
+# QEMU NAME...: unit tests on this CPU.
+units() {
+    qemu=$1
+    shift
+    for name in "$@"; do
+        program=${kcheck%/*}/emulated/$name
+        if [ -z "$qemu" ] || [ ! -x "$program" ]; then
+            skip "$name on $cpu" "no qemu, or it was not built"
+            continue
+        fi
+        "$qemu" -cpu "$cpu" "$program" >"$tmp" 2>&1 &
+        child=$!
+        wait "$child"
+        status=$?
+        child=
+        [ $status -eq 0 ] || grep -v '^ok' "$tmp" | sed 's/^/# /' >&2
+        result $status "$name on $cpu passes"
+    done
+}
+
 x86=$(find_tool qemu-x86_64)
 arm=$(find_tool qemu-aarch64)
 case $1 in
@@ -70,6 +91,10 @@ cortex-a76) emulate "$arm" 'scalar neon' 'neon i8x2 sdot' ;;
 max) emulate "$arm" 'scalar neon' 'neon i8x2 smmla' 'neon i8x2 sdot' \
     'neon bf16 bfmmla' 'neon bf16x2 bfmmla' 'neon bf16x3 bfmmla' ;;
 *) echo "Bail out! no CPU called '$1'" && exit 1 ;;
+esac
+case $1 in
+Haswell) units "$x86" test_dot ;; # the others take an hour of its emulation, and run on x86 anyway
+cortex-a72 | cortex-a76 | max) units "$arm" test_attention test_dot test_matmul ;;
 esac
 echo "1..$n"
 exit $failed

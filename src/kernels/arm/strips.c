@@ -14,6 +14,7 @@
 #include "base/alloc.h"
 #include "base/num.h"
 #include "kernels/kern.h"
+#include "kernels/products.h"
 
 #include <string.h>
 
