@@ -220,6 +220,14 @@ static npumoe_status read_precision(npumoe_precision from, nm_precision *to, npu
                       (int)from);
 }
 
+/* Sparsemixer's weights jump where a score crosses an edge, so what rounding moves elsewhere a little it moves there a lot
+ * (docs/accuracy.md): what the router sees is computed more finely, unless something else was asked for. */
+static void refine_precision(npumoe_model *m)
+{
+    if (m->precision == NM_PRECISION_AUTO && m->config.router.score == NM_SCORE_SPARSEMIXER)
+        m->precision = NM_PRECISION_FULL;
+}
+
 static npumoe_status load_into(npumoe_model *m, const char *path, const npumoe_model_options *o,
                                npumoe_error *err)
 {
@@ -233,6 +241,7 @@ static npumoe_status load_into(npumoe_model *m, const char *path, const npumoe_m
     NM_TRY(read_precision(o->precision, &m->precision, err));
     NM_TRY(nm_gguf_open(path, &go, &m->gguf, err));
     NM_TRY(load_config(m, err));
+    refine_precision(m);
     if (m->config.family)
         compare_vocab_size(m, o);
     if (!m->vocab_only)

@@ -7,6 +7,7 @@ import fnmatch
 import itertools
 
 from material import MODELS, TYPE
+from work import LEAST_RUNS
 
 ALONE = ["--in-flight", 1]  # one chunk at a time
 STATIC = ["--max-capacities", 1, "--no-parts", "--alone", *ALONE]
@@ -28,11 +29,11 @@ PLANNED = [row for row in ROWS if ROWS[row] is not None]
 ANE = ["--slots", 120, "--npu-mem", "3.5G"]
 ALL_CORES = "all cores"
 
-# Rounds at most
+# Rounds at most, and at least where runs are short: within a slow phase two may well agree
 GRID = [{"model": m, "prompt": p, "chunk": c, "latencies": [0, 150], "rounds": 8 if p == 1024 else 3, "budget": []}
         for m, p, c in itertools.product(("olmoe", "qwen3", "phi"), (1024, 4096), (256, 512, 1024))]
 SPECIAL = [
-    {"model": "demo", "prompt": 2048, "chunk": 512, "latencies": [0, 150], "rounds": 10, "budget": []},
+    {"model": "demo", "prompt": 2048, "chunk": 512, "latencies": [0, 150], "rounds": 24, "least": 12, "budget": []},
     {"model": "olmoe16", "prompt": 1024, "chunk": 512, "latencies": [150], "rounds": 5, "budget": []},
     {"model": "olmoe16", "prompt": 1024, "chunk": 512, "latencies": [150], "rounds": 5, "budget": ANE},
 ]
@@ -84,7 +85,7 @@ def commands_of(material, cell, plans):
 def run_cell(material, cell, windows):
     plans = plan_cell(material, cell, windows)
     runs = material.work.in_turn(f"cell-{cell_name(cell)}", commands_of(material, cell, plans), cell["rounds"],
-                                 warm=[material.model(cell["model"])])
+                                 warm=[material.model(cell["model"])], least=cell.get("least", LEAST_RUNS))
     machine = material.work.machine
     return {**cell, "date": machine["date"], "commit": machine["commit"],
             "rows": [row_of(key, of_key, plans.get(key, (None, None))[1]) for key, of_key in runs.items()]}

@@ -159,11 +159,11 @@ class Work:
                 raise Failed(f"{shlex.join(command)}: exit code {result['code']}\n{result['err'][-2000:]}")
         return results
 
-    def in_turn(self, name, commands, most, warm=()):
-        """{key: runs} of {key: command}, at most so many rounds, quickest run first."""
+    def in_turn(self, name, commands, most, warm=(), least=LEAST_RUNS):
+        """{key: runs} of {key: command}, at least and at most so many rounds, quickest run first."""
         runs = {key: [] for key in commands}
         for _ in range(1 if self.quick else most):
-            due = [key for key in commands if not is_confirmed([r["prompt_s"] for r in runs[key]])]
+            due = [key for key in commands if not is_confirmed([r["prompt_s"] for r in runs[key]], least)]
             if not due:
                 break
             for key, result in zip(due, self.measure(name, [commands[key] for key in due], warm)):
@@ -171,10 +171,10 @@ class Work:
         return {key: sorted(of_key, key=lambda r: r["prompt_s"]) for key, of_key in runs.items()}
 
 
-def is_confirmed(times):
+def is_confirmed(times, least):
     """Whether two of the times say the same about the machine when nobody disturbs it."""
     times = sorted(times)
-    return len(times) >= LEAST_RUNS and times[1] <= CONFIRMED * times[0]
+    return len(times) >= least and times[1] <= CONFIRMED * times[0]
 
 
 def read_through(path):
