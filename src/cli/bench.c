@@ -632,30 +632,37 @@ static bool is_usable(const json_t *usable, const char *isa)
     return found;
 }
 
-/* Whatever can be known to fail in a later test, before the first one, which may take minutes. */
-static bool can_begin(const bench_args *a)
+static bool isas_are_here(const cli_strings *isas)
 {
     char *json = NULL;
-    bool ok = count_lengths(a) > 0;
-    if (!ok)
-        ui_error("bench: nothing to measure: -p and -n are 0, and there is no -pg");
-    for (size_t i = 0; i < a->models.n && a->models.n > 1 && ok; i++) {
-        ok = access(a->models.v[i], R_OK) == 0;
-        if (!ok)
-            ui_error("cannot open '%s': %s", a->models.v[i], strerror(errno));
-    }
-    if (!ok || npumoe_describe_machine(&json, NULL) != NPUMOE_OK)
+    bool ok = true;
+    if (npumoe_describe_machine(&json, NULL) != NPUMOE_OK)
         return ok;
     json_t *o = json_loads(json, 0, NULL);
-    const json_t *usable = report_at(o, "kernels.usable");
-    for (size_t i = 0; i < a->isas.n && a->isas.n > 1 && ok; i++) {
-        ok = is_usable(usable, a->isas.v[i]);
+    for (size_t i = 0; i < isas->n && ok; i++) {
+        ok = is_usable(report_at(o, "kernels.usable"), isas->v[i]);
         if (!ok)
-            ui_error("--isa: this machine has no '%s' (npumoe doctor)", a->isas.v[i]);
+            ui_error("--isa: this machine has no '%s' (npumoe doctor)", isas->v[i]);
     }
     json_decref(o);
     npumoe_text_free(&json);
     return ok;
+}
+
+/* Whatever can be known to fail in a later test, before the first one, which may take minutes. What is
+ * asked for once, that test refuses as soon. */
+static bool can_begin(const bench_args *a)
+{
+    if (count_lengths(a) == 0) {
+        ui_error("bench: nothing to measure: -p and -n are 0, and there is no -pg");
+        return false;
+    }
+    for (size_t i = 0; i < a->models.n && a->models.n > 1; i++)
+        if (access(a->models.v[i], R_OK) != 0) {
+            ui_error("cannot open '%s': %s", a->models.v[i], strerror(errno));
+            return false;
+        }
+    return a->isas.n == 1 || isas_are_here(&a->isas);
 }
 
 /* Commas separate names, except in the name of a file that is there. The words live in *room. */

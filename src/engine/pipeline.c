@@ -438,7 +438,7 @@ npumoe_status nm_pipeline_run(const nm_pipeline_job *job, npumoe_error *err)
     pipeline p = {.job = job, .next = job->pos};
     for (uint32_t i = 0; i < job->n_lanes; i++) {
         p.lanes[i].f = *job->forward;
-        p.lanes[i].f.buf = job->buf[i];
+        p.lanes[i].f.buf = &job->buf[i];
         p.lanes[i].stage = IDLE;
     }
     npumoe_status st = run_all(&p, err);

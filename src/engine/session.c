@@ -29,12 +29,10 @@ struct npumoe_session {
     npumoe_model *model;
     const npumoe_allocator *allocator;
     nm_kv kv;
-    nm_buffers buf;
-    nm_buffers more[NM_EXEC_MAX_LANES - 1]; /* of other chunks in flight, by plan */
+    nm_buffers buf[NM_EXEC_MAX_LANES]; /* one per chunk in flight; without a plan the first alone */
+    char *scratch[NM_EXEC_MAX_LANES];  /* what each points into */
     nm_forward forward;
     nm_placement *placement; /* the model's plan, when the session was made; NULL = none */
-    char *scratch;           /* what buf points into */
-    char *more_scratch[NM_EXEC_MAX_LANES - 1];
     uint64_t scratch_bytes;
     uint64_t reserved_bytes; /* counted in the model */
     npumoe_token *tokens;    /* [n_ctx] */
@@ -102,36 +100,34 @@ static npumoe_status make_plan(npumoe_model *m, const npumoe_session_options *o,
     return nm_model_check_memory(m, p->kv_bytes, p->scratch_bytes, err);
 }
 
-static npumoe_status allocate_more(npumoe_session *s, uint32_t n, npumoe_error *err)
+/* Working memory of the first chunk in flight, whose plan the others share, or of another one. */
+static size_t plan_buffers(npumoe_session *s, uint32_t i, const plan *p, char *scratch)
 {
     const nm_config *c = &s->model->config;
-    for (uint32_t i = 0; i < n; i++) {
-        const size_t bytes = nm_buffers_plan_lane(&s->more[i], &s->buf, c, NULL);
-        s->more_scratch[i] = nm_alloc_aligned(s->allocator, bytes);
-        if (s->more_scratch[i] == NULL)
-            return nm_err_nomem(err, bytes, "working memory of another chunk");
-        nm_buffers_plan_lane(&s->more[i], &s->buf, c, s->more_scratch[i]);
-    }
-    return NPUMOE_OK;
+    if (i == 0)
+        return nm_buffers_plan(&s->buf[0], c, p->n_chunk, nm_pool_size(s->model->pool), scratch);
+    return nm_buffers_plan_lane(&s->buf[i], &s->buf[0], c, scratch);
 }
 
 static npumoe_status allocate(npumoe_session *s, const plan *p, npumoe_error *err)
 {
     const nm_config *c = &s->model->config;
-    const int n_threads = nm_pool_size(s->model->pool);
+    const uint32_t n_lanes = s->placement ? s->placement->n_lanes : 1;
     NM_TRY(nm_kv_init(&s->kv, c, p->n_ctx, p->type_k, p->type_v, s->allocator, err));
-    size_t bytes = nm_buffers_plan(&s->buf, c, p->n_chunk, n_threads, NULL);
-    s->scratch = nm_alloc_aligned(s->allocator, bytes);
-    if (s->scratch == NULL)
-        return nm_err_nomem(err, bytes, "working memory");
-    nm_sys_advise_huge(s->scratch, bytes);
-    nm_buffers_plan(&s->buf, c, p->n_chunk, n_threads, s->scratch);
-    if (s->placement)
-        NM_TRY(allocate_more(s, s->placement->n_lanes - 1, err));
+    for (uint32_t i = 0; i < n_lanes; i++) {
+        const size_t bytes = plan_buffers(s, i, p, NULL);
+        s->scratch[i] = nm_alloc_aligned(s->allocator, bytes);
+        if (s->scratch[i] == NULL)
+            return nm_err_nomem(err, bytes,
+                                i ? "working memory of another chunk" : "working memory");
+        nm_sys_advise_huge(s->scratch[i], bytes);
+        plan_buffers(s, i, p, s->scratch[i]);
+    }
     s->tokens = nm_alloc_array(s->allocator, p->n_ctx, sizeof *s->tokens);
     s->logits = nm_alloc_array(s->allocator, c->n_vocab, sizeof *s->logits);
     if (s->tokens == NULL || s->logits == NULL)
-        return nm_err_nomem(err, p->scratch_bytes - bytes, "tokens and logits");
+        return nm_err_nomem(err, p->n_ctx * sizeof *s->tokens + c->n_vocab * sizeof *s->logits,
+                            "tokens and logits");
     return NPUMOE_OK;
 }
 
@@ -183,12 +179,12 @@ npumoe_status npumoe_session_new(npumoe_model *model, const npumoe_session_optio
         .compute = {.kern = &model->kern,
                     .pool = model->pool,
                     .precision = model->precision,
-                    .scratch = s->buf.scratch,
-                    .scratch_bytes = s->buf.scratch_bytes,
-                    .packed = s->buf.packed,
-                    .packed_bytes = s->buf.packed_bytes},
+                    .scratch = s->buf[0].scratch,
+                    .scratch_bytes = s->buf[0].scratch_bytes,
+                    .packed = s->buf[0].packed,
+                    .packed_bytes = s->buf[0].packed_bytes},
         .kv = &s->kv,
-        .buf = &s->buf,
+        .buf = &s->buf[0],
         .routes = model->routes,
     };
     npumoe_session_reset_stats(s);
@@ -204,9 +200,8 @@ void npumoe_session_free(npumoe_session **session)
     atomic_fetch_sub(&s->model->session_bytes, s->reserved_bytes);
     hold_placement(s, false);
     nm_kv_fini(&s->kv);
-    nm_free_aligned(s->allocator, s->scratch);
-    for (size_t i = 0; i < NM_EXEC_MAX_LANES - 1; i++)
-        nm_free_aligned(s->allocator, s->more_scratch[i]);
+    for (size_t i = 0; i < NM_EXEC_MAX_LANES; i++)
+        nm_free_aligned(s->allocator, s->scratch[i]);
     nm_free(s->allocator, s->tokens);
     nm_free(s->allocator, s->logits);
     nm_free(s->allocator, s);
@@ -273,16 +268,16 @@ static bool emit_logits(npumoe_session *s, nm_forward *f, const npumoe_eval_opti
 {
     const size_t n_vocab = s->model->config.n_vocab;
     for (uint32_t row = 0; row < n;) {
-        uint32_t take = n - row < s->buf.logit_rows ? n - row : s->buf.logit_rows;
-        nm_forward_logits(f, row, take, s->buf.logits);
+        uint32_t take = n - row < s->buf[0].logit_rows ? n - row : s->buf[0].logit_rows;
+        nm_forward_logits(f, row, take, s->buf[0].logits);
         for (uint32_t i = 0; i < take; i++) {
-            const float *logits = s->buf.logits + i * n_vocab;
+            const float *logits = s->buf[0].logits + i * n_vocab;
             if (o->on_logits && !o->on_logits(o->user, pos + row + i, logits))
                 return false;
         }
         row += take;
         if (last && row == n)
-            memcpy(s->logits, s->buf.logits + (take - 1) * n_vocab, n_vocab * sizeof(float));
+            memcpy(s->logits, s->buf[0].logits + (take - 1) * n_vocab, n_vocab * sizeof(float));
     }
     return true;
 }
@@ -347,8 +342,8 @@ static size_t planned_end(const npumoe_session *s)
     /* Probes want one chunk after the other. */
     if (s->placement == NULL || s->forward.hooks.tensor)
         return s->n_past;
-    return s->n_past +
-           nm_executor_share(s->placement->ex, s->buf.n_chunk, s->n_past, s->eval_end - s->n_past);
+    return s->n_past + nm_executor_share(s->placement->ex, s->buf[0].n_chunk, s->n_past,
+                                         s->eval_end - s->n_past);
 }
 
 static uint32_t planned_wanted(void *user, size_t pos, uint32_t n)
@@ -384,12 +379,12 @@ static npumoe_status eval_planned(npumoe_session *s, size_t end, npumoe_error *e
         .trace = p->trace.capacity ? &p->trace : NULL,
         .drift = p->replan.drift,
         .layer_ns = p->timings.layer_ns,
-        .buf = {&s->buf, &s->more[0], &s->more[1], &s->more[2]},
+        .buf = s->buf,
         .n_lanes = s->eval_lanes,
         .tokens = s->eval_tokens,
         .pos = s->n_past,
         .end = end,
-        .chunk = s->buf.n_chunk,
+        .chunk = s->buf[0].n_chunk,
         .user = s,
         .wanted = planned_wanted,
         .done = planned_done,
@@ -430,9 +425,9 @@ static npumoe_status eval_rest(npumoe_session *s, const npumoe_token *tokens, si
     if (planned > s->n_past)
         st = eval_planned(s, planned, err);
     else if (s->placement && n_tokens - s->n_past > 1 && !s->forward.hooks.tensor)
-        st = nm_placement_refuse(s->placement, n_tokens - s->n_past, s->buf.n_chunk, err);
+        st = nm_placement_refuse(s->placement, n_tokens - s->n_past, s->buf[0].n_chunk, err);
     while (st == NPUMOE_OK && s->n_past < n_tokens) {
-        const size_t n = nm_min_size(n_tokens - s->n_past, s->buf.n_chunk);
+        const size_t n = nm_min_size(n_tokens - s->n_past, s->buf[0].n_chunk);
         st = eval_chunk(s, (uint32_t)n) ? NPUMOE_OK : NPUMOE_ECANCELED;
     }
     return st == NPUMOE_ECANCELED ? cancelled(err, s->n_past, n_tokens) : st;

@@ -9,6 +9,7 @@
 
 enum {
     PACK_ROWS = 16,     /* per ticket of phase 1 */
+    GATED_ROWS = 256,   /* of a ticket of phase 2 at most: products decode again for more anyway */
     TICKETS_EACH = 8,   /* of phase 3, per thread: what the slowest may lag behind */
     MOST_COLUMNS = 256, /* of a ticket of phase 3 */
     FEWEST_COLUMNS = 32
@@ -54,16 +55,38 @@ static void pack(const nm_network_part *p, size_t piece)
                      nm_min_size(i + PACK_ROWS, p->m), p->xp);
 }
 
-static size_t n_gated(const nm_network_part *p)
+/* Rows of a ticket of phase 2: those of a busy part in pieces of equal size. */
+static size_t gated_rows(const nm_network_part *p)
 {
-    return ((size_t)p->item->gate.rows + p->product->task - 1) / p->product->task;
+    const size_t pieces = (p->m + GATED_ROWS - 1) / GATED_ROWS;
+    return ((p->m + pieces - 1) / pieces + PACK_ROWS - 1) / PACK_ROWS * PACK_ROWS;
 }
 
-static void gated(const wave *w, const nm_network_part *p, size_t range, const void *next,
+static size_t n_pieces(const nm_network_part *p)
+{
+    const size_t rows = gated_rows(p);
+    return (p->m + rows - 1) / rows;
+}
+
+static size_t n_gated(const nm_network_part *p)
+{
+    const size_t ranges = ((size_t)p->item->gate.rows + p->product->task - 1) / p->product->task;
+    return ranges * n_pieces(p);
+}
+
+/* Where ticket t of the part begins to read: pieces of a range follow each other, so threads that meet
+ * the same weights do so at about the same time. */
+static uint64_t gated_start(const nm_network_part *p, size_t t)
+{
+    return (uint64_t)(t / n_pieces(p)) * p->product->task;
+}
+
+static void gated(const wave *w, const nm_network_part *p, size_t t, const void *next,
                   void *scratch)
 {
     const nm_network_item *it = p->item;
-    const uint64_t j0 = (uint64_t)range * p->product->task, end = j0 + p->product->task;
+    const uint64_t j0 = gated_start(p, t), end = j0 + p->product->task;
+    const size_t rows = gated_rows(p), row = t % n_pieces(p) * rows;
     const nm_gated_args args = {
         .kern = w->job->compute->kern,
         .gate = &it->gate,
@@ -73,9 +96,9 @@ static void gated(const wave *w, const nm_network_part *p, size_t range, const v
         .act = w->job->act,
         .j0 = j0,
         .j1 = end < it->gate.rows ? end : it->gate.rows,
-        .m = p->m,
-        .xp = p->xp,
-        .hp = p->hp,
+        .m = nm_min_size(rows, p->m - row),
+        .xp = p->xp + p->product->packed_bytes(row, (size_t)it->gate.cols),
+        .hp = p->hp + p->product->packed_bytes(row, (size_t)it->gate.rows),
         .next = next,
         .scratch = scratch,
     };
@@ -156,16 +179,16 @@ static void run_gated(const wave *w, int thread, int n_threads, void *scratch)
 {
     const nm_network_part *parts = w->job->parts;
     cursor c = {0}, ahead = {0};
-    size_t range, then;
-    for (turn t = turn_first(w, thread, n_threads); seek(w, &c, t.now, n_gated, &range);
+    size_t at, then;
+    for (turn t = turn_first(w, thread, n_threads); seek(w, &c, t.now, n_gated, &at);
          turn_next(&t)) {
         const void *next = NULL;
         if (w->packed && seek(w, &ahead, t.soon, n_gated, &then))
-            next = nm_mat_row_at(&parts[ahead.part].item->gate,
-                                 (uint64_t)then * parts[ahead.part].product->task);
+            next =
+                nm_mat_row_at(&parts[ahead.part].item->gate, gated_start(&parts[ahead.part], then));
         else if (w->packed)
             next = out_start(w, (size_t)thread, 0);
-        gated(w, &parts[c.part], range, next, scratch);
+        gated(w, &parts[c.part], at, next, scratch);
     }
 }
 

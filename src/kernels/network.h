@@ -6,7 +6,8 @@
  * rows. What the threads share, phase by phase, is
  *
  *   1  pack    pieces of 16 rows: x gathered by pointer into the product's layout
- *   2  gated   (item, range of inner rows): gate and up decoded once, all the item's rows pass
+ *   2  gated   (item, range of inner rows, up to 256 of the item's rows): gate and up decoded
+ *              once for them
  *   3  out     (range of output columns): down of ALL items in their order, so a thread owns its
  *              columns of y and adds to them without locks
  *

@@ -157,12 +157,14 @@ run perplexity -m "$olmoe" --kl-divergence --kl-divergence-base "$work/cut.kld"
 is_code 1 "a file of predictions that is cut short"
 check "... is named" grep -q 'cut.kld is cut short or broken' "$work/err"
 
-# ---- quantize ----
+# ---- --precision: a family whose router asks for more ----
 "$NPUMOE_BUILD/mkmodel" --preset tiny-phimoe --type Q8_0 --threads 1 "$work/phi.gguf" >/dev/null 2>&1
 for precision in auto full; do
     run logits -m "$work/phi.gguf" --tokens "$(seq -s, 5 90)" --all --precision $precision -o "$work/phi.$precision.npy"
 done
 check "a router whose weights jump: auto is full" cmp "$work/phi.auto.npy" "$work/phi.full.npy"
+
+# ---- quantize ----
 "$NPUMOE_BUILD/mkmodel" --preset tiny-olmoe --type F16 --threads 1 "$work/f16.gguf" >/dev/null 2>&1
 run quantize "$work/f16.gguf" "$work/q8.gguf" Q8_0
 is_code 0 "quantize"

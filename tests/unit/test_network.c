@@ -1,0 +1,136 @@
+/* How a wave is cut into tickets: a busy item by rows too, without a bit of the result changing. */
+#include "tap.h"
+
+#include "kernels/network.h"
+
+#include <pthread.h>
+
+enum { MOST = 1000, FEW = 5, N = 96, FF = 160, MOST_ROWS_OF_A_TICKET = 256 };
+
+static float gate[FF][N], up[FF][N], down[N][FF], x[MOST][N];
+static const float *rows[MOST];
+
+/* What the product under test was asked for; tickets of several threads come at the same time. */
+static struct {
+    pthread_mutex_t lock;
+    const nm_product *real;
+    size_t calls, most;
+} seen = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void gated_seen(const nm_gated_args *args)
+{
+    pthread_mutex_lock(&seen.lock);
+    seen.calls++;
+    seen.most = args->m > seen.most ? args->m : seen.most;
+    pthread_mutex_unlock(&seen.lock);
+    seen.real->gated(args);
+}
+
+static void make_data(void)
+{
+    uint32_t seed = 7;
+    float *const arrays[] = {&gate[0][0], &up[0][0], &down[0][0], &x[0][0]};
+    const size_t sizes[] = {(size_t)FF * N, (size_t)FF * N, (size_t)N * FF, (size_t)MOST * N};
+    for (size_t a = 0; a < 4; a++)
+        for (size_t i = 0; i < sizes[a]; i++) {
+            seed = seed * 1664525u + 1013904223u;
+            arrays[a][i] = (float)(seed >> 8) / 8388608.0f - 1.0f;
+        }
+    for (size_t i = 0; i < MOST; i++)
+        rows[i] = x[i];
+}
+
+static nm_mat mat_of(const void *data, uint64_t n, uint64_t cols)
+{
+    return (nm_mat){
+        .type = NM_TYPE_F32, .rows = n, .cols = cols, .row_bytes = cols * 4, .data = data};
+}
+
+/* m rows of x, by one item of all of them or by items of at most `each`, which are all above the few. */
+static void run(const nm_compute *c, size_t m, size_t each, float (*y)[N])
+{
+    nm_network_item items[8];
+    nm_network_part parts[8];
+    float *to[MOST];
+    size_t n = 0;
+    for (size_t i = 0; i < m; i++)
+        to[i] = y[i];
+    for (size_t i = 0; i < m; i += each, n++)
+        items[n] = (nm_network_item){.gate = mat_of(gate, FF, N),
+                                     .up = mat_of(up, FF, N),
+                                     .down = mat_of(down, N, FF),
+                                     .m = m - i < each ? m - i : each,
+                                     .x = rows + i,
+                                     .y = to + i};
+    const nm_network_job job = {.compute = c,
+                                .act = NM_ACT_SWIGLU,
+                                .items = items,
+                                .n_items = n,
+                                .parts = parts,
+                                .replace = true};
+    nm_network_run(&job);
+}
+
+static void check_tier(nm_kern *kern, nm_precision precision, int n_threads, size_t packed_bytes)
+{
+    static float want[MOST][N], got[MOST][N];
+    const npumoe_allocator *a = nm_allocator_default();
+    npumoe_error err;
+    nm_compute c = {.kern = kern, .precision = precision, .packed_bytes = packed_bytes};
+    c.scratch_bytes = nm_compute_scratch_bytes(FF, 16);
+    c.scratch = nm_alloc_aligned(a, (size_t)n_threads * c.scratch_bytes);
+    c.packed = nm_alloc_aligned(a, packed_bytes);
+    if (!c.scratch || !c.packed || nm_pool_new(a, n_threads, &c.pool, &err) != NPUMOE_OK)
+        bail("no pool");
+    for (size_t m = MOST; m >= MOST - 40; m -= 13) {
+        run(&c, m, MOST_ROWS_OF_A_TICKET, want);
+        seen.calls = seen.most = 0;
+        run(&c, m, m, got);
+        is_mem(got, want, m * sizeof got[0],
+               "%s, precision %d, %d threads, %d rows, %d bytes: an item of them or several, same "
+               "bits",
+               kern->isa, (int)precision, n_threads, (int)m, (int)packed_bytes);
+        ok(seen.most > 0 && seen.most <= MOST_ROWS_OF_A_TICKET,
+           "... no ticket of more than %d rows (%d)", MOST_ROWS_OF_A_TICKET, (int)seen.most);
+    }
+    seen.calls = 0;
+    run(&c, FEW, FEW, got);
+    const size_t ranges = (FF + seen.real->task - 1) / seen.real->task;
+    ok(seen.calls == ranges, "... few rows: a ticket for each range of outputs (%d)",
+       (int)seen.calls);
+    nm_pool_free(&c.pool);
+    nm_free_aligned(a, c.scratch);
+    nm_free_aligned(a, c.packed);
+}
+
+static void check_kern(nm_kern *kern, nm_precision precision)
+{
+    const uint32_t type = NM_TYPE_F32;
+    const nm_product *real = nm_product_pick(kern, precision, FEW, &type, 1);
+    nm_product recording = *real;
+    recording.gated = gated_seen;
+    seen.real = real;
+    for (int i = 0; i < NM_PRODUCT_END; i++)
+        if (kern->products[i] == real)
+            kern->products[i] = &recording;
+    check_tier(kern, precision, 1, (size_t)4 << 20);
+    check_tier(kern, precision, 3, (size_t)4 << 20);
+    check_tier(kern, precision, 2, (size_t)400 << 10); /* waves of some 300 rows and more */
+}
+
+int main(void)
+{
+    const nm_cpu cpu = nm_cpu_detect();
+    make_data();
+    for (size_t i = 0; nm_kern_tier(i); i++) {
+        static const nm_precision precisions[] = {NM_PRECISION_FP32, NM_PRECISION_AUTO,
+                                                  NM_PRECISION_FAST};
+        for (size_t p = 0; nm_kern_tier_usable(nm_kern_tier(i), &cpu) && p < 3; p++) {
+            nm_kern kern;
+            if (nm_kern_init(&kern, &cpu, nm_kern_tier(i), NULL) != NPUMOE_OK)
+                bail("tier %s", nm_kern_tier(i));
+            check_kern(&kern, precisions[p]);
+        }
+    }
+    return done_testing();
+}
