@@ -152,6 +152,22 @@ double kld_log_sum_exp(const float *logits, int32_t n, float *max)
     return (double)m + log(sum);
 }
 
+static bool keep(kld_sums *s, double kl)
+{
+    if (s->n == s->room) {
+        const size_t room = s->room ? 2 * s->room : 4096;
+        float *grown = realloc(s->each, room * sizeof *grown);
+        if (!grown) {
+            ui_error("out of memory");
+            return false;
+        }
+        s->each = grown;
+        s->room = room;
+    }
+    s->each[s->n] = (float)kl;
+    return true;
+}
+
 double kld_add(kld_sums *s, const float *logits, double log_sum, const float *base,
                double base_log_sum, double cut, int32_t n_vocab, int32_t token)
 {
@@ -167,6 +183,8 @@ double kld_add(kld_sums *s, const float *logits, double log_sum, const float *ba
     const double nll = log_sum - (double)logits[token];
     const double nll_base = base_log_sum - (double)base[token];
     const double dp = exp(-nll) - exp(-nll_base), dp2 = dp * dp;
+    if (!keep(s, kl))
+        return -INFINITY;
     s->n++;
     s->same_top += top == base_top;
     s->nll += nll;
@@ -191,7 +209,43 @@ static double mean(double sum, double sum2, uint64_t n, double *error)
     return m;
 }
 
-void kld_print(const kld_sums *s)
+static int by_value(const void *a, const void *b)
+{
+    const float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+double kld_rank(kld_sums *s, double share)
+{
+    if (s->n == 0)
+        return 0.0;
+    if (!s->sorted)
+        qsort(s->each, (size_t)s->n, sizeof *s->each, by_value);
+    s->sorted = true;
+    return (double)s->each[(size_t)(share * (double)(s->n - 1))];
+}
+
+void kld_sums_free(kld_sums *s)
+{
+    free(s->each);
+    *s = (kld_sums){0};
+}
+
+static void print_ranks(kld_sums *s)
+{
+    static const struct {
+        const char *name;
+        double share;
+    } ranks[] = {{"Maximum KLD", 1.0},
+                 {"99.9 % of KLD below", 0.999},
+                 {"99 % of KLD below", 0.99},
+                 {"90 % of KLD below", 0.9},
+                 {"Median KLD", 0.5}};
+    for (size_t i = 0; i < sizeof ranks / sizeof ranks[0]; i++)
+        printf("%-30s: %10.6f\n", ranks[i].name, kld_rank(s, ranks[i].share));
+}
+
+void kld_print(kld_sums *s)
 {
     double e, eb, ek, ep, em;
     double l = mean(s->nll, s->nll2, s->n, &e), lb = mean(s->base, s->base2, s->n, &eb);
@@ -205,6 +259,7 @@ void kld_print(const kld_sums *s)
     printf("Mean ln(PPL(Q)/PPL(base))     : %10.6f +/- %10.6f\n", l - lb,
            ratio_var > 0 ? sqrt(ratio_var) : 0.0);
     printf("Mean KLD                      : %10.6f +/- %10.6f\n", kl, ek);
+    print_ranks(s);
     printf("Mean change of p(token)       : %10.6f +/- %10.6f\n", dp, em);
     printf("RMS  change of p(token)       : %10.6f +/- %10.6f\n", rms,
            rms > 0 ? 0.5 * ep / rms : 0.0);

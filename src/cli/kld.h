@@ -47,16 +47,22 @@ typedef struct kld_sums {
     double nll, nll2, base, base2, nll_base; /* of -log p(token): this model, base, product */
     double kl, kl2;                          /* KL(base || this) */
     double dp, dp2, dp4, dp_max;             /* p(token) - p_base(token) */
+    float *each; /* [n] KL of each position, owned; sorted by kld_rank */
+    size_t room;
+    bool sorted;
 } kld_sums;
 
 #define KLD_CUT (-16.0) /* log p below which a file knows nothing */
 
 /* Adds one position: logits of this model and of the base, each with the log of the sum of its exp(logits)
  * (0 for log probabilities). Tokens whose base log p is not above `cut` are left out of KL; -INFINITY: none.
- * Returns this position's KL. */
+ * Returns this position's KL; -INFINITY after a message when there is no memory. */
 double kld_add(kld_sums *s, const float *logits, double log_sum, const float *base,
                double base_log_sum, double cut, int32_t n_vocab, int32_t token);
-void kld_print(const kld_sums *s);
+/* The KL that a share of the positions (0.99) does not exceed; 0 without positions. */
+double kld_rank(kld_sums *s, double share);
+void kld_print(kld_sums *s);
+void kld_sums_free(kld_sums *s);
 
 /* ln of the sum of exp(logits), and the largest. NaN anywhere makes the sum NaN. */
 double kld_log_sum_exp(const float *logits, int32_t n, float *max);

@@ -111,8 +111,8 @@ static bool on_logits(void *user, size_t position, const float *logits)
         s->broken = !kld_write_row(s->kld, logits, max, log_sum);
     else if (s->kld) {
         s->broken = !kld_read_row(s->kld, s->base);
-        if (!s->broken)
-            kld_add(s->sums, logits, log_sum, s->base, 0.0, KLD_CUT, s->n_vocab, target);
+        s->broken = s->broken || kld_add(s->sums, logits, log_sum, s->base, 0.0, KLD_CUT,
+                                         s->n_vocab, target) == -INFINITY;
     }
     return !s->broken;
 }
@@ -274,6 +274,7 @@ static int with_session(const perplexity_args *a, npumoe_model *model, const pla
         ui_timings(a->load_seconds, &stats, ui_now() - start);
     }
     npumoe_session_free(&t.session);
+    kld_sums_free(&sums);
     free(t.buffer);
     free(s.base);
     return code;

@@ -119,23 +119,6 @@ static void add_flip(verify_sums *s, const float *base, const float *logits)
         s->flip_gap = fmax(s->flip_gap, gap);
 }
 
-static bool keep_kl(verify_sums *s, double kl)
-{
-    const size_t n = (size_t)s->kld.n; /* with this one */
-    if (n > s->kl_room) {
-        const size_t room = s->kl_room ? 2 * s->kl_room : 4096;
-        float *grown = realloc(s->kl, room * sizeof *grown);
-        if (!grown) {
-            ui_error("out of memory");
-            return false;
-        }
-        s->kl = grown;
-        s->kl_room = room;
-    }
-    s->kl[n - 1] = (float)kl;
-    return true;
-}
-
 bool verify_add(verify_sums *s, const float *base, const float *logits, npumoe_token target,
                 size_t position)
 {
@@ -161,29 +144,12 @@ bool verify_add(verify_sums *s, const float *base, const float *logits, npumoe_t
         s->kl_max_at = position;
     }
     add_flip(s, base, logits);
-    return keep_kl(s, kl);
-}
-
-static int by_value(const void *a, const void *b)
-{
-    const float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
-}
-
-double verify_kl_rank(verify_sums *s, double share)
-{
-    const size_t n = (size_t)s->kld.n;
-    if (n == 0)
-        return 0.0;
-    if (!s->sorted)
-        qsort(s->kl, n, sizeof *s->kl, by_value);
-    s->sorted = true;
-    return (double)s->kl[(size_t)(share * (double)(n - 1))];
+    return kl != -INFINITY;
 }
 
 void verify_sums_free(verify_sums *s)
 {
-    free(s->kl);
+    kld_sums_free(&s->kld);
     *s = (verify_sums){0};
 }
 

@@ -24,16 +24,11 @@ typedef struct verify_sums {
     double kl_max;
     size_t kl_max_at;
     double flip_gap; /* largest top-2 gap of the base where the first choices differ */
-    float *kl;       /* [kld.n] owned; sorted by verify_kl_rank */
-    size_t kl_room;
-    bool sorted;
 } verify_sums;
 
 /* False after a message: a value is not finite, or no memory. */
 bool verify_add(verify_sums *s, const float *base, const float *logits, npumoe_token target,
                 size_t position);
-/* The KL divergence that a share of the positions (0.99) does not exceed. */
-double verify_kl_rank(verify_sums *s, double share);
 void verify_sums_free(verify_sums *s);
 
 /* A prompt that was continued both ways. */

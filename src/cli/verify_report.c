@@ -20,7 +20,7 @@ static json_t *sums_json(verify_sums *s)
                      "positions", (json_int_t)s->kld.n, "logit_difference", "max", s->max_diff,
                      "mean", s->sum_diff / (n * (double)s->n_vocab), "max_at",
                      (json_int_t)s->max_diff_at, "kl", "mean", s->kld.kl / n, "p99",
-                     verify_kl_rank(s, 0.99), "max", s->kl_max, "max_at", (json_int_t)s->kl_max_at,
+                     kld_rank(&s->kld, 0.99), "max", s->kl_max, "max_at", (json_int_t)s->kl_max_at,
                      "top1", "same_share", (double)s->kld.same_top / n, "different",
                      (json_int_t)(s->kld.n - s->kld.same_top), "largest_gap", s->flip_gap,
                      "perplexity", "base", exp(s->kld.base / n), "other", exp(s->kld.nll / n));
