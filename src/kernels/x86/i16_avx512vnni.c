@@ -38,55 +38,101 @@ VEC vec v_from_iv(iv a)
     return _mm512_cvtepi32_ps(a);
 }
 
-VEC void v_store_i16(int16_t *to, vec v)
+VEC void v_store_quads(int16_t *to, vec v)
 {
-    _mm256_storeu_si256((__m256i *)(void *)to, _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(v)));
+    __m256i q = _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(v));
+    q = _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(q, 0xd8), 0xd8);
+    _mm256_storeu_si256((__m256i *)(void *)to, q);
 }
 
-enum { PLACE_ROWS = 16 };
+/* ---- decoding ------------------------------------------------------------------------------- */
 
-/* 32 inputs of rows r and r + 8, in lanes of 16 codes: first cell of both, second cell of both. */
-VEC __m512i two_rows(const char *r, size_t row_bytes, size_t cell_bytes)
+VEC void iv_store(int16_t *p, iv v)
 {
-    const char *s = r + 8 * row_bytes;
-    __m256i first = _mm256_inserti128_si256(_mm256_castsi128_si256(b_load(r)), b_load(s), 1);
-    __m256i second = _mm256_castsi128_si256(b_load(r + cell_bytes));
-    second = _mm256_inserti128_si256(second, b_load(s + cell_bytes), 1);
-    return _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
+    _mm512_storeu_si512(p, v);
 }
 
-/* A transposition of words: pairs of codes; then signs. */
-VEC void place_rows(const void *cells, size_t row_bytes, size_t cell_bytes, int16_t *to)
+VEC iv iv_set1(uint32_t v)
 {
-    __m512i a[8], b[8];
-    UNROLL for (int r = 0; r < 8; r++)
-    {
-        a[r] = two_rows((const char *)cells + (size_t)r * row_bytes, row_bytes, cell_bytes);
-    }
-    UNROLL for (int r = 0; r < 8; r += 2)
-    {
-        b[r] = _mm512_unpacklo_epi16(a[r], a[r + 1]);
-        b[r + 1] = _mm512_unpackhi_epi16(a[r], a[r + 1]);
-    }
-    UNROLL for (int r = 0; r < 8; r += 4)
-    {
-        a[r] = _mm512_unpacklo_epi32(b[r], b[r + 2]);
-        a[r + 1] = _mm512_unpackhi_epi32(b[r], b[r + 2]);
-        a[r + 2] = _mm512_unpacklo_epi32(b[r + 1], b[r + 3]);
-        a[r + 3] = _mm512_unpackhi_epi32(b[r + 1], b[r + 3]);
-    }
-    UNROLL for (int r = 0; r < 4; r++)
-    {
-        b[2 * r] = _mm512_unpacklo_epi64(a[r], a[r + 4]);
-        b[2 * r + 1] = _mm512_unpackhi_epi64(a[r], a[r + 4]);
-    }
-    UNROLL for (int p = 0; p < 8; p++) /* a pair of the first cells, one of the second */
-    {
-        __m512i low = _mm512_cvtepi8_epi16(_mm512_castsi512_si256(b[p]));
-        __m512i high = _mm512_cvtepi8_epi16(_mm512_extracti64x4_epi64(b[p], 1));
-        _mm512_storeu_si512(to + 64 * p, low);
-        _mm512_storeu_si512(to + 64 * (p + 8), high);
-    }
+    return _mm512_set1_epi32((int)v);
+}
+
+VEC iv iv_and(iv a, iv b)
+{
+    return _mm512_and_si512(a, b);
+}
+
+VEC iv iv_or(iv a, iv b)
+{
+    return _mm512_or_si512(a, b);
+}
+
+VEC iv iv_sub8(iv a, iv b)
+{
+    return _mm512_sub_epi8(a, b);
+}
+
+VEC iv iv_srl(iv v, int n)
+{
+    return _mm512_srl_epi32(v, _mm_cvtsi32_si128(n));
+}
+
+VEC iv iv_sll(iv v, int n)
+{
+    return _mm512_sll_epi32(v, _mm_cvtsi32_si128(n));
+}
+
+VEC iv iv_sra(iv v, int n)
+{
+    return _mm512_sra_epi32(v, _mm_cvtsi32_si128(n));
+}
+
+VEC iv iv_low8(iv v)
+{
+    return _mm512_srai_epi16(_mm512_slli_epi16(v, 8), 8);
+}
+
+VEC iv iv_high8(iv v)
+{
+    return _mm512_srai_epi16(v, 8);
+}
+
+VEC iv iv_mul(iv v, uint32_t c)
+{
+    return _mm512_mullo_epi32(v, iv_set1(c));
+}
+
+VEC iv iv_lookup(iv table, iv v)
+{
+    return _mm512_shuffle_epi8(table, v);
+}
+
+VEC vec v_from_halves(iv v)
+{
+    return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v));
+}
+
+/* 16 bytes of four rows. */
+VEC __m512i four_rows(const char *const *at, size_t first)
+{
+    __m256i low = _mm256_castsi128_si256(b_load(at[0] + first));
+    __m256i high = _mm256_castsi128_si256(b_load(at[8] + first));
+    low = _mm256_inserti128_si256(low, b_load(at[4] + first), 1);
+    high = _mm256_inserti128_si256(high, b_load(at[12] + first), 1);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+}
+
+/* Lanes of 128 bits hold rows r, r + 4, r + 8, r + 12, so that they transpose by themselves. */
+VEC void iv_rows(const char *const *at, size_t first, iv to[4])
+{
+    const __m512i a = four_rows(at, first), b = four_rows(at + 1, first);
+    const __m512i c = four_rows(at + 2, first), d = four_rows(at + 3, first);
+    const __m512i ab = _mm512_unpacklo_epi32(a, b), cd = _mm512_unpacklo_epi32(c, d);
+    const __m512i ab_high = _mm512_unpackhi_epi32(a, b), cd_high = _mm512_unpackhi_epi32(c, d);
+    to[0] = _mm512_unpacklo_epi64(ab, cd);
+    to[1] = _mm512_unpackhi_epi64(ab, cd);
+    to[2] = _mm512_unpacklo_epi64(ab_high, cd_high);
+    to[3] = _mm512_unpackhi_epi64(ab_high, cd_high);
 }
 
 #include "kernels/tmpl/i16.inc"
