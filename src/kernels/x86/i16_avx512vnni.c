@@ -3,9 +3,10 @@
 
 #include "kernels/x86/vec_avx512.inc"
 
-#define NM_I16_MR   8
-#define I16_PRODUCT nm_product_i16_avx512vnni
-#define I16_NAME    "i16 avx512vnni"
+#define NM_I16_MR    8
+#define NM_I16_GROUP 4
+#define I16_PRODUCT  nm_product_i16_avx512vnni
+#define I16_NAME     "i16 avx512vnni"
 
 enum { I16_MR = NM_I16_MR, I16_NV = 2 };
 

@@ -3,7 +3,8 @@
 
 #include "kernels/x86/vec_avx2.inc"
 
-#define NM_I16_MR 5
+#define NM_I16_MR    5
+#define NM_I16_GROUP 1
 #include "kernels/x86/i16_ymm.inc"
 
 #define I16_PRODUCT nm_product_i16_avxvnni
