@@ -45,8 +45,10 @@ static void fill_avx2(nm_kern *table, const nm_cpu *cpu)
         cpu->avx_vnni ? &nm_product_dot_q_avxvnni : &nm_product_dot_q_avx2;
     table->products[NM_PRODUCT_I16] =
         cpu->avx_vnni ? &nm_product_i16_avxvnni : &nm_product_i16_avx2;
-    if (cpu->avx_vnni)
+    if (cpu->avx_vnni) {
         table->with = "vnni";
+        table->products[NM_PRODUCT_I8] = &nm_product_i8_avxvnni;
+    }
 }
 
 static bool has_avx512(const nm_cpu *cpu)
@@ -67,6 +69,7 @@ static void fill_avx512(nm_kern *table, const nm_cpu *cpu)
     table->with = "vnni";
     table->products[NM_PRODUCT_DOT_Q] = &nm_product_dot_q_avx512vnni;
     table->products[NM_PRODUCT_I16] = &nm_product_i16_avx512vnni;
+    table->products[NM_PRODUCT_I8] = &nm_product_i8_avx512vnni;
 }
 
 static bool has_amx(const nm_cpu *cpu)

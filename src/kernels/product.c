@@ -16,10 +16,20 @@
 static const nm_product *const all[] = {
     &nm_product_f32,
 #if defined(__x86_64__)
-    &nm_product_dot_f_avx2,    &nm_product_dot_f_avx512,     &nm_product_dot_q_avx2,
-    &nm_product_dot_q_avxvnni, &nm_product_dot_q_avx512vnni, &nm_product_i16_avx2,
-    &nm_product_i16_avxvnni,   &nm_product_i16_avx512vnni,   &nm_product_bf16,
-    &nm_product_bf16x2,        &nm_product_bf16x3,           &nm_product_i8x3,
+    &nm_product_dot_f_avx2,
+    &nm_product_dot_f_avx512,
+    &nm_product_dot_q_avx2,
+    &nm_product_dot_q_avxvnni,
+    &nm_product_dot_q_avx512vnni,
+    &nm_product_i16_avx2,
+    &nm_product_i16_avxvnni,
+    &nm_product_i16_avx512vnni,
+    &nm_product_i8_avxvnni,
+    &nm_product_i8_avx512vnni,
+    &nm_product_bf16,
+    &nm_product_bf16x2,
+    &nm_product_bf16x3,
+    &nm_product_i8x3,
 #elif defined(__aarch64__)
     &nm_product_dot_f_neon,  &nm_product_dot_q_neon,  &nm_product_dot_q_neondot,
     &nm_product_i8x2_dot,    &nm_product_i8x2_mmla,   &nm_product_bf16_neon,
@@ -73,8 +83,13 @@ const nm_product *nm_product_pick(const nm_kern *kern, nm_precision precision, s
     /* Two planes of bytes are half the price of two of bf16. */
     const bool bytes = precision == NM_PRECISION_AUTO || precision == NM_PRECISION_FULL ||
                        (planes != NM_PRODUCT_BF16 && precision != NM_PRECISION_FINE);
-    const nm_product_slot many[] = {bytes ? NM_PRODUCT_I8X3 : planes, planes, NM_PRODUCT_I16,
-                                    NM_PRODUCT_I8X2, NM_PRODUCT_F32};
+    const nm_product_slot ints = precision == NM_PRECISION_FAST ? NM_PRODUCT_I8 : NM_PRODUCT_I16;
+    const nm_product_slot many[] = {bytes ? NM_PRODUCT_I8X3 : planes,
+                                    planes,
+                                    ints,
+                                    NM_PRODUCT_I16,
+                                    NM_PRODUCT_I8X2,
+                                    NM_PRODUCT_F32};
     const nm_product_slot plain[] = {NM_PRODUCT_F32};
     const nm_product_slot *list = m < NM_PRODUCT_FEW ? few : many;
     if (precision == NM_PRECISION_FP32)

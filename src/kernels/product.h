@@ -118,6 +118,7 @@ typedef enum nm_product_slot {
     NM_PRODUCT_DOT_Q,  /* few rows, blocks of integers: x as two planes of 8 bits */
     NM_PRODUCT_DOT_F,  /* few rows, F32 F16 BF16: x in fp32 */
     NM_PRODUCT_I16,    /* many rows, integers of 16 bits (VNNI) */
+    NM_PRODUCT_I8,     /* many rows, x as integers of 8 bits (VNNI) */
     NM_PRODUCT_I8X2,   /* many rows, x as two planes of 8 bits (NEON dotprod, i8mm) */
     NM_PRODUCT_BF16,   /* matrix unit, weights and x rounded to bf16 */
     NM_PRODUCT_BF16X2, /* the same, x = hi + lo: exact weights only (BF16) are near fp32 */
@@ -130,7 +131,7 @@ typedef enum nm_product_slot {
 /* How many bits of a product are worth paying for. */
 typedef enum nm_precision {
     NM_PRECISION_AUTO, /* by weight type: rounding stays below what the type itself rounded */
-    NM_PRECISION_FAST, /* one pass of the matrix unit, whatever the type */
+    NM_PRECISION_FAST, /* one pass: of the matrix unit, whatever the type, or on bytes of x */
     NM_PRECISION_FULL, /* near fp32 */
     NM_PRECISION_FINE, /* the same, with planes of bf16 where FULL has bytes: 2^-18 for 2^-14 */
     NM_PRECISION_FP32  /* fp32 only: bit-identical for any chunk, the reference */

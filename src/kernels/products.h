@@ -14,6 +14,7 @@ extern const nm_product nm_product_dot_f_avx2, nm_product_dot_f_avx512;
 extern const nm_product nm_product_dot_q_avx2, nm_product_dot_q_avxvnni,
     nm_product_dot_q_avx512vnni;
 extern const nm_product nm_product_i16_avx2, nm_product_i16_avxvnni, nm_product_i16_avx512vnni;
+extern const nm_product nm_product_i8_avxvnni, nm_product_i8_avx512vnni;
 extern const nm_product nm_product_bf16, nm_product_bf16x2, nm_product_bf16x3,
     nm_product_i8x3; /* AMX */
 #elif defined(__aarch64__)

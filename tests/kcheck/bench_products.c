@@ -125,6 +125,8 @@ static double product_ceiling(const product_run *run)
     case NM_PRODUCT_I8X2:
     case NM_PRODUCT_I16:
         return i8 > 0 ? i8 / 2 : f32;
+    case NM_PRODUCT_I8:
+        return i8;
     case NM_PRODUCT_BF16:
     case NM_PRODUCT_BF16X2:
     case NM_PRODUCT_BF16X3:

@@ -160,6 +160,7 @@ static double usual_error(nm_product_slot slot)
 {
     switch (slot) {
     case NM_PRODUCT_BF16:
+    case NM_PRODUCT_I8:
         return 0x1p-6;
     case NM_PRODUCT_DOT_Q:
     case NM_PRODUCT_I16:

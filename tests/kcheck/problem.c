@@ -9,6 +9,7 @@
  *                    but their minimums are summed apart, so the terms are |x| (|w| + 2 |min|), and
  *                    so are offsets of codes, at most the largest weight that a block's scale
  *                    allows: eps of that times |x| for each block
+ *   I8               the same with integers of 8 bits: x is rounded by half a 127th of its block's maximum
  *   I8X3             x is rounded by 2^-16, weights by 2^-15 of the largest that their scales allow in
  *                    256 inputs, and the product of what is below
  *                    2^-8 of either is left out
@@ -349,6 +350,9 @@ double product_bound(nm_product_slot slot, uint32_t type, size_t k, const exact 
     case NM_PRODUCT_I16:
     case NM_PRODUCT_I8X2:
         return 0x1p-14 * e->blocks + order * e->terms +
+               ((double)k / NM_QK + 8) * 0x1p-24 * e->apart + 0x1p-100 * (e->x + e->w + (double)k);
+    case NM_PRODUCT_I8:
+        return 0x1.1p-8 * e->blocks + order * e->terms +
                ((double)k / NM_QK + 8) * 0x1p-24 * e->apart + 0x1p-100 * (e->x + e->w + (double)k);
     case NM_PRODUCT_I8X3:
         return 0x1p-13 * e->groups + order * e->size + 0x1p-100 * (e->x + e->w + (double)k);

@@ -33,9 +33,10 @@ static void weaken(nm_cpu *cpu, int step)
 enum { WEAKEST = 4 };
 
 static const char *const slot_names[NM_PRODUCT_END] = {
-    [NM_PRODUCT_F32] = "f32",       [NM_PRODUCT_DOT_Q] = "dot_q",   [NM_PRODUCT_DOT_F] = "dot_f",
-    [NM_PRODUCT_I16] = "i16",       [NM_PRODUCT_I8X2] = "i8x2",     [NM_PRODUCT_BF16] = "bf16",
-    [NM_PRODUCT_BF16X2] = "bf16x2", [NM_PRODUCT_BF16X3] = "bf16x3", [NM_PRODUCT_I8X3] = "i8x3",
+    [NM_PRODUCT_F32] = "f32",   [NM_PRODUCT_DOT_Q] = "dot_q",   [NM_PRODUCT_DOT_F] = "dot_f",
+    [NM_PRODUCT_I16] = "i16",   [NM_PRODUCT_I8] = "i8",         [NM_PRODUCT_I8X2] = "i8x2",
+    [NM_PRODUCT_BF16] = "bf16", [NM_PRODUCT_BF16X2] = "bf16x2", [NM_PRODUCT_BF16X3] = "bf16x3",
+    [NM_PRODUCT_I8X3] = "i8x3",
 };
 
 /* The rest of a product's work is done by the kernels of the tier, so that counts too. */

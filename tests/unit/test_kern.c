@@ -57,6 +57,7 @@ enum {
     DQ = NM_PRODUCT_DOT_Q,
     DF = NM_PRODUCT_DOT_F,
     I16 = NM_PRODUCT_I16,
+    I8 = NM_PRODUCT_I8,
     I8X2 = NM_PRODUCT_I8X2,
     B1 = NM_PRODUCT_BF16,
     B2 = NM_PRODUCT_BF16X2,
@@ -71,20 +72,20 @@ enum {
                 .amx_bf16 = true
 
 /* Without a matrix unit: integers meet blocks, fp32 the rest. */
-#define NO_TILES                                                              \
+#define NO_TILES(fast)                                                        \
     {                                                                         \
         [FLOATS] = {DF, F32, F32, F32}, [BF16] = {DF, F32, F32, F32},         \
-        [BLOCKS] = {DQ, I16, I16, I16}, [MIX_BLOCKS] = {DQ, I16, I16, I16},   \
+        [BLOCKS] = {DQ, I16, fast, I16}, [MIX_BLOCKS] = {DQ, I16, fast, I16}, \
         [MIX_FLOATS] = {DF, F32, F32, F32}, [MIX_ALL] = {F32, F32, F32, F32}, \
     }
 
 static const machine machines[] = {
     {.name = "no extension", .isa = "scalar"},
 #if defined(__x86_64__)
-    {"AVX2", "avx2", {AVX2_CPU}, NO_TILES},
-    {"AVX2, AVX-VNNI", "avx2", {AVX2_CPU, .avx_vnni = true}, NO_TILES},
-    {"AVX-512", "avx512", {AVX512_CPU}, NO_TILES},
-    {"AVX-512, VNNI", "avx512", {AVX512_CPU, .avx512_vnni = true}, NO_TILES},
+    {"AVX2", "avx2", {AVX2_CPU}, NO_TILES(I16)},
+    {"AVX2, AVX-VNNI", "avx2", {AVX2_CPU, .avx_vnni = true}, NO_TILES(I8)},
+    {"AVX-512", "avx512", {AVX512_CPU}, NO_TILES(I16)},
+    {"AVX-512, VNNI", "avx512", {AVX512_CPU, .avx512_vnni = true}, NO_TILES(I8)},
     {"AMX",
      "amx",
      {AMX_CPU, .amx_int8 = true},
@@ -120,8 +121,8 @@ static const machine machines[] = {
 
 static const char *slot_name(const nm_kern *kern, const nm_product *p)
 {
-    static const char *const names[NM_PRODUCT_END] = {"F32",  "DOT_Q",  "DOT_F",  "I16", "I8X2",
-                                                      "BF16", "BF16X2", "BF16X3", "I8X3"};
+    static const char *const names[NM_PRODUCT_END] = {"F32",  "DOT_Q", "DOT_F",  "I16",    "I8",
+                                                      "I8X2", "BF16",  "BF16X2", "BF16X3", "I8X3"};
     for (int i = 0; i < NM_PRODUCT_END; i++)
         if (p && kern->products[i] == p)
             return names[i];

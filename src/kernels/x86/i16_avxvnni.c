@@ -1,18 +1,19 @@
-/* i16_avxvnni.c: tmpl/i16.inc on vpdpwssd of 256 bits (AVX-VNNI): 32 products a cycle. */
+/* i16_avxvnni.c: tmpl/ints.inc on vpdpwssd of 256 bits (AVX-VNNI): 32 products a cycle. */
 #include "kernels/tmpl/vec.h"
 
 #include "kernels/x86/vec_avx2.inc"
 
-#define NM_I16_MR    5
-#define NM_I16_GROUP 1
-#include "kernels/x86/i16_ymm.inc"
+#define NM_X_BITS     16
+#define NM_INTS_MR    5
+#define NM_INTS_GROUP 1
+#include "kernels/x86/ints_ymm.inc"
 
-#define I16_PRODUCT nm_product_i16_avxvnni
-#define I16_NAME    "i16 avxvnni"
+#define INTS_PRODUCT nm_product_i16_avxvnni
+#define INTS_NAME    "i16 avxvnni"
 
-VEC iv iv_dot(iv acc, iv a, iv b)
+VEC iv iv_dot(iv acc, iv x, iv w)
 {
-    return _mm256_dpwssd_avx_epi32(acc, a, b);
+    return _mm256_dpwssd_avx_epi32(acc, x, w);
 }
 
-#include "kernels/tmpl/i16.inc"
+#include "kernels/tmpl/ints.inc"

@@ -1,0 +1,19 @@
+/* i8_avxvnni.c: tmpl/ints.inc on vpdpbusd of 256 bits (AVX-VNNI): 64 products a cycle. */
+#include "kernels/tmpl/vec.h"
+
+#include "kernels/x86/vec_avx2.inc"
+
+#define NM_X_BITS     8
+#define NM_INTS_MR    5
+#define NM_INTS_GROUP 1
+#include "kernels/x86/ints_ymm.inc"
+
+#define INTS_PRODUCT nm_product_i8_avxvnni
+#define INTS_NAME    "i8 avxvnni"
+
+VEC iv iv_dot(iv acc, iv x, iv w)
+{
+    return _mm256_dpbusd_avx_epi32(acc, x, w);
+}
+
+#include "kernels/tmpl/ints.inc"
