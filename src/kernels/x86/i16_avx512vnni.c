@@ -4,8 +4,8 @@
 #include "kernels/x86/vec_avx512.inc"
 
 #define NM_X_BITS     16
-#define NM_INTS_MR    8
-#define NM_INTS_GROUP 4
+#define NM_INTS_MR    6
+#define NM_INTS_GROUP 2
 #include "kernels/x86/ints_zmm.inc"
 
 #define INTS_PRODUCT nm_product_i16_avx512vnni

@@ -4,8 +4,8 @@
 #include "kernels/x86/vec_avx2.inc"
 
 #define NM_X_BITS     8
-#define NM_INTS_MR    5
-#define NM_INTS_GROUP 1
+#define NM_INTS_MR    6
+#define NM_INTS_GROUP 2
 #include "kernels/x86/ints_ymm.inc"
 
 #define INTS_PRODUCT nm_product_i8_avxvnni
