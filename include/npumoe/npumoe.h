@@ -106,10 +106,10 @@ typedef struct npumoe_model npumoe_model;
 typedef int32_t npumoe_token;
 
 /* How many bits of the products of many rows are worth paying for, where the CPU has a choice (a
- * matrix unit). One token at a time is near fp32 in all of them. */
+ * matrix unit, VNNI). One token at a time is near fp32 in all of them. */
 typedef enum npumoe_precision {
     NPUMOE_PRECISION_AUTO = 0, /* by weight type: rounding stays below what the type itself lost */
-    NPUMOE_PRECISION_FAST,     /* bf16, one pass of the matrix unit, whatever the type */
+    NPUMOE_PRECISION_FAST,     /* activations of 8 bits: bf16 on a matrix unit, bytes with VNNI */
     NPUMOE_PRECISION_FULL,     /* near fp32; on a host the projections of attention nearest */
     NPUMOE_PRECISION_FP32      /* fp32 only: the same bits for any chunk size; the slowest */
 } npumoe_precision;

@@ -131,8 +131,8 @@ const cli_opt model_opts[] = {
      "doctor)",
      false},
     {NULL, "--precision", "KIND", cli_set_precision, AT(model_args, precision), 0, 0,
-     "products of many rows on a matrix unit: auto (by weight type),\nfast (bf16), full (near "
-     "fp32), fp32 (nothing else)",
+     "products of many rows: auto (by weight type), fast (activations of\n8 bits: bf16 on a matrix "
+     "unit, bytes with VNNI), full (near fp32),\nfp32 (nothing else)",
      false},
     {NULL, "--routes", "TRACE", cli_set_string, AT(model_args, routes), 0, 0,
      "experts and weights of each token from TRACE (calibrate --trace, or\nCSV) in place of the "

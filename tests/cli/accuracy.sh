@@ -56,6 +56,13 @@ fi
 for type in BF16 F16 Q8_0; do checks $type 2e-4; done
 for type in Q6_K Q4_K_M Q4_0 MXFP4; do checks $type 1e-3; done
 
+# 8 bits of activations: coarser, and no coarser than the 5e-4 that weights rounded to 8 bits cost below.
+base_of "$work/Q4_K_M.gguf" words f16
+for tier in $tiers; do
+    compare "$work/Q4_K_M.gguf" --isa "$tier" --precision fast
+    check "--precision fast, $tier: median KL $median below 1e-3" below "$median" 1e-3
+done
+
 # These bars can be missed: what weights of 8 bits do to those of 16.
 base_of "$work/F16.gguf" words f16
 compare "$work/Q8_0.gguf"
