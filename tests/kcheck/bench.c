@@ -20,6 +20,9 @@ typedef struct bench {
     float *ys[M];
     void *codes;
     uint32_t type;
+    const char *filter;          /* or NULL */
+    double most_ops, most_bytes; /* per second */
+    size_t lines;                /* printed */
 } bench;
 
 /* ---- bodies -------------------------------------------------------------------------------- */
@@ -135,32 +138,48 @@ static double seconds_per_call(bench *b, void (*run)(bench *b))
     return 1e-9 * (double)best / (double)calls;
 }
 
-static void report(bench *b, const char *filter, const char *name, void (*run)(bench *b),
-                   double amount, const char *unit)
+/* Its rate, and the share of what a unit multiplies or a core reads from its nearest cache. */
+static void report(bench *b, const char *name, double amount, const char *unit, double bytes,
+                   double share)
 {
-    if (filter && !strstr(name, filter))
-        return;
-    double s = seconds_per_call(b, run);
-    printf("%-8s %-16s %9.2f %s\n", b->k->isa, name, 1e-9 * amount / s, unit);
+    printf("%-8s %-16s %9.2f %s", b->k->isa, name, 1e-9 * amount, unit);
+    if (bytes > 0)
+        printf(" %8.2f GB/s", 1e-9 * bytes);
+    printf(" %6.1f %% of %s\n", 100 * share, bytes > 0 ? "reading" : "the unit");
     fflush(stdout);
+    b->lines++;
 }
 
-static void bench_decoders(bench *b, const char *filter)
+static void report_ops(bench *b, const char *name, void (*run)(bench *b), double ops)
+{
+    if (b->filter && !strstr(name, b->filter))
+        return;
+    const double rate = ops / seconds_per_call(b, run);
+    report(b, name, rate, "GFLOP/s", 0, rate / b->most_ops);
+}
+
+/* n elements, for each of which so many floats are read. */
+static void report_elements(bench *b, const char *name, void (*run)(bench *b), double n,
+                            double floats)
+{
+    if (b->filter && !strstr(name, b->filter))
+        return;
+    const double rate = n / seconds_per_call(b, run), bytes = rate * floats * sizeof(float);
+    report(b, name, rate, "G/s", bytes, bytes / b->most_bytes);
+}
+
+static void bench_decoders(bench *b)
 {
     for (b->type = 0; b->type < NM_TYPE_END; b->type++) {
         const nm_type_traits *t = nm_type_get(b->type);
-        if (!b->k->decode[b->type])
-            continue;
         char name[64];
-        snprintf(name, sizeof name, "decode %s", t->name);
-        if (filter && !strstr(name, filter))
+        snprintf(name, sizeof name, "decode %s", t->name ? t->name : "");
+        if (!b->k->decode[b->type] || (b->filter && !strstr(name, b->filter)))
             continue;
         t->encode(b->x, b->codes, COLS, NULL);
-        double s = seconds_per_call(b, run_decode);
-        double bytes = (double)COLS / t->block_elems * t->block_bytes;
-        printf("%-8s %-16s %9.2f GB/s %8.2f G/s\n", b->k->isa, name, 1e-9 * bytes / s,
-               1e-9 * COLS / s);
-        fflush(stdout);
+        const double rate = COLS / seconds_per_call(b, run_decode);
+        const double bytes = rate / t->block_elems * t->block_bytes;
+        report(b, name, rate, "G/s", bytes, bytes / b->most_bytes);
     }
 }
 
@@ -173,9 +192,9 @@ static float *floats(size_t n)
     return p;
 }
 
-void bench_tier(const nm_kern *tier, const char *filter)
+size_t bench_tier(const nm_kern *tier, const nm_cpu *cpu, const char *filter)
 {
-    bench b = {.k = tier};
+    bench b = {.k = tier, .filter = filter};
     size_t rows = M > BLOCK ? M : BLOCK;
     b.x = floats(rows * STRIDE);
     b.w = floats(rows * STRIDE);
@@ -189,29 +208,32 @@ void bench_tier(const nm_kern *tier, const char *filter)
         b.xs[i] = b.x + i * STRIDE;
         b.ys[i] = b.y + i * STRIDE;
     }
-    report(&b, filter, "gemm_nt", run_gemm_nt, 2.0 * M * N * COLS, "GFLOP/s");
-    report(&b, filter, "gemm_nt m=1", run_gemm_nt_1, 2.0 * N * COLS, "GFLOP/s");
-    report(&b, filter, "gemm_nt k=128", run_gemm_nt_64, 2.0 * M * BLOCK * HEAD, "GFLOP/s");
-    report(&b, filter, "gemm_nn", run_gemm_nn, 2.0 * M * BLOCK * HEAD, "GFLOP/s");
+    b.most_ops = unit_rate(cpu, tier->isa, "f32", false);
+    b.most_bytes = read_rate(cpu, b.x, COLS * sizeof *b.x);
+    report_ops(&b, "gemm_nt", run_gemm_nt, 2.0 * M * N * COLS);
+    report_ops(&b, "gemm_nt m=1", run_gemm_nt_1, 2.0 * N * COLS);
+    report_ops(&b, "gemm_nt k=128", run_gemm_nt_64, 2.0 * M * BLOCK * HEAD);
+    report_ops(&b, "gemm_nn", run_gemm_nn, 2.0 * M * BLOCK * HEAD);
     memcpy(b.y, b.x, rows * STRIDE * sizeof *b.y);
-    report(&b, filter, "rms_norm", run_rms_norm, COLS, "G/s");
-    report(&b, filter, "layer_norm", run_layer_norm, COLS, "G/s");
-    report(&b, filter, "add", run_add, COLS, "G/s");
-    report(&b, filter, "axpy", run_axpy, COLS, "G/s");
-    report(&b, filter, "scale", run_scale, COLS, "G/s");
+    report_elements(&b, "rms_norm", run_rms_norm, COLS, 2);
+    report_elements(&b, "layer_norm", run_layer_norm, COLS, 3);
+    report_elements(&b, "add", run_add, COLS, 2);
+    report_elements(&b, "axpy", run_axpy, COLS, 2);
+    report_elements(&b, "scale", run_scale, COLS, 1);
     memcpy(b.y, b.x, rows * STRIDE * sizeof *b.y);
-    report(&b, filter, "softmax", run_softmax, COLS, "G/s");
-    report(&b, filter, "softmax_online", run_softmax_online, BLOCK, "G/s");
+    report_elements(&b, "softmax", run_softmax, COLS, 1);
+    report_elements(&b, "softmax_online", run_softmax_online, BLOCK, 1);
     memcpy(b.y, b.x, rows * STRIDE * sizeof *b.y);
-    report(&b, filter, "silu_mul", run_silu_mul, COLS, "G/s");
+    report_elements(&b, "silu_mul", run_silu_mul, COLS, 2);
     memcpy(b.y, b.x, rows * STRIDE * sizeof *b.y);
-    report(&b, filter, "rope_neox", run_rope_neox, HEAD, "G/s");
-    report(&b, filter, "rope_norm", run_rope_norm, HEAD, "G/s");
-    report(&b, filter, "f32_to_f16", run_f32_to_f16, COLS, "G/s");
-    report(&b, filter, "f32_to_q8_0", run_f32_to_q8_0, COLS, "G/s");
-    bench_decoders(&b, filter);
+    report_elements(&b, "rope_neox", run_rope_neox, HEAD, 2);
+    report_elements(&b, "rope_norm", run_rope_norm, HEAD, 2);
+    report_elements(&b, "f32_to_f16", run_f32_to_f16, COLS, 1);
+    report_elements(&b, "f32_to_q8_0", run_f32_to_q8_0, COLS, 1);
+    bench_decoders(&b);
     nm_free_aligned(nm_allocator_default(), b.x);
     nm_free_aligned(nm_allocator_default(), b.w);
     nm_free_aligned(nm_allocator_default(), b.y);
     nm_free_aligned(nm_allocator_default(), b.codes);
+    return b.lines;
 }

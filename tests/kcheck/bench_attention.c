@@ -42,6 +42,7 @@ typedef struct bench {
     nm_attention_args args;
     const shape *shape;
     double most_f32, most_tiles, most_bytes;
+    size_t lines; /* printed */
 } bench;
 
 static void *take(size_t bytes)
@@ -201,17 +202,18 @@ static void bench_shape(bench *b, const char *filter)
             made = true;
             b->compute.precision = fast ? NM_PRECISION_FAST : NM_PRECISION_AUTO;
             measure(b, name, queries);
+            b->lines++;
         }
         if (made)
             unmake(b);
     }
 }
 
-void bench_attention(const nm_kern *tier, const nm_cpu *cpu, const char *filter)
+size_t bench_attention(const nm_kern *tier, const nm_cpu *cpu, const char *filter)
 {
     bench b = {.compute = {.kern = tier}};
     if (filter && !strstr("attention", filter) && !strstr(filter, "attention"))
-        return;
+        return 0;
     b.compute.scratch_bytes = nm_compute_scratch_bytes(64, 576);
     b.compute.scratch = take(b.compute.scratch_bytes);
     if (nm_pool_new(nm_allocator_default(), 1, &b.compute.pool, NULL) != NPUMOE_OK)
@@ -223,4 +225,5 @@ void bench_attention(const nm_kern *tier, const nm_cpu *cpu, const char *filter)
     }
     nm_pool_free(&b.compute.pool);
     drop(b.compute.scratch);
+    return b.lines;
 }

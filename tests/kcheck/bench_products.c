@@ -32,6 +32,7 @@ typedef struct setup {
     float *y[ROWS];
     void *xp, *scratch;
     double most_ops, most_bytes; /* of the run, a second; 0 = not yet known */
+    size_t lines;                /* printed */
 } setup;
 
 static void *take(size_t bytes)
@@ -178,6 +179,7 @@ static void bench_type(setup *s, const char *filter, uint32_t type, bool panels)
                    1e-9 * s->most_bytes);
         }
         print_line(s, name, seconds_per_call(s));
+        s->lines++;
     }
 }
 
@@ -198,7 +200,7 @@ static void bench_run(setup *s, const char *filter)
     nm_free_aligned(nm_allocator_default(), s->scratch);
 }
 
-void bench_products(const nm_cpu *cpu, const char *tier, const char *filter)
+size_t bench_products(const nm_cpu *cpu, const char *tier, const char *filter)
 {
     static product_run runs[MAX_PRODUCT_RUNS];
     static setup s;
@@ -220,4 +222,5 @@ void bench_products(const nm_cpu *cpu, const char *tier, const char *filter)
     nm_free_aligned(nm_allocator_default(), x);
     nm_free_aligned(nm_allocator_default(), y);
     nm_free_aligned(nm_allocator_default(), s.weights);
+    return s.lines;
 }

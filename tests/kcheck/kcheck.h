@@ -95,9 +95,9 @@ typedef struct work {
 check_fn check_decode;
 
 /* Prints one line per kernel whose name contains filter. */
-void bench_tier(const nm_kern *tier, const char *filter);
+size_t bench_tier(const nm_kern *tier, const nm_cpu *cpu, const char *filter);
 /* One line per way, shape, cache type and number of queries of attention. */
-void bench_attention(const nm_kern *tier, const nm_cpu *cpu, const char *filter);
+size_t bench_attention(const nm_kern *tier, const nm_cpu *cpu, const char *filter);
 
 /* Operations a second, in registers, of the best unit for operands of this type ("f32", "bf16", "i8")
  * that the tier may use; `tiles`: the matrix unit too. 0 = there is none. */

@@ -101,22 +101,22 @@ static void run_kernel(kcheck *c, const struct kernel *k, uint64_t seed)
     report_run(c, name);
 }
 
-static void run_tier(const char *tier, const nm_cpu *cpu, const options *o)
+/* Lines of --bench. */
+static size_t run_tier(const char *tier, const nm_cpu *cpu, const options *o)
 {
     static kcheck c;
     c.one_in = o->emulated ? 5 : 1;
     if (nm_kern_init(&c.ref, cpu, "scalar", NULL) != NPUMOE_OK ||
         nm_kern_init(&c.tier, cpu, tier, NULL) != NPUMOE_OK)
         bail("tier %s cannot be made", tier);
-    if (o->bench) {
-        bench_tier(&c.tier, o->filter);
-        if (o->tier || strcmp(tier, "scalar") != 0)
-            bench_attention(&c.tier, cpu, o->filter);
-        return;
-    }
+    if (o->bench)
+        return bench_tier(&c.tier, cpu, o->filter) + (o->tier || strcmp(tier, "scalar") != 0
+                                                          ? bench_attention(&c.tier, cpu, o->filter)
+                                                          : 0);
     for (size_t i = 0; i < sizeof kernels / sizeof kernels[0]; i++)
         if (!o->filter || strstr(kernels[i].name, o->filter))
             run_kernel(&c, &kernels[i], o->seed);
+    return 0;
 }
 
 /* A number in C's notation, and nothing else: another seed than the one that was meant would check other numbers. */
@@ -165,7 +165,7 @@ static options parse(int argc, char **argv)
 /* A mistyped name would check nothing and pass. */
 static void check_names(const options *o)
 {
-    /* bench has more names */
+    /* --bench has more names, and says so itself when none fits */
     bool tier = !o->tier, kernel = !o->filter || o->bench || strstr("products", o->filter);
     for (size_t i = 0; !tier && nm_kern_tier(i); i++)
         tier = strcmp(o->tier, nm_kern_tier(i)) == 0;
@@ -182,6 +182,7 @@ int main(int argc, char **argv)
     options o = parse(argc, argv);
     check_names(&o);
     nm_cpu cpu = nm_cpu_detect();
+    size_t lines = 0;
     slots_init(o.emulated);
     catch_crashes();
     if (!o.bench)
@@ -191,12 +192,14 @@ int main(int argc, char **argv)
         if (o.tier && strcmp(o.tier, tier) != 0)
             continue;
         if (nm_kern_tier_usable(tier, &cpu))
-            run_tier(tier, &cpu, &o);
+            lines += run_tier(tier, &cpu, &o);
         else if (!o.bench)
             skip(1, "%s: this CPU lacks it", tier);
     }
     if (o.bench)
-        bench_products(&cpu, o.tier, o.filter);
+        lines += bench_products(&cpu, o.tier, o.filter);
+    if (o.bench && lines == 0)
+        bail("--filter %s: no line of --bench has this in it", o.filter ? o.filter : "");
     if (!o.bench && (!o.filter || strstr("products", o.filter)))
         check_products(&cpu, o.tier, o.seed, o.emulated);
     return o.bench ? 0 : done_testing();

@@ -85,6 +85,6 @@ double product_bound(nm_product_slot slot, uint32_t type, size_t k, const exact 
 void check_large(kcheck *c, void *run);
 /* emulated: smaller problems and fewer of them, no large ones; every type, product and odd size. */
 void check_products(const nm_cpu *cpu, const char *tier, uint64_t seed, bool emulated);
-void bench_products(const nm_cpu *cpu, const char *tier, const char *filter);
+size_t bench_products(const nm_cpu *cpu, const char *tier, const char *filter);
 
 #endif
