@@ -51,7 +51,7 @@ double read_rate(const nm_cpu *cpu, const void *memory, size_t bytes)
     for (int try = 0; try < TRIES; try++) {
         const uint64_t start = nm_clock_thread_cpu_ns();
         for (size_t i = 0; i < passes; i++)
-            reader->run(memory, bytes, AHEAD_BYTES);
+            reader->run(memory, bytes, bytes < LONG_BYTES ? 0 : AHEAD_BYTES);
         best = better(best, (double)bytes * (double)passes, start);
     }
     return best;
