@@ -762,6 +762,26 @@ static int prepared(bench_args *a, const char *results)
     return code;
 }
 
+/* Two files that are laid side by side are not measured again, whatever is asked for beside them. */
+static bool measures_nothing(const bench_args *a)
+{
+    const struct {
+        const char *option;
+        size_t given;
+    } tests[] = {{"-m", a->models.n},       {"-p", a->n_prompt.n}, {"-n", a->n_gen.n},
+                 {"-pg", a->n_pg.n},        {"-d", a->n_depth.n},  {"-t", a->threads.n},
+                 {"-b", a->batch.n},        {"-ub", a->ubatch.n},  {"-ctk", a->type_k.n},
+                 {"-ctv", a->type_v.n},     {"--isa", a->isas.n},  {"--precision", a->precisions.n},
+                 {"--plan", a->npu.plans.n}};
+    for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
+        if (tests[i].given) {
+            ui_error("bench --compare OLD NEW measures nothing: %s has no meaning beside it",
+                     tests[i].option);
+            return false;
+        }
+    return true;
+}
+
 int cmd_bench(int argc, char **argv)
 {
     bench_args a = {.npu = NPU_ARGS_DEFAULT, .reps = 5};
@@ -780,6 +800,8 @@ int cmd_bench(int argc, char **argv)
     int code = cli_exit_code(parsed);
     if (parsed == CLI_GO && n_results && !a.compare) {
         ui_error("bench: unexpected argument '%s' (npumoe help bench)", results);
+        code = 1;
+    } else if (parsed == CLI_GO && n_results && !measures_nothing(&a)) {
         code = 1;
     } else if (parsed == CLI_GO) {
         code = prepared(&a, n_results ? results : NULL);

@@ -128,8 +128,8 @@ run bench --compare "$work/lines" "$work/lines"
 check "JSON lines too" test "$(grep -c '|   1.00 |' "$work/out")" = 2
 
 run bench --compare "$work/other.json" "$work/run.json" -ub 256
-is_code 0 "two files and an option of measuring"
-check "... which changes nothing" test "$(grep -c '|   0.50 |      1.00 | n_threads 7 -> 1, isa other -> scalar |$' "$work/out")" = 3
+is_code 1 "two files and an option of measuring"
+check "... is refused by name" grep -q 'measures nothing: -ub has no meaning beside it' "$work/err"
 
 # ---- text of others ----
 perl -MJSON::PP -e 'local $/; my $t = decode_json(<STDIN>);
