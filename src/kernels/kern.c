@@ -56,17 +56,22 @@ static bool has_avx512(const nm_cpu *cpu)
 
 static void fill_avx512(nm_kern *table, const nm_cpu *cpu)
 {
+    static const char *const with[] = {"", "vnni", "bf16", "vnni, bf16"};
     nm_kern_fill_gemm_avx512(table);
     nm_kern_fill_rows_avx512(table);
     nm_kern_fill_cache_avx512(table);
     nm_kern_fill_decode_avx512(table);
     nm_kern_fill_attend_avx512(table);
     table->products[NM_PRODUCT_DOT_F] = &nm_product_dot_f_avx512;
-    if (!cpu->avx512_vnni)
-        return;
-    table->with = "vnni";
-    table->products[NM_PRODUCT_DOT_Q] = &nm_product_dot_q_avx512vnni;
-    table->products[NM_PRODUCT_I16] = &nm_product_i16_avx512vnni;
+    if (cpu->avx512_vnni) {
+        table->products[NM_PRODUCT_DOT_Q] = &nm_product_dot_q_avx512vnni;
+        table->products[NM_PRODUCT_I16] = &nm_product_i16_avx512vnni;
+    }
+    if (cpu->avx512_bf16) {
+        table->products[NM_PRODUCT_BF16] = &nm_product_bf16_avx512;
+        table->products[NM_PRODUCT_BF16X2] = &nm_product_bf16x2_avx512;
+    }
+    table->with = with[cpu->avx512_vnni + 2 * cpu->avx512_bf16];
 }
 
 static bool has_amx(const nm_cpu *cpu)
@@ -83,6 +88,7 @@ static void fill_amx(nm_kern *table, const nm_cpu *cpu)
     table->products[NM_PRODUCT_BF16X2] = &nm_product_bf16x2;
     table->products[NM_PRODUCT_BF16X3] = &nm_product_bf16x3;
     nm_kern_fill_attend_amx(table);
+    table->with = cpu->avx512_vnni ? "vnni" : ""; /* tiles have taken the slots of bf16 */
 }
 #elif defined(__aarch64__)
 static bool has_neon(const nm_cpu *cpu)

@@ -20,6 +20,7 @@ static const nm_product *const all[] = {
     &nm_product_dot_q_avxvnni, &nm_product_dot_q_avx512vnni, &nm_product_i16_avx2,
     &nm_product_i16_avxvnni,   &nm_product_i16_avx512vnni,   &nm_product_bf16,
     &nm_product_bf16x2,        &nm_product_bf16x3,           &nm_product_i8x3,
+    &nm_product_bf16_avx512,   &nm_product_bf16x2_avx512,
 #elif defined(__aarch64__)
     &nm_product_dot_f_neon,  &nm_product_dot_q_neon,  &nm_product_dot_q_neondot,
     &nm_product_i8x2_dot,    &nm_product_i8x2_mmla,   &nm_product_bf16_neon,
