@@ -54,6 +54,14 @@ static bool has_avx512(const nm_cpu *cpu)
     return has_avx2(cpu) && cpu->avx512f && cpu->avx512bw && cpu->avx512vl && cpu->avx512dq;
 }
 
+/* Zen 4 and 5 multiply two vectors of pairs of bf16 as fast as two of fp32, hence twice the products. Golden Cove
+ * (Sapphire and Emerald Rapids), which has tiles for that, does half the products of fp32 (libxsmm/tpp-mlir, pull
+ * request 1025): so where a system refuses the tiles, fp32 is better. AVX512-FP16 tells it from the others. */
+static bool has_fast_bf16(const nm_cpu *cpu)
+{
+    return cpu->avx512_bf16 && !cpu->avx512_fp16;
+}
+
 static void fill_avx512(nm_kern *table, const nm_cpu *cpu)
 {
     static const char *const with[] = {"", "vnni", "bf16", "vnni, bf16"};
@@ -67,11 +75,11 @@ static void fill_avx512(nm_kern *table, const nm_cpu *cpu)
         table->products[NM_PRODUCT_DOT_Q] = &nm_product_dot_q_avx512vnni;
         table->products[NM_PRODUCT_I16] = &nm_product_i16_avx512vnni;
     }
-    if (cpu->avx512_bf16) {
+    if (has_fast_bf16(cpu)) {
         table->products[NM_PRODUCT_BF16] = &nm_product_bf16_avx512;
         table->products[NM_PRODUCT_BF16X2] = &nm_product_bf16x2_avx512;
     }
-    table->with = with[cpu->avx512_vnni + 2 * cpu->avx512_bf16];
+    table->with = with[cpu->avx512_vnni + 2 * has_fast_bf16(cpu)];
 }
 
 static bool has_amx(const nm_cpu *cpu)

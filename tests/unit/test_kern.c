@@ -94,6 +94,10 @@ static const machine machines[] = {
       [MIX_BLOCKS] = {DQ, I16, I16, I16},
       [MIX_FLOATS] = {DF, F32, B1, F32},
       [MIX_ALL] = {F32, F32, F32, F32}}},
+    {"AVX-512, VNNI, BF16, FP16", /* there bf16 is slower than fp32 */
+     "avx512",
+     {AVX512_CPU, .avx512_vnni = true, .avx512_bf16 = true, .avx512_fp16 = true},
+     NO_TILES},
     {"AMX",
      "amx",
      {AMX_CPU, .amx_int8 = true},
