@@ -7,8 +7,8 @@
  *   bf16     hi hi            rounds both sides to 8 bits: F32, F16 and BF16 weights
  *   bf16x2   lo hi + hi hi    x in two planes, for weights that are bf16
  *
- * Three for F16 and F32 weights (bf16x3) would be slower than the fp32 product, which they would have to match:
- * VDPBF16PS does twice the work of an FMA where it runs at full rate.
+ * Three for F16 and F32 weights (bf16x3) would be slower than the fp32 product, as VDPBF16PS does
+ * twice the products of an FMA at best.
  *
  * Lanes run along the outputs: a pair of inputs of x, in every lane, meets the same pair of 16 outputs. Weights are
  * decoded a slab of inputs at a time into L1, and there met by all rows:
@@ -18,17 +18,17 @@
  *       through consecutive lines, and all its addresses are two pointers plus constants
  *
  * Register block: 8 rows by 2 vectors of outputs, whose sums stay in registers over a slab. With 16 of them an
- * instruction of 6 cycles (Zen 5) that starts twice a cycle has its operand in time. Beyond BATCH rows the
- * packed rows would leave L2 between two panels, so weights are decoded again.
+ * instruction of 6 cycles (Zen 5) that starts twice a cycle has its operand in time. Between slabs they wait in
+ * scratch, of BATCH rows at most (32 KiB); for more rows weights are decoded again. (PERF.md: what else was tried.)
  *
  * Panels made beforehand are, for each 32 outputs, all slabs one after the other.
  *
  * Rounding (Intel SDM volume 2, VDPBF16PS): sum += x1 w1, then sum += x0 w0, each fused and rounded to nearest even
  * whatever MXCSR says; denormal numbers, inputs, sums and results, count as zeros. So k inputs of one plane are k
- * roundings, of two 2 k, which is within the bound of the class DOT (2 k eps sum |x w|, eps = 2^-24), plus 2^-126 a
- * product. (Zen 5 does just this: 32 million random sums had these bits.)
+ * roundings, of two 2 k: the bound of the class DOT (2 k eps sum |x w|, eps = 2^-24) for one plane by half, for two
+ * but for 2^-8 of it, plus 2^-126 a product. (Zen 5 does just this: 32 million random sums had these bits.)
  *
- * Bits: an element's sum runs over its own inputs in order, for each pair lo hi and then hi hi, whatever the register
+ * Bits: an element's sum runs over its own pairs of inputs in order, of each lo hi and then hi hi, whatever the register
  * block. An infinity of x comes out of two planes as NaN: its rest is one. */
 #include "base/alloc.h"
 #include "base/num.h"
