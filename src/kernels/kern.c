@@ -56,20 +56,33 @@ static bool has_avx512(const nm_cpu *cpu)
     return has_avx2(cpu) && cpu->avx512f && cpu->avx512bw && cpu->avx512vl && cpu->avx512dq;
 }
 
+/* Zen 4 and 5 multiply two vectors of pairs of bf16 as fast as two of fp32, hence twice the products. Golden Cove
+ * (Sapphire and Emerald Rapids), which has tiles for that, does half the products of fp32 (libxsmm/tpp-mlir, pull
+ * request 1025): so where a system refuses the tiles, fp32 is better. AVX512-FP16 tells it from the others. */
+static bool has_fast_bf16(const nm_cpu *cpu)
+{
+    return cpu->avx512_bf16 && !cpu->avx512_fp16;
+}
+
 static void fill_avx512(nm_kern *table, const nm_cpu *cpu)
 {
+    static const char *const with[] = {"", "vnni", "bf16", "vnni, bf16"};
     nm_kern_fill_gemm_avx512(table);
     nm_kern_fill_rows_avx512(table);
     nm_kern_fill_cache_avx512(table);
     nm_kern_fill_decode_avx512(table);
     nm_kern_fill_attend_avx512(table);
     table->products[NM_PRODUCT_DOT_F] = &nm_product_dot_f_avx512;
-    if (!cpu->avx512_vnni)
-        return;
-    table->with = "vnni";
-    table->products[NM_PRODUCT_DOT_Q] = &nm_product_dot_q_avx512vnni;
-    table->products[NM_PRODUCT_I16] = &nm_product_i16_avx512vnni;
-    table->products[NM_PRODUCT_I8] = &nm_product_i8_avx512vnni;
+    if (cpu->avx512_vnni) {
+        table->products[NM_PRODUCT_DOT_Q] = &nm_product_dot_q_avx512vnni;
+        table->products[NM_PRODUCT_I16] = &nm_product_i16_avx512vnni;
+        table->products[NM_PRODUCT_I8] = &nm_product_i8_avx512vnni;
+    }
+    if (has_fast_bf16(cpu)) {
+        table->products[NM_PRODUCT_BF16] = &nm_product_bf16_avx512;
+        table->products[NM_PRODUCT_BF16X2] = &nm_product_bf16x2_avx512;
+    }
+    table->with = with[cpu->avx512_vnni + 2 * has_fast_bf16(cpu)];
 }
 
 static bool has_amx(const nm_cpu *cpu)
@@ -86,6 +99,7 @@ static void fill_amx(nm_kern *table, const nm_cpu *cpu)
     table->products[NM_PRODUCT_BF16X2] = &nm_product_bf16x2;
     table->products[NM_PRODUCT_BF16X3] = &nm_product_bf16x3;
     nm_kern_fill_attend_amx(table);
+    table->with = cpu->avx512_vnni ? "vnni" : ""; /* tiles have taken the slots of bf16 */
 }
 #elif defined(__aarch64__)
 static bool has_neon(const nm_cpu *cpu)

@@ -5,7 +5,7 @@
  * by side. The table hangs from the model; there is no global.
  *
  * Tiers ("isa" on the command line): scalar < avx2 (AVX2+FMA+F16C) < avx512 (F, BW, VL, DQ) < amx
- * (tiles, bf16) on x86; scalar < neon on arm64. An extension that helps few kernels (vnni, dotprod)
+ * (tiles, bf16) on x86; scalar < neon on arm64. An extension that helps few kernels (vnni, bf16, dotprod)
  * is no tier: its kernels take their slots when the CPU has it, and `with` names it. */
 #ifndef NM_KERNELS_KERN_H
 #define NM_KERNELS_KERN_H

@@ -30,6 +30,8 @@ static const nm_product *const all[] = {
     &nm_product_bf16x2,
     &nm_product_bf16x3,
     &nm_product_i8x3,
+    &nm_product_bf16_avx512,
+    &nm_product_bf16x2_avx512,
 #elif defined(__aarch64__)
     &nm_product_dot_f_neon,  &nm_product_dot_q_neon,  &nm_product_dot_q_neondot,
     &nm_product_i8x2_dot,    &nm_product_i8x2_mmla,   &nm_product_bf16_neon,

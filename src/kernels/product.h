@@ -120,7 +120,7 @@ typedef enum nm_product_slot {
     NM_PRODUCT_I16,    /* many rows, integers of 16 bits (VNNI) */
     NM_PRODUCT_I8,     /* many rows, x as integers of 8 bits (VNNI) */
     NM_PRODUCT_I8X2,   /* many rows, x as two planes of 8 bits (NEON dotprod, i8mm) */
-    NM_PRODUCT_BF16,   /* matrix unit, weights and x rounded to bf16 */
+    NM_PRODUCT_BF16,   /* matrix unit or dot products of bf16, weights and x rounded to that */
     NM_PRODUCT_BF16X2, /* the same, x = hi + lo: exact weights only (BF16) are near fp32 */
     NM_PRODUCT_BF16X3, /* both = hi + lo, three of the four partial products: near fp32 */
     NM_PRODUCT_I8X3, /* matrix unit, block formats: both as two planes of 8 bits, three of the four

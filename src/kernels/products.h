@@ -17,6 +17,7 @@ extern const nm_product nm_product_i16_avx2, nm_product_i16_avxvnni, nm_product_
 extern const nm_product nm_product_i8_avxvnni, nm_product_i8_avx512vnni;
 extern const nm_product nm_product_bf16, nm_product_bf16x2, nm_product_bf16x3,
     nm_product_i8x3; /* AMX */
+extern const nm_product nm_product_bf16_avx512, nm_product_bf16x2_avx512;
 #elif defined(__aarch64__)
 extern const nm_product nm_product_dot_f_neon, nm_product_dot_q_neon, nm_product_dot_q_neondot;
 extern const nm_product nm_product_i8x2_dot, nm_product_i8x2_mmla, nm_product_bf16_neon,

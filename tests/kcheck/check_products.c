@@ -357,7 +357,8 @@ static void compare_gated_row(kcheck *c, const ask *a, const float *y, size_t i)
         e.blocks = h_max[j / 32];
         e.groups = (double)a->n * h_most;
         e.apart = 2 * h_sum;
-        double bound = product_bound(a->run->slot, NM_TYPE_F32, a->n, &e) + dh[j];
+        /* Ones and zeros are exact as bf16. */
+        double bound = product_bound(a->run->slot, NM_TYPE_BF16, a->n, &e) + dh[j];
         if (!extreme)
             compare_one(c, (element){a->name, i, j}, y[j], e.sum, size, bound + 0x1p-22 * size);
     }
@@ -480,10 +481,12 @@ static void run_out(kcheck *c, ask *a, uint64_t *digest)
         check_alone(c, a, &w, draw_bits(c) % a->m);
 }
 
-/* F32 if the product takes it, else Q8_0; false if there is none of n inputs. */
+/* F32 if the product takes it, else BF16 or Q8_0; false if there is none of n inputs. */
 static bool make_unit(const nm_product *pr, size_t n, nm_mat *unit)
 {
-    const uint32_t type = pr->takes(NM_TYPE_F32) ? NM_TYPE_F32 : NM_TYPE_Q8_0;
+    const uint32_t type = pr->takes(NM_TYPE_F32)    ? NM_TYPE_F32
+                          : pr->takes(NM_TYPE_BF16) ? NM_TYPE_BF16
+                                                    : NM_TYPE_Q8_0;
     if (!pr->takes(type) || n % nm_type_get(type)->block_elems != 0)
         return false;
     *unit = make_mat(type, n, n, NULL);
@@ -494,6 +497,11 @@ static bool make_unit(const nm_product *pr, size_t n, nm_mat *unit)
         const float one = 1.0f;
         if (type == NM_TYPE_F32) {
             memcpy(data + j * sizeof one, &one, sizeof one);
+            continue;
+        }
+        if (type == NM_TYPE_BF16) {
+            const uint16_t bits = 0x3f80; /* 1 */
+            memcpy(data + j * sizeof bits, &bits, sizeof bits);
             continue;
         }
         nm_block_q8_0 *block = (nm_block_q8_0 *)(void *)data + j / NM_QK;

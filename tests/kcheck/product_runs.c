@@ -11,10 +11,11 @@ static void weaken(nm_cpu *cpu, int step)
     switch (step) {
     case 1:
         cpu->amx_bf16 = cpu->amx_int8 = cpu->amx_tile = false;
+        cpu->avx512_fp16 = false; /* with it, AVX512-BF16 is slow and not used */
         cpu->bf16 = false;
         break;
     case 2:
-        cpu->avx512_bf16 = cpu->avx512_fp16 = cpu->avx512_vbmi = false;
+        cpu->avx512_bf16 = cpu->avx512_vbmi = false;
         cpu->i8mm = false;
         break;
     case 3:
