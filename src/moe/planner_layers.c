@@ -81,6 +81,17 @@ static double attention_at(const nm_planner *p, const nm_curve *curve, uint32_t 
     return share * nm_curve_at(curve, p->options.n_past + chunk * t + 1.0);
 }
 
+double nm_planner_part_beside(const nm_planner *p, nm_cost_part part)
+{
+    static const nm_cost_work work[NM_COST_PARTS] = {
+        [NM_PART_QKV] = NM_WORK_DENSE,
+        [NM_PART_ATTENTION] = NM_WORK_ATTENTION,
+        [NM_PART_O] = NM_WORK_DENSE,
+        [NM_PART_SHARED] = NM_WORK_EXPERTS,
+    };
+    return p->beside[work[part]];
+}
+
 double nm_planner_part_host_us(const nm_planner *p, nm_cost_part part, uint32_t chunk)
 {
     return part == NM_PART_ATTENTION ? attention_at(p, &p->cost->host_part[part], chunk)
@@ -206,6 +217,8 @@ npumoe_status nm_planner_init(nm_planner *p, const npumoe_allocator *a, const nm
         p->host_us[n] = nm_curve_at(&cost->host_expert, n);
         p->device_us[n] = nm_curve_at(&cost->device_expert, n);
     }
+    for (int i = 0; i < NM_COST_WORKS; i++)
+        p->beside[i] = nm_cost_beside(cost, (nm_cost_work)i);
     fill_parts(p);
     return NPUMOE_OK;
 }
