@@ -9,8 +9,8 @@
  *
  * Times are CPU time: what a core's neighbours do to it is in it, and what others who want the same core do is
  * not, which would hit two sides at work twice as hard as one, for as long as they happen to be
- * there. Where there are fewer CPUs than threads, host and device are such others to each other, always; then it is wall
- * time, and the factors say that they take turns.
+ * there. Where there are fewer CPUs than threads, host and device are such others to each other, always; nothing is
+ * measured then, as each gets its share of the CPUs while both work.
  *
  * One factor for a kind of work and not a curve: see cost.h. One for the device, the mean over what the host may do
  * meanwhile: launches of experts are most of its work, and which of the host's kinds they meet nobody knows beforehand. */
@@ -44,7 +44,6 @@ typedef struct load {
     uint32_t n, next;
     nm_cost_buffers buffers[SETS];
     uint64_t first, end; /* tickets that are not waited for: first .. end - 1 */
-    bool wall;           /* host and device have not enough CPUs for both */
 } load;
 
 /* Launches of which something is known, and how long they took together. */
@@ -135,8 +134,7 @@ static npumoe_status take(load *d, uint64_t from, uint64_t to, launches *sum, np
     nm_launch_times t;
     NM_TRY(nm_npu_wait(d->npu, d->first++, &t, err));
     if (t.started_ns >= from && t.ended_ns <= to) {
-        const uint64_t wall_ns = t.ended_ns - t.started_ns - d->npu->caps.added_launch_ns;
-        sum->us += (double)(d->wall ? wall_ns : t.busy_ns) * 1e-3;
+        sum->us += (double)t.busy_ns * 1e-3;
         sum->n++;
     }
     return NPUMOE_OK;
@@ -163,10 +161,9 @@ typedef struct turn {
 /* us of one time. Of a pool's threads the first one counts: tasks are drawn until there are none. */
 static double work_once(const turn *t)
 {
-    uint64_t (*const clock)(void) = t->d->wall ? nm_clock_ns : nm_clock_thread_cpu_ns;
-    const uint64_t start = clock();
+    const uint64_t start = nm_clock_thread_cpu_ns();
     nm_cost_host_work(t->host, t->work);
-    return (double)(clock() - start) * 1e-3;
+    return (double)(nm_clock_thread_cpu_ns() - start) * 1e-3;
 }
 
 static double alone(const turn *t)
@@ -263,9 +260,15 @@ static npumoe_status measure_all(load *d, nm_cost_host *host, nm_cost *out, npum
 
 npumoe_status nm_cost_measure_beside(nm_cost_job *job, nm_cost *out, npumoe_error *err)
 {
-    const uint32_t threads = (uint32_t)nm_pool_size(job->pool) + job->npu->caps.n_threads;
-    load d = {.job = job, .npu = job->npu, .wall = threads > (uint32_t)nm_cpus_allowed()};
+    const double threads = nm_pool_size(job->pool) + (double)job->npu->caps.n_threads;
+    const double cpus = nm_cpus_allowed();
+    load d = {.job = job, .npu = job->npu};
     nm_cost_host *host = NULL;
+    if (threads > cpus) {
+        for (int w = 0; w < NM_COST_WORKS; w++)
+            out->beside[w] = as_factor(threads / cpus);
+        return NPUMOE_OK;
+    }
     npumoe_status st = load_init(&d, err);
     if (st == NPUMOE_OK && d.n > 0)
         st = nm_cost_host_new(job, &host, err);

@@ -134,12 +134,47 @@ static bool count(void *user, uint64_t done, uint64_t total)
     return done <= total && c->steps != c->stop;
 }
 
+static void measure_side_by_side(nm_cost_job *job, counter *c)
+{
+    nm_cost cost = {.host_threads = 1};
+    npumoe_error err = {0};
+    if (nm_pool_new(mem(), 1, &job->pool, &err) != NPUMOE_OK)
+        bail("%s", err.message);
+    is_int(nm_cost_measure_beside(job, &cost, &err), NPUMOE_OK, "it is measured: %s", err.message);
+    is_u64(c->steps, NM_WORK_DEVICE, "a step for each kind of the host's work");
+    for (int i = 0; i < NM_COST_WORKS; i++)
+        ok(cost.beside[i] >= 1.0 && cost.beside[i] <= NM_COST_MOST_BESIDE, "%s: %.3f",
+           nm_cost_work_name((nm_cost_work)i), cost.beside[i]);
+    for (uint64_t stop = 1; stop <= NM_WORK_DEVICE; stop++) {
+        nm_cost none = {0};
+        *c = (counter){0, stop};
+        ok(nm_cost_measure_beside(job, &none, &err) == NPUMOE_ECANCELED && c->steps == stop &&
+               none.beside[NM_WORK_DEVICE] == 0.0,
+           "cancelled at step %d: nothing is measured", (int)stop);
+    }
+    nm_pool_free(&job->pool);
+}
+
+/* As many threads of the host as there are CPUs, and the device's. */
+static void measure_crowded(nm_cost_job *job, int cpus)
+{
+    nm_cost cost = {0};
+    npumoe_error err = {0};
+    unsigned right = 0;
+    if (nm_pool_new(mem(), cpus, &job->pool, &err) != NPUMOE_OK ||
+        nm_cost_measure_beside(job, &cost, &err) != NPUMOE_OK)
+        bail("%s", err.message);
+    for (int i = 0; i < NM_COST_WORKS; i++)
+        right += fabs(cost.beside[i] - (cpus + 1.0) / cpus) < 1e-12;
+    is_int(right, NM_COST_WORKS, "%d threads on %d CPUs: a share for each", cpus + 1, cpus);
+    nm_pool_free(&job->pool);
+}
+
 static void test_measuring(void)
 {
     const nm_cpu cpu = nm_cpu_detect();
     counter c = {0};
     nm_kern kern;
-    nm_cost cost = {.host_threads = 1};
     npumoe_error err = {0};
     nm_tile_options t = nm_tile_options_default();
     t.isa = "scalar";
@@ -161,24 +196,16 @@ static void test_measuring(void)
                        .progress = count,
                        .progress_user = &c,
                        .total = 100};
+    const int cpus = nm_cpus_allowed();
     if (nm_kern_init(&kern, &cpu, "scalar", &err) != NPUMOE_OK ||
-        nm_tile_new(mem(), &t, &job.npu, &err) != NPUMOE_OK ||
-        nm_pool_new(mem(), 1, &job.pool, &err) != NPUMOE_OK)
+        nm_tile_new(mem(), &t, &job.npu, &err) != NPUMOE_OK)
         bail("%s", err.message);
-    is_int(nm_cost_measure_beside(&job, &cost, &err), NPUMOE_OK, "it is measured: %s", err.message);
-    is_u64(c.steps, NM_WORK_DEVICE, "a step for each kind of the host's work");
-    for (int i = 0; i < NM_COST_WORKS; i++)
-        ok(cost.beside[i] >= 1.0 && cost.beside[i] <= NM_COST_MOST_BESIDE, "%s: %.3f",
-           nm_cost_work_name((nm_cost_work)i), cost.beside[i]);
-    for (uint64_t stop = 1; stop <= NM_WORK_DEVICE; stop++) {
-        nm_cost none = {0};
-        c = (counter){0, stop};
-        ok(nm_cost_measure_beside(&job, &none, &err) == NPUMOE_ECANCELED && c.steps == stop &&
-               none.beside[NM_WORK_DEVICE] == 0.0,
-           "cancelled at step %d: nothing is measured", (int)stop);
-    }
+    measure_crowded(&job, cpus);
+    if (cpus < 2)
+        skip(NM_WORK_DEVICE + NM_COST_WORKS + 2, "one CPU");
+    else
+        measure_side_by_side(&job, &c);
     is_u64(nm_npu_get_stats(job.npu).programs_loaded, 0, "nothing stays on the device");
-    nm_pool_free(&job.pool);
     nm_npu_free(&job.npu);
 }
 
