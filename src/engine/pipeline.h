@@ -37,7 +37,7 @@ typedef struct nm_pipeline_job {
     nm_exec_trace *trace; /* or NULL */
     nm_drift *drift;      /* counts loads; or NULL */
     uint64_t *layer_ns;   /* [n_layer] the evaluating thread's time is added */
-    nm_buffers *buf; /* [n_lanes] */
+    nm_buffers *buf;      /* [n_lanes] */
     uint32_t n_lanes;
     const npumoe_token *tokens; /* the full prefix */
     size_t pos, end;            /* positions to compute */

@@ -7,7 +7,8 @@
  * from the moment of its submission, however the host spends the time until then; that is why launches need no list
  * of what ran beside them. Where all factors are 1, both clocks are the same.
  *
- * Which launch it is that runs makes no difference here: the device has one factor. */
+ * Which launch it is that runs makes no difference here: the device has one factor. Latency that was added to launches
+ * to resemble another device counts as work, though it slows nobody down. */
 #ifndef NM_MOE_PLANNER_CLOCKS_H
 #define NM_MOE_PLANNER_CLOCKS_H
 

@@ -150,6 +150,21 @@ static void fill_parts(nm_planner *p)
     }
 }
 
+static void fill_tables(nm_planner *p)
+{
+    const nm_cost *c = p->cost;
+    for (uint32_t n = 0; n <= p->moved_rows; n++) {
+        p->gather_us[n] = nm_curve_at(&c->gather, n);
+        p->scatter_us[n] = nm_curve_at(&c->scatter, n);
+    }
+    for (uint32_t n = 0; n <= p->max_rows; n++) {
+        p->host_us[n] = nm_curve_at(&c->host_expert, n);
+        p->device_us[n] = nm_curve_at(&c->device_expert, n);
+    }
+    for (int i = 0; i < NM_COST_WORKS; i++)
+        p->beside[i] = nm_cost_beside(c, (nm_cost_work)i);
+}
+
 uint32_t nm_planner_whole_layers(const nm_planner *p)
 {
     const nm_loads *l = p->loads;
@@ -209,16 +224,7 @@ npumoe_status nm_planner_init(nm_planner *p, const npumoe_allocator *a, const nm
         !p->pass_us || !p->pass_end || !p->pass_rows)
         return nm_err_nomem(err, p->pass_room * sizeof *p->pass_end, "planning");
     p->moved_rows = pairs;
-    for (uint32_t n = 0; n <= pairs; n++) {
-        p->gather_us[n] = nm_curve_at(&cost->gather, n);
-        p->scatter_us[n] = nm_curve_at(&cost->scatter, n);
-    }
-    for (uint32_t n = 0; n <= p->max_rows; n++) {
-        p->host_us[n] = nm_curve_at(&cost->host_expert, n);
-        p->device_us[n] = nm_curve_at(&cost->device_expert, n);
-    }
-    for (int i = 0; i < NM_COST_WORKS; i++)
-        p->beside[i] = nm_cost_beside(cost, (nm_cost_work)i);
+    fill_tables(p);
     fill_parts(p);
     return NPUMOE_OK;
 }
