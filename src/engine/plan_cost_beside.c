@@ -31,7 +31,10 @@ enum {
     LAUNCHES = 3,     /* that the host works for, at least */
     MOST_TIMES = 1000,
     TAIL = 2, /* launches while the host waits */
-    ROUNDS = 7
+    ROUNDS = 7,
+    LEAST_ROUNDS = 3,
+    MOST_US = 1000000, /* of a kind of work; then no more than the least rounds */
+    SHORT_US = 20000   /* of a launch, where a capacity can be so small */
 };
 
 /* Programs that take turns, and the queue. */
@@ -85,14 +88,24 @@ static npumoe_status load_program(load *d, uint32_t capacity, npumoe_error *err)
     return st;
 }
 
-/* As many programs as no cache holds, or as the device has room for, which may be for none. */
-static npumoe_status load_init(load *d, npumoe_error *err)
+/* For an expert's mean rows, or fewer where its launches would take long. */
+static uint32_t choose_capacity(const load *d, const nm_cost *c)
 {
     const nm_npu_caps *caps = &d->npu->caps;
     const uint32_t step = caps->capacity_multiple, mean = nm_cost_mean_rows(d->job);
-    uint32_t capacity = ((mean < MOST_CAPACITY ? mean : MOST_CAPACITY) + step - 1) / step * step;
-    capacity = capacity > caps->capacity_min ? capacity : caps->capacity_min;
-    if (capacity > caps->capacity_max)
+    uint32_t rows = mean < MOST_CAPACITY ? mean : MOST_CAPACITY, capacity;
+    do {
+        capacity = (rows + step - 1) / step * step;
+        rows /= 2;
+    } while (rows > 0 && nm_cost_launch(c, EXPERTS, capacity) > SHORT_US);
+    return capacity > caps->capacity_min ? capacity : caps->capacity_min;
+}
+
+/* As many programs as no cache holds, or as the device has room for, which may be for none. */
+static npumoe_status load_init(load *d, const nm_cost *c, npumoe_error *err)
+{
+    const uint32_t capacity = choose_capacity(d, c);
+    if (capacity > d->npu->caps.capacity_max)
         return NPUMOE_OK;
     npumoe_status st = NPUMOE_OK;
     uint64_t bytes = 0;
@@ -222,20 +235,22 @@ static double as_factor(double ratio)
 static npumoe_status measure_work(turn *t, double *host, double *device, npumoe_error *err)
 {
     double of_host[ROUNDS], of_device[ROUNDS];
-    uint32_t n = 0;
+    uint32_t n = 0, rounds = 0;
+    const uint64_t start = nm_clock_ns();
     NM_TRY(set_times(t, err));
     double before = alone(t);
-    for (int i = 0; i < ROUNDS; i++) {
+    while (rounds < ROUNDS &&
+           (rounds < LEAST_ROUNDS || (double)(nm_clock_ns() - start) * 1e-3 < MOST_US)) {
         launches working = {0}, waiting = {0};
         double us;
         NM_TRY(beside(t, &us, &working, &waiting, err));
         const double after = alone(t);
-        of_host[i] = 2.0 * us / (before + after);
+        of_host[rounds++] = 2.0 * us / (before + after);
         before = after;
         if (working.n > 0)
             of_device[n++] = working.us / working.n / (waiting.us / waiting.n);
     }
-    *host = as_factor(nm_cost_median(of_host, ROUNDS));
+    *host = as_factor(nm_cost_median(of_host, rounds));
     *device = n > 0 ? as_factor(nm_cost_median(of_device, n)) : 0.0;
     return NPUMOE_OK;
 }
@@ -258,6 +273,7 @@ static npumoe_status measure_all(load *d, nm_cost_host *host, nm_cost *out, npum
     return NPUMOE_OK;
 }
 
+/* The device's curves are there already: out says how long a launch takes. */
 npumoe_status nm_cost_measure_beside(nm_cost_job *job, nm_cost *out, npumoe_error *err)
 {
     const double threads = nm_pool_size(job->pool) + (double)job->npu->caps.n_threads;
@@ -269,7 +285,7 @@ npumoe_status nm_cost_measure_beside(nm_cost_job *job, nm_cost *out, npumoe_erro
             out->beside[w] = as_factor(threads / cpus);
         return NPUMOE_OK;
     }
-    npumoe_status st = load_init(&d, err);
+    npumoe_status st = load_init(&d, out, err);
     if (st == NPUMOE_OK && d.n > 0)
         st = nm_cost_host_new(job, &host, err);
     if (st == NPUMOE_OK && d.n > 0)
