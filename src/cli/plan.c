@@ -192,11 +192,12 @@ static void print_beside(const json_t *r)
         least = fmin(least, at(beside, host[i]));
         most = fmax(most, at(beside, host[i]));
     }
-    if (json_is_object(beside))
-        fprintf(stderr,
-                "  beside a busy device the host takes %.2f to %.2f times as long, the device "
-                "beside a busy host %.2f\n",
-                least, most, at(beside, "device"));
+    if (!json_is_object(beside))
+        return;
+    fprintf(stderr, "  beside a busy device the host takes %.2f ", least);
+    if (most - least >= 0.005)
+        fprintf(stderr, "to %.2f ", most);
+    fprintf(stderr, "times as long, the device beside a busy host %.2f\n", at(beside, "device"));
 }
 
 static void print_summary(const char *plan)
