@@ -610,7 +610,7 @@ typedef struct npumoe_planner_options {
     const char *policy;      /* "ours", "paper", "ladder", "naive", "cpu"; NULL = "ours" */
     const char *overflow;    /* "spill", "repass", "prune", "reroute"; NULL = the policy's own */
     const char *objective;   /* "latency", "energy", "cpu"; NULL = "latency" */
-    uint32_t n_chunk;        /* tokens of a chunk; 0 = 512 */
+    uint32_t n_chunk;        /* tokens of a chunk, 2 or more; 0 = 512 */
     uint32_t n_prompt;       /* tokens of the prompts that it is for; 0 = 2048 */
     uint32_t n_past;         /* tokens before them, in the cache already */
     uint32_t n_in_flight;    /* chunks at a time: 1 to 4; 0 = as many as pay */

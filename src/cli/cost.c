@@ -59,7 +59,12 @@ json_t *cost_load(const char *path)
     }
     bool ours = strcmp(report_text(table, "schema"), "npumoe-cost-table") == 0;
     uint64_t version = report_u64(table, "schema_version");
-    if (!ours)
+    if (strcmp(report_text(table, "schema"), "npumoe-plan-cost") == 0)
+        ui_error(
+            "--cost: %s is a table of npumoe plan, of one model's work; expected one of what the "
+            "machine can do, which npumoe probe -o FILE makes",
+            path);
+    else if (!ours)
         ui_error("--cost: %s is no cost table; npumoe probe -o FILE makes one", path);
     else if (version != VERSION)
         ui_error("--cost: %s has version %llu of the table, expected %d; make it anew with "

@@ -132,6 +132,14 @@ static void print_head(const json_t *r)
     snprintf(text, sizeof text, "%s, %d thread%s", report_text(r, "host.isa"),
              (int)at(r, "host.threads"), at(r, "host.threads") == 1.0 ? "" : "s");
     line("host", text);
+    if (json_is_object(report_at(r, "beside"))) {
+        snprintf(text, sizeof text,
+                 "beside a busy device %.2f times as long for experts, %.2f dense parts, "
+                 "%.2f attention, %.2f rows; the device %.2f times",
+                 at(r, "beside.experts"), at(r, "beside.dense"), at(r, "beside.attention"),
+                 at(r, "beside.rows"), at(r, "beside.device"));
+        line("", text);
+    }
     snprintf(text, sizeof text, "policy %s, overflow %s (%s), objective %s",
              report_text(r, "policy"), report_text(r, "overflow"),
              json_is_true(report_at(r, "exact")) ? "exact" : "LOSSY", report_text(r, "objective"));

@@ -6,6 +6,7 @@
 #include "safe.h"
 #include "verbs.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -181,6 +182,24 @@ static void print_rejected(const json_t *r)
     }
 }
 
+/* What the table found of the two sides at work beside each other. */
+static void print_beside(const json_t *r)
+{
+    static const char *const host[] = {"experts", "dense", "attention", "rows"};
+    const json_t *beside = report_at(r, "beside");
+    double least = HUGE_VAL, most = 0.0;
+    for (size_t i = 0; i < sizeof host / sizeof host[0]; i++) {
+        least = fmin(least, at(beside, host[i]));
+        most = fmax(most, at(beside, host[i]));
+    }
+    if (!json_is_object(beside))
+        return;
+    fprintf(stderr, "  beside a busy device the host takes %.2f ", least);
+    if (most - least >= 0.005)
+        fprintf(stderr, "to %.2f ", most);
+    fprintf(stderr, "times as long, the device beside a busy host %.2f\n", at(beside, "device"));
+}
+
 static void print_summary(const char *plan)
 {
     char *text = NULL, a[32];
@@ -205,6 +224,7 @@ static void print_summary(const char *plan)
     fprintf(stderr, "  %d programs, %s; %.0f %% of the pairs on the device, %.0f %% padding\n",
             (int)at(r, "programs"), human_bytes(report_u64(r, "bytes"), a, sizeof a),
             100.0 * at(r, "predicted.device_share"), 100.0 * at(r, "predicted.padding_share"));
+    print_beside(r);
     json_decref(r);
     npumoe_text_free(&text);
 }

@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { DEFAULT_CHUNK = 512, DEFAULT_PROMPT = 2048 };
+enum { LEAST_CHUNK = 2, DEFAULT_CHUNK = 512, DEFAULT_PROMPT = 2048 };
 
 npumoe_planner_options npumoe_planner_options_default(void)
 {
@@ -187,7 +187,7 @@ static npumoe_status measure(const nm_profile *profile, const npumoe_planner_opt
                        .precision = precision_of(o->precision),
                        .progress = o->progress,
                        .progress_user = o->progress_user,
-                       .total = 47};
+                       .total = 51};
     NM_TRY(nm_kern_init(&kern, &cpu, o->isa, err));
     npumoe_status st = new_device(o, &job.npu, err);
     if (st == NPUMOE_OK)
@@ -226,6 +226,20 @@ static npumoe_status fits_settings(const nm_cost *c, const npumoe_planner_option
     return NPUMOE_OK;
 }
 
+/* There is another kind of table that is called so, of what a machine can do (npumoe_probe). */
+static npumoe_status parse_cost(const npumoe_planner_options *o, json_t **root, npumoe_error *err)
+{
+    NM_TRY(nm_fields_parse(o->cost, o->cost_bytes, "cost table", root, err));
+    const char *schema = json_string_value(json_object_get(*root, "schema"));
+    if (schema == NULL || strcmp(schema, "npumoe-cost-table") != 0)
+        return NPUMOE_OK;
+    json_decref(*root);
+    *root = NULL;
+    return nm_err_set(err, NPUMOE_EFORMAT,
+                      "cost table: it is one of npumoe probe, which is for npumoe bench; expected "
+                      "one of this model's work, which npumoe plan --save-cost FILE writes");
+}
+
 /* Measured or given, as text; *out is what the text says. */
 static npumoe_status get_cost(const nm_profile *profile, const npumoe_planner_options *o,
                               const nm_cost_geometry *g, uint32_t chunk, char **text, nm_cost *out,
@@ -233,7 +247,7 @@ static npumoe_status get_cost(const nm_profile *profile, const npumoe_planner_op
 {
     json_t *root = NULL;
     if (o->cost) {
-        NM_TRY(nm_fields_parse(o->cost, o->cost_bytes, "cost table", &root, err));
+        NM_TRY(parse_cost(o, &root, err));
     } else {
         NM_TRY(measure(profile, o, g, chunk, out, err));
         root = nm_cost_to_json(out);
@@ -316,9 +330,12 @@ static npumoe_status make(const nm_profile *profile, const npumoe_planner_option
     nm_cost cost;
     nm_loads loads = {0};
     nm_plan *made = NULL;
-    if (chunk > NM_PLAN_MAX_CHUNK)
-        return nm_err_set(err, NPUMOE_EINVAL, "chunk: found %u, expected 1 to %u", chunk,
-                          NM_PLAN_MAX_CHUNK);
+    if (chunk < LEAST_CHUNK || chunk > NM_PLAN_MAX_CHUNK)
+        return nm_err_set(
+            err, NPUMOE_EINVAL,
+            "chunk: found %u, expected %d to %u; a token by itself, as in generation, "
+            "never goes by a plan",
+            chunk, LEAST_CHUNK, NM_PLAN_MAX_CHUNK);
     NM_TRY(read_options(o, &options, err));
     NM_TRY(model_of(profile, o, &model, err));
     NM_TRY(nm_loads_of_profile(a, profile, NM_PROFILE_MAIN, chunk, NM_SCENARIOS, &loads, err));

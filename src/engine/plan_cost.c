@@ -21,6 +21,13 @@ npumoe_status nm_cost_step(nm_cost_job *job, npumoe_error *err)
     return NPUMOE_OK;
 }
 
+uint32_t nm_cost_mean_rows(const nm_cost_job *job)
+{
+    const nm_cost_geometry *g = &job->geometry;
+    const uint64_t rows = (uint64_t)job->chunk * g->n_expert_used / g->n_expert;
+    return rows > 0 ? (uint32_t)rows : 1;
+}
+
 /* ---- weights -------------------------------------------------------------------------------- */
 
 /* Plain numbers without a pattern. */
@@ -140,6 +147,12 @@ double nm_cost_quartile(double *us, size_t n)
     return us[n / 4];
 }
 
+double nm_cost_median(double *ratio, size_t n)
+{
+    qsort(ratio, n, sizeof *ratio, by_value);
+    return 0.5 * (ratio[(n - 1) / 2] + ratio[n / 2]);
+}
+
 double nm_cost_time(void (*fn)(void *arg), void *arg)
 {
     double us[RUNS];
@@ -183,6 +196,8 @@ npumoe_status nm_cost_measure(nm_cost_job *job, nm_cost *out, npumoe_error *err)
     } else {
         NM_TRY(nm_cost_measure_device(job, &c, err));
         NM_TRY(nm_cost_measure_moves(job, &c, err));
+        if (job->npu->caps.n_threads > 0)
+            NM_TRY(nm_cost_measure_beside(job, &c, err));
     }
     *out = c;
     return NPUMOE_OK;

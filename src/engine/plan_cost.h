@@ -6,8 +6,9 @@
  * its queue. Weights and buffers are taken in turns, so that they come from memory as those of a whole
  * model do and not from a cache that one expert has for itself.
  *
- * Every figure is the lower quartile of a few runs. Host and device are timed one after the other: beside a
- * device at work the host takes no longer, as far as could be measured. */
+ * Every figure is the lower quartile of a few runs. Host and device are timed one after the other, each alone.
+ * Beside each other both are slower where the device is cores of this machine: by how much is
+ * measured on its own, in turn alone and beside (plan_cost_beside.c). */
 #ifndef NM_ENGINE_PLAN_COST_H
 #define NM_ENGINE_PLAN_COST_H
 
@@ -37,6 +38,16 @@ npumoe_status nm_cost_measure(nm_cost_job *job, nm_cost *out, npumoe_error *err)
 npumoe_status nm_cost_measure_host(nm_cost_job *job, nm_cost *out, npumoe_error *err);
 npumoe_status nm_cost_measure_device(nm_cost_job *job, nm_cost *out, npumoe_error *err);
 
+/* nm_cost.beside, of a device that has threads of this machine. */
+npumoe_status nm_cost_measure_beside(nm_cost_job *job, nm_cost *out, npumoe_error *err);
+
+/* The host's kinds of work, a little at a time, with weights from memory. free() accepts a pointer to NULL. */
+typedef struct nm_cost_host nm_cost_host;
+npumoe_status nm_cost_host_new(nm_cost_job *job, nm_cost_host **out, npumoe_error *err);
+void nm_cost_host_free(nm_cost_host **w);
+/* Any kind but the device's. */
+void nm_cost_host_work(nm_cost_host *w, nm_cost_work work);
+
 /* Gather and scatter anew, with a device's buffers. */
 npumoe_status nm_cost_measure_moves(nm_cost_job *job, nm_cost *out, npumoe_error *err);
 
@@ -51,6 +62,9 @@ typedef struct nm_cost_buffers {
 npumoe_status nm_cost_buffers_init(nm_cost_buffers *b, nm_npu *npu, const nm_program *p,
                                    npumoe_error *err);
 void nm_cost_buffers_fini(nm_cost_buffers *b, nm_npu *npu);
+
+/* Rows of an expert in a chunk, if all were equally popular; 1 at least. */
+uint32_t nm_cost_mean_rows(const nm_cost_job *job);
 
 /* One step done; ECANCELED. */
 npumoe_status nm_cost_step(nm_cost_job *job, npumoe_error *err);
@@ -80,6 +94,8 @@ double nm_cost_time(void (*fn)(void *arg), void *arg);
 
 /* Sorts; n > 0. What disturbs a measurement only adds to it, and often to half of the runs. */
 double nm_cost_quartile(double *us, size_t n);
+/* Of ratios, which may be disturbed either way. */
+double nm_cost_median(double *ratio, size_t n);
 
 /* Appends a point. More rows never take less time, and what disturbs only adds: points that are above it
  * come down. */

@@ -17,7 +17,10 @@ enum {
     COLD_BYTES = 64 << 20,   /* what no core has in its cache */
     PACKED_BYTES = 48 << 20, /* as in a session (engine/buffers.c) */
     EVICT_BYTES = 16 << 20,
-    PASSES = 5
+    PASSES = 5,
+    LITTLE_NETWORKS = 2,
+    LITTLE_ROWS = 32,
+    LITTLE_PARTS = 8 /* of a chunk */
 };
 
 /* Rows of the widest kind, and what a pool works with. */
@@ -236,28 +239,46 @@ static npumoe_status measure_matmul(host *h, const nm_mat *w, uint32_t n, nm_pre
     return nm_cost_step(h->job, err);
 }
 
+/* Matrices around attention: of queries, keys, values; of its output. fini() accepts zeros. */
+typedef struct dense {
+    nm_mat qkv[3], o;
+} dense;
+
+static void dense_fini(dense *d)
+{
+    for (int i = 0; i < 3; i++)
+        nm_cost_matrix_free(&d->qkv[i]);
+    nm_cost_matrix_free(&d->o);
+}
+
+/* Zeros before; to be freed after a failure, too. */
+static npumoe_status dense_init(const nm_cost_job *job, dense *d, npumoe_error *err)
+{
+    const nm_cost_geometry *g = &job->geometry;
+    const uint64_t kv[] = {(uint64_t)g->n_head * g->dim_k, (uint64_t)g->n_head_kv * g->dim_k,
+                           (uint64_t)g->n_head_kv * g->dim_v};
+    for (int i = 0; i < 3; i++)
+        NM_TRY(nm_cost_matrix(job->type_qkv, kv[i], g->n_embd, &d->qkv[i], err));
+    return nm_cost_matrix(job->type_out, g->n_embd, (uint64_t)g->n_head * g->dim_v, &d->o, err);
+}
+
 static npumoe_status measure_parts(host *h, nm_cost *out, nm_curve *router, npumoe_error *err)
 {
     const nm_cost_job *job = h->job;
     const nm_cost_geometry *g = &job->geometry;
-    const uint64_t kv[] = {(uint64_t)g->n_head * g->dim_k, (uint64_t)g->n_head_kv * g->dim_k,
-                           (uint64_t)g->n_head_kv * g->dim_v};
-    nm_mat qkv[3] = {{0}}, o = {0}, r = {0};
+    dense d = {.o = {0}};
+    nm_mat r = {0};
     const nm_precision fine =
         job->precision == NM_PRECISION_FP32 ? NM_PRECISION_FP32 : NM_PRECISION_FULL;
     const nm_precision attention = nm_precision_of_attention(job->precision);
     npumoe_status st = NPUMOE_OK;
-    for (int i = 0; i < 3; i++)
-        NM_TRY_OUT(nm_cost_matrix(job->type_qkv, kv[i], g->n_embd, &qkv[i], err));
-    NM_TRY_OUT(nm_cost_matrix(job->type_out, g->n_embd, (uint64_t)g->n_head * g->dim_v, &o, err));
+    NM_TRY_OUT(dense_init(job, &d, err));
     NM_TRY_OUT(nm_cost_matrix(NM_TYPE_F32, g->n_expert, g->n_embd, &r, err));
-    NM_TRY_OUT(measure_matmul(h, qkv, 3, attention, &out->host_part[NM_PART_QKV], err));
-    NM_TRY_OUT(measure_matmul(h, &o, 1, attention, &out->host_part[NM_PART_O], err));
+    NM_TRY_OUT(measure_matmul(h, d.qkv, 3, attention, &out->host_part[NM_PART_QKV], err));
+    NM_TRY_OUT(measure_matmul(h, &d.o, 1, attention, &out->host_part[NM_PART_O], err));
     NM_TRY_OUT(measure_matmul(h, &r, 1, fine, router, err));
 out:
-    for (int i = 0; i < 3; i++)
-        nm_cost_matrix_free(&qkv[i]);
-    nm_cost_matrix_free(&o);
+    dense_fini(&d);
     nm_cost_matrix_free(&r);
     return st;
 }
@@ -428,44 +449,148 @@ static void run_attention(void *arg)
     nm_attention(r->compute, &r->args);
 }
 
-static npumoe_status measure_attention(host *h, nm_cost *out, npumoe_error *err)
+/* What attention reads and writes; zeros before, fini() accepts them. */
+typedef struct attention {
+    nm_npu_cache cache;
+    float *q;
+    attention_run run; /* of a chunk; pos0 is the caller's */
+} attention;
+
+static void attention_fini(attention *t)
 {
-    const npumoe_allocator *a = nm_allocator_default();
+    nm_cost_cache_fini(&t->cache);
+    nm_free_aligned(nm_allocator_default(), t->q);
+}
+
+static npumoe_status attention_init(const host *h, attention *t, npumoe_error *err)
+{
     const nm_cost_geometry *g = &h->job->geometry;
     const uint32_t chunk = h->job->chunk;
     const size_t q_floats = (size_t)g->n_head * g->dim_k, o_floats = (size_t)g->n_head * g->dim_v;
-    nm_npu_cache cache = {0};
-    uint32_t past[NM_COST_PASTS];
-    float *q = nm_alloc_aligned(a, chunk * (q_floats + o_floats) * sizeof *q);
-    npumoe_status st = q ? nm_cost_cache_init(h->job, &cache, err)
-                         : nm_err_nomem(err, chunk * q_floats * sizeof *q, "queries");
-    if (st != NPUMOE_OK)
-        goto out;
+    const size_t bytes = chunk * (q_floats + o_floats) * sizeof *t->q;
+    t->q = nm_alloc_aligned(nm_allocator_default(), bytes);
+    if (t->q == NULL)
+        return nm_err_nomem(err, bytes, "queries");
+    NM_TRY(nm_cost_cache_init(h->job, &t->cache, err));
     for (size_t i = 0; i < chunk * q_floats; i++)
-        q[i] = 0.01f;
-    attention_run r = {&h->compute,
-                       {.n_q = chunk,
-                        .n_head = g->n_head,
-                        .n_head_kv = g->n_head_kv,
-                        .dim_k = g->dim_k,
-                        .dim_v = g->dim_v,
-                        .scale = 0.1f,
-                        .window = h->job->window,
-                        .q = q,
-                        .k = cache.k,
-                        .v = cache.v,
-                        .out = q + chunk * q_floats}};
+        t->q[i] = 0.01f;
+    t->run = (attention_run){&h->compute,
+                             {.n_q = chunk,
+                              .n_head = g->n_head,
+                              .n_head_kv = g->n_head_kv,
+                              .dim_k = g->dim_k,
+                              .dim_v = g->dim_v,
+                              .scale = 0.1f,
+                              .window = h->job->window,
+                              .q = t->q,
+                              .k = t->cache.k,
+                              .v = t->cache.v,
+                              .out = t->q + chunk * q_floats}};
+    return NPUMOE_OK;
+}
+
+static npumoe_status measure_attention(host *h, nm_cost *out, npumoe_error *err)
+{
+    attention t = {.q = NULL};
+    uint32_t past[NM_COST_PASTS];
+    npumoe_status st = attention_init(h, &t, err);
     nm_cost_pasts(h->job, past);
-    for (size_t i = 0; i < NM_COST_PASTS; i++) {
-        r.args.pos0 = past[i];
+    for (size_t i = 0; i < NM_COST_PASTS && st == NPUMOE_OK; i++) {
+        t.run.args.pos0 = past[i];
         nm_cost_add_point(&out->host_part[NM_PART_ATTENTION], past[i] + 1,
-                          nm_cost_time(run_attention, &r));
+                          nm_cost_time(run_attention, &t.run));
     }
-    st = nm_cost_step(h->job, err);
-out:
-    nm_cost_cache_fini(&cache);
-    nm_free_aligned(a, q);
+    attention_fini(&t);
+    return st == NPUMOE_OK ? nm_cost_step(h->job, err) : st;
+}
+
+/* ---- a little of each kind ------------------------------------------------------------------ */
+
+struct nm_cost_host {
+    host h;
+    dense dense;
+    attention attention;
+};
+
+void nm_cost_host_free(nm_cost_host **p)
+{
+    nm_cost_host *w = *p;
+    if (w == NULL)
+        return;
+    attention_fini(&w->attention);
+    dense_fini(&w->dense);
+    host_fini(&w->h);
+    nm_free(nm_allocator_default(), w);
+    *p = NULL;
+}
+
+npumoe_status nm_cost_host_new(nm_cost_job *job, nm_cost_host **out, npumoe_error *err)
+{
+    nm_cost_host *w = nm_zalloc(nm_allocator_default(), sizeof *w);
+    if (w == NULL)
+        return nm_err_nomem(err, sizeof *w, "rows to measure with");
+    npumoe_status st = host_init(&w->h, job, err);
+    if (st == NPUMOE_OK)
+        st = make_networks(&w->h, err);
+    if (st == NPUMOE_OK)
+        st = dense_init(job, &w->dense, err);
+    if (st == NPUMOE_OK)
+        st = attention_init(&w->h, &w->attention, err);
+    if (st == NPUMOE_OK)
+        *out = w;
+    else
+        nm_cost_host_free(&w);
     return st;
+}
+
+/* Rows that an expert has on average: of them and of more the host is left with few, of less with most. */
+static void work_experts(nm_cost_host *w)
+{
+    const uint32_t mean = nm_cost_mean_rows(w->h.job);
+    network_run r = {&w->h, LITTLE_NETWORKS, mean < LITTLE_ROWS ? mean : LITTLE_ROWS, NULL};
+    run_networks(&r);
+}
+
+static void work_dense(nm_cost_host *w)
+{
+    const host *h = &w->h;
+    const uint32_t m = (h->job->chunk + LITTLE_PARTS - 1) / LITTLE_PARTS;
+    const nm_precision precision = nm_precision_of_attention(h->job->precision);
+    matmul_run qkv = {h, w->dense.qkv, 3, m, precision}, o = {h, &w->dense.o, 1, m, precision};
+    run_matmul(&qkv);
+    run_matmul(&o);
+}
+
+static void work_attention(nm_cost_host *w)
+{
+    attention_run r = w->attention.run;
+    uint32_t past[NM_COST_PASTS];
+    nm_cost_pasts(w->h.job, past);
+    r.args.n_q = (r.args.n_q + LITTLE_PARTS - 1) / LITTLE_PARTS;
+    r.args.pos0 = past[1];
+    run_attention(&r);
+}
+
+static void work_rows(nm_cost_host *w)
+{
+    static void (*const stages[])(host *, uint32_t) = {norm_row, store_row, join_row, gather_row,
+                                                       scatter_row};
+    for (size_t i = 0; i < sizeof stages / sizeof stages[0]; i++) {
+        row_run r = {&w->h, w->h.job->chunk, stages[i]};
+        run_rows(&r);
+    }
+    w->h.turn++;
+}
+
+void nm_cost_host_work(nm_cost_host *w, nm_cost_work work)
+{
+    static void (*const run[NM_COST_WORKS])(nm_cost_host *) = {
+        [NM_WORK_EXPERTS] = work_experts,
+        [NM_WORK_DENSE] = work_dense,
+        [NM_WORK_ATTENTION] = work_attention,
+        [NM_WORK_ROWS] = work_rows,
+    };
+    run[work](w);
 }
 
 npumoe_status nm_cost_measure_host(nm_cost_job *job, nm_cost *out, npumoe_error *err)

@@ -160,6 +160,17 @@ static json_t *device_json(const nm_cost *c)
     return o;
 }
 
+/* null: not measured. */
+static json_t *beside_json(const nm_cost *c)
+{
+    if (c->beside[NM_WORK_DEVICE] == 0.0)
+        return json_null();
+    json_t *o = json_object();
+    for (int i = 0; i < NM_COST_WORKS; i++)
+        nm_describe_put(o, nm_cost_work_name((nm_cost_work)i), number(c->beside[i]));
+    return o;
+}
+
 static json_t *model_json(const nm_plan_model *m)
 {
     char hash[20], types[64];
@@ -189,6 +200,7 @@ static json_t *plan_json(const nm_plan *p)
     nm_describe_put(
         o, "host",
         json_pack("{s:s, s:I}", "isa", p->cost.isa, "threads", (json_int_t)p->cost.host_threads));
+    nm_describe_put(o, "beside", beside_json(&p->cost));
     nm_describe_put(o, "policy", json_string(nm_plan_policy_name(p->policy)));
     nm_describe_put(o, "overflow", json_string(nm_overflow_name(p->overflow)));
     nm_describe_put(

@@ -12,6 +12,13 @@ const char *nm_cost_part_name(nm_cost_part part)
     return names[part];
 }
 
+const char *nm_cost_work_name(nm_cost_work work)
+{
+    static const char *const names[NM_COST_WORKS] = {"experts", "dense", "attention", "rows",
+                                                     "device"};
+    return names[work];
+}
+
 double nm_curve_at(const nm_curve *c, double rows)
 {
     if (rows <= 0.0 || c->n == 0)
@@ -24,6 +31,11 @@ double nm_curve_at(const nm_curve *c, double rows)
     const double x0 = c->rows[i - 1], x1 = c->rows[i];
     const double us = c->us[i - 1] + (c->us[i] - c->us[i - 1]) * (rows - x0) / (x1 - x0);
     return us > 0.0 ? us : 0.0;
+}
+
+double nm_cost_beside(const nm_cost *c, nm_cost_work work)
+{
+    return c->beside[work] > 1.0 ? c->beside[work] : 1.0;
 }
 
 double nm_cost_launch(const nm_cost *c, uint32_t n_experts, uint32_t capacity)
@@ -49,6 +61,8 @@ void nm_cost_no_device(nm_cost *c)
         c->device_part[i].n = 0;
     c->launch_us = c->launch_host_us = 0.0;
     c->load_us_per_mb = c->unload_us_per_mb = 0.0;
+    for (int i = 0; i < NM_COST_WORKS; i++)
+        c->beside[i] = 0.0;
     c->device_watts = -1.0;
 }
 

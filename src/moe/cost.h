@@ -18,6 +18,13 @@
  * time is its share of a batch of experts, as nm_experts_run has them), for the device the time
  * that it is busy. Host CPU time is wall times threads.
  *
+ * BESIDE. All curves are of one side at work while the other has nothing to do. Where the device is cores of this
+ * machine, both share memory, the last cache and power, and each is slower while the other works: `beside` says how
+ * many times as long it takes then, by kind of work. Factors and not second curves: what is shared slows work down by
+ * its kind far more than by its number of rows, and a factor can be measured in turn, alone and beside, so that
+ * both see the same weather. They hold only for the time in which both really work: whoever waits leaves the
+ * other alone (nm_clocks in planner_clocks.h). The host alone, without a plan, has no use for them.
+ *
  * Knows no profile and no plan. JSON: schema "npumoe-plan-cost", docs/plan.md. */
 #ifndef NM_MOE_COST_H
 #define NM_MOE_COST_H
@@ -58,6 +65,22 @@ typedef enum nm_cost_part {
 
 /* "qkv", "attention", "o", "shared": in files, messages and traces. */
 const char *nm_cost_part_name(nm_cost_part part);
+
+/* Kinds of work, as far as they are slowed down in different ways by what runs beside them. */
+typedef enum nm_cost_work {
+    NM_WORK_EXPERTS,   /* host: gated networks, the shared one too */
+    NM_WORK_DENSE,     /* host: QKV, O */
+    NM_WORK_ATTENTION, /* host */
+    NM_WORK_ROWS, /* host: norms, storing keys, routing; rows on their way to the device and back */
+    NM_WORK_DEVICE, /* the device, whatever it does */
+    NM_COST_WORKS
+} nm_cost_work;
+
+/* "experts", "dense", "attention", "rows", "device": in files. */
+const char *nm_cost_work_name(nm_cost_work work);
+
+/* No factor is larger: two sides that both took more than twice as long had better take turns. */
+#define NM_COST_MOST_BESIDE 2.0
 
 /* A device as far as planning goes: the caps that limit a plan, and its options that change times. */
 typedef struct nm_cost_device {
@@ -102,10 +125,15 @@ typedef struct nm_cost {
         [NM_COST_PARTS]; /* host: what its work before and after such a program takes longer, of
                                               a chunk, as the rows lie in the device's cache; 0 = not known */
     double load_us_per_mb, unload_us_per_mb;
+    double beside[NM_COST_WORKS]; /* how many times as long beside the other side at work, 1 to
+                                     NM_COST_MOST_BESIDE; 0 = not measured */
     /* power; < 0 = unknown. Where from, for output: "published", "given". */
     double host_watts, device_watts; /* of all host threads busy, of the device busy */
     char watts_source[NM_COST_NAME];
 } nm_cost;
+
+/* The factor; 1 where none was measured. */
+double nm_cost_beside(const nm_cost *c, nm_cost_work work);
 
 /* Device time of one launch of n experts with that capacity; host time it costs beside rows. */
 double nm_cost_launch(const nm_cost *c, uint32_t n_experts, uint32_t capacity);

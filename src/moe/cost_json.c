@@ -175,6 +175,13 @@ json_t *nm_cost_to_json(const nm_cost *c)
         memcpy(&v, (const char *)c + real_fields[i].offset, sizeof v);
         json_object_set_new(o, real_fields[i].key, nm_fields_number(v));
     }
+    if (c->beside[NM_WORK_DEVICE] > 0.0) {
+        json_t *beside = json_object();
+        for (int i = 0; i < NM_COST_WORKS; i++)
+            json_object_set_new(beside, nm_cost_work_name((nm_cost_work)i),
+                                nm_fields_number(c->beside[i]));
+        json_object_set_new(o, "beside", beside);
+    }
     if (c->host_watts >= 0.0)
         json_object_set_new(o, "host_watts", nm_fields_number(c->host_watts));
     if (c->device_watts >= 0.0)
@@ -270,6 +277,19 @@ static npumoe_status read_watts(const nm_fields *f, nm_cost *c)
     return NPUMOE_OK;
 }
 
+/* All of them, or, where nothing was measured, no such object. */
+static npumoe_status read_beside(const nm_fields *f, nm_cost *c)
+{
+    nm_fields beside;
+    if (json_object_get(f->json, "beside") == NULL)
+        return NPUMOE_OK;
+    NM_TRY(nm_fields_object(f, "beside", &beside));
+    for (int i = 0; i < NM_COST_WORKS; i++)
+        NM_TRY(nm_fields_real(&beside, nm_cost_work_name((nm_cost_work)i), 1.0, NM_COST_MOST_BESIDE,
+                              &c->beside[i]));
+    return NPUMOE_OK;
+}
+
 npumoe_status nm_cost_from_json(const json_t *root, nm_cost *out, npumoe_error *err)
 {
     const nm_fields f = nm_fields_root(root, err);
@@ -291,6 +311,7 @@ npumoe_status nm_cost_from_json(const json_t *root, nm_cost *out, npumoe_error *
         NM_TRY(nm_fields_real(&f, r->key, r->min, r->max, &v));
         memcpy((char *)&c + r->offset, &v, sizeof v);
     }
+    NM_TRY(read_beside(&f, &c));
     NM_TRY(read_watts(&f, &c));
     for (size_t i = 0; i < COUNT(curve_fields); i++) {
         const curve_field *v = &curve_fields[i];

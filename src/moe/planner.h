@@ -20,6 +20,9 @@
  * together; it is found by bisection (D falls and H grows with p). For every p that sum is at most
  * the maximum, which is also where the lower bound comes from.
  *
+ * Host and device that share a machine's memory are slower beside each other (cost.h, BESIDE). For as long as both work,
+ * times are longer by factors, so neither formula is quite the maximum; planner_clocks.h has what they become.
+ *
  * TIERS are K capacities out of M allowed ones. w(e, c) is what expert e costs at capacity c at the
  * current price: padding against overflow. As a function of c it falls to a preferred capacity and rises
  * after it. If so, an expert whose preference lies between two neighbouring tiers takes one of these two,

@@ -6,6 +6,14 @@
  *     (1 - p) H + p D + s programs + b bytes  >=  constants + sum over experts of
  *         min( (1 - p) host(n_e) ,  s / G + b bytes_e + the cheapest launch that its rows could have )
  *
+ * (1 - p) H + p D is no more than the larger of both, which is what overlaps best. Where each side is slower beside the
+ * other, the best overlap takes the larger of
+ *
+ *     H + D d (1 - 1 / h)    the host works for longer, and beside the device all the while that this takes
+ *     D + H h (1 - 1 / d)    the other way round
+ *
+ * with the device's factor d and the least of the host's, h; these, weighed by 1 - p and p, are weights of H and D again, and
+ * no factor is over 2, or idling would be quicker than overlapping. All is
  * averaged over the scenarios, where a launch may be left out in any of them. G is the largest group,
  * so that an expert carries at least 1/G of a launch and of a program; tiers are forgotten, and where
  * groups may have several capacities, so is that they are few: every load takes its own. The sum over
@@ -26,6 +34,8 @@ typedef struct bound {
     double launch_share, submit_share;
     bool any_capacity; /* every load takes its own */
     double slot_price, byte_price;
+    double host_beside, device_beside; /* h, d */
+    double host, device;               /* weights of H and D at the current price */
     double *of_rows; /* [max_rows + 1] cheapest with any capacity, at the current price */
     /* the different loads of each expert of the layer at hand, with how often */
     uint32_t *first; /* [n_expert + 1] */
@@ -48,8 +58,15 @@ static double least_per_row(const nm_curve *c)
     return c->n > 0 ? fmax(least, 0.0) : 0.0;
 }
 
+static void set_price(bound *b, double price)
+{
+    const double h = b->host_beside, d = b->device_beside;
+    b->host = (1.0 - price) + price * h * (1.0 - 1.0 / d);
+    b->device = price + (1.0 - price) * d * (1.0 - 1.0 / h);
+}
+
 /* n rows in a launch of capacity c, its overflow with it. */
-static double launched(const bound *b, double price, uint32_t n, uint32_t c)
+static double launched(const bound *b, uint32_t n, uint32_t c)
 {
     const nm_planner *p = b->p;
     const uint32_t in = n < c ? n : c;
@@ -60,21 +77,22 @@ static double launched(const bound *b, double price, uint32_t n, uint32_t c)
     } else if (n > c && !nm_overflow_is_lossy(p->options.overflow)) {
         host += p->host_us[n - c];
     }
-    return price * passes * (b->launch_share + p->device_us[c]) + (1.0 - price) * host;
+    return b->device * passes * (b->launch_share + p->device_us[c]) + b->host * host;
 }
 
 /* of_rows, for all loads that there can be: the best of host, one launch, and with REPASS one launch and the best for what is left. */
-static void fill_rows(const bound *b, double price)
+static void fill_rows(bound *b, double price)
 {
     const nm_planner *p = b->p;
+    set_price(b, price);
     b->of_rows[0] = 0.0;
     for (uint32_t n = 1; b->any_capacity && n <= p->loads->chunk; n++) {
-        double best = (1.0 - price) * p->host_us[n];
+        double best = b->host * p->host_us[n];
         for (uint32_t m = 0; m < p->n_grid; m++) {
             const uint32_t c = p->grid[m];
-            double v = launched(b, price, n, c);
+            double v = launched(b, n, c);
             if (n > c && p->options.overflow == NM_OVERFLOW_REPASS)
-                v = fmin(v, launched(b, price, c, c) + b->of_rows[n - c]);
+                v = fmin(v, launched(b, c, c) + b->of_rows[n - c]);
             best = fmin(best, v);
         }
         b->of_rows[n] = best;
@@ -89,27 +107,27 @@ static double any_capacity(const bound *b, uint32_t e)
     return sum;
 }
 
-static double one_capacity(const bound *b, double price, uint32_t e)
+static double one_capacity(const bound *b, uint32_t e)
 {
     const nm_planner *p = b->p;
     double best = HUGE_VAL;
     for (uint32_t m = 0; m < p->n_grid; m++) {
         double sum = 0.0;
         for (uint32_t i = b->first[e]; i < b->first[e + 1] && sum < best; i++)
-            sum += b->share[i] * fmin((1.0 - price) * p->host_us[b->rows[i]],
-                                      launched(b, price, b->rows[i], p->grid[m]));
+            sum += b->share[i] *
+                   fmin(b->host * p->host_us[b->rows[i]], launched(b, b->rows[i], p->grid[m]));
         best = fmin(best, sum);
     }
     return best;
 }
 
 /* Parts: on the host, or on the device with a program of their own. */
-static double part_at(const bound *b, double price, int i, double *outside)
+static double part_at(const bound *b, int i, double *outside)
 {
     const nm_planner *p = b->p;
     const bool two = p->two;
     const bool serial = !two && i != NM_PART_SHARED; /* nothing runs beside it */
-    const double h = serial ? 1.0 : 1.0 - price, d = serial ? 1.0 : price;
+    const double h = serial ? 1.0 : b->host, d = serial ? 1.0 : b->device;
     double best = h * p->part_host_us[i];
     if (p->part_possible[i])
         best = fmin(best, h * p->part_move_us[i] + d * p->part_device_us[i] +
@@ -120,35 +138,35 @@ static double part_at(const bound *b, double price, int i, double *outside)
 }
 
 /* At the price that fill_rows was called with. */
-static double layer_at(const bound *b, double price)
+static double layer_at(const bound *b)
 {
     const nm_planner *p = b->p;
     const bool two = p->two;
-    double outside = two ? 0.0 : p->layer_us, inside = two ? (1.0 - price) * p->layer_us : 0.0;
+    double outside = two ? 0.0 : p->layer_us, inside = two ? b->host * p->layer_us : 0.0;
     for (int i = 0; i < NM_COST_PARTS; i++)
         if (p->part_exists[i])
-            inside += part_at(b, price, i, &outside);
+            inside += part_at(b, i, &outside);
     const double room =
         b->slot_price / p->options.max_group + b->byte_price * (double)p->cost->device.expert_bytes;
     for (uint32_t e = 0; e < p->n_expert; e++) {
-        const double host = (1.0 - price) * b->l->host[e];
+        const double host = b->host * b->l->host[e];
         if (host <= room || p->n_grid == 0)
             inside += host;
         else
-            inside += fmin(
-                host, room + (b->any_capacity ? any_capacity(b, e) : one_capacity(b, price, e)));
+            inside +=
+                fmin(host, room + (b->any_capacity ? any_capacity(b, e) : one_capacity(b, e)));
     }
     return outside + inside;
 }
 
-static double filled_at(const bound *b, double price)
+static double filled_at(bound *b, double price)
 {
     fill_rows(b, price);
-    return layer_at(b, price);
+    return layer_at(b);
 }
 
 /* Golden section on a concave function of the price. */
-static double best_price(const bound *b)
+static double best_price(bound *b)
 {
     const double ratio = 0.6180339887498949;
     double low = 0.0, high = 1.0;
@@ -218,7 +236,11 @@ static npumoe_status bound_init(bound *b, const nm_planner *p, const nm_layer_wo
                  .launch_share = p->cost->launch_us / group,
                  .submit_share = p->cost->launch_host_us / group,
                  .any_capacity =
-                     p->options.max_capacities > 1 || p->options.policy == NM_POLICY_LADDER};
+                     p->options.max_capacities > 1 || p->options.policy == NM_POLICY_LADDER,
+                 .host_beside = p->beside[NM_WORK_EXPERTS],
+                 .device_beside = p->beside[NM_WORK_DEVICE]};
+    for (int i = 0; i < NM_WORK_DEVICE; i++)
+        b->host_beside = fmin(b->host_beside, p->beside[i]);
     b->of_rows = nm_alloc_array(p->a, (size_t)p->max_rows + 1, sizeof *b->of_rows);
     b->all_first = nm_alloc_array(p->a, ((size_t)p->n_expert + 1) * n_layers, sizeof *b->first);
     b->all_rows = nm_alloc_array(p->a, cells, sizeof *b->rows);
@@ -255,7 +277,7 @@ static double all_at(bound *b, const nm_layer_work *layers, uint32_t n)
         fill_rows(b, price);
         for (uint32_t i = 0; i < n; i++) {
             look_at(b, layers, i);
-            at += layer_at(b, price);
+            at += layer_at(b);
         }
         sum = fmax(sum, at);
     }

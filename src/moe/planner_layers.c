@@ -81,6 +81,17 @@ static double attention_at(const nm_planner *p, const nm_curve *curve, uint32_t 
     return share * nm_curve_at(curve, p->options.n_past + chunk * t + 1.0);
 }
 
+double nm_planner_part_beside(const nm_planner *p, nm_cost_part part)
+{
+    static const nm_cost_work work[NM_COST_PARTS] = {
+        [NM_PART_QKV] = NM_WORK_DENSE,
+        [NM_PART_ATTENTION] = NM_WORK_ATTENTION,
+        [NM_PART_O] = NM_WORK_DENSE,
+        [NM_PART_SHARED] = NM_WORK_EXPERTS,
+    };
+    return p->beside[work[part]];
+}
+
 double nm_planner_part_host_us(const nm_planner *p, nm_cost_part part, uint32_t chunk)
 {
     return part == NM_PART_ATTENTION ? attention_at(p, &p->cost->host_part[part], chunk)
@@ -137,6 +148,21 @@ static void fill_parts(nm_planner *p)
         if (i == NM_PART_SHARED)
             p->part_move_us[i] += nm_planner_gather(p, t) + nm_planner_scatter(p, t);
     }
+}
+
+static void fill_tables(nm_planner *p)
+{
+    const nm_cost *c = p->cost;
+    for (uint32_t n = 0; n <= p->moved_rows; n++) {
+        p->gather_us[n] = nm_curve_at(&c->gather, n);
+        p->scatter_us[n] = nm_curve_at(&c->scatter, n);
+    }
+    for (uint32_t n = 0; n <= p->max_rows; n++) {
+        p->host_us[n] = nm_curve_at(&c->host_expert, n);
+        p->device_us[n] = nm_curve_at(&c->device_expert, n);
+    }
+    for (int i = 0; i < NM_COST_WORKS; i++)
+        p->beside[i] = nm_cost_beside(c, (nm_cost_work)i);
 }
 
 uint32_t nm_planner_whole_layers(const nm_planner *p)
@@ -198,14 +224,7 @@ npumoe_status nm_planner_init(nm_planner *p, const npumoe_allocator *a, const nm
         !p->pass_us || !p->pass_end || !p->pass_rows)
         return nm_err_nomem(err, p->pass_room * sizeof *p->pass_end, "planning");
     p->moved_rows = pairs;
-    for (uint32_t n = 0; n <= pairs; n++) {
-        p->gather_us[n] = nm_curve_at(&cost->gather, n);
-        p->scatter_us[n] = nm_curve_at(&cost->scatter, n);
-    }
-    for (uint32_t n = 0; n <= p->max_rows; n++) {
-        p->host_us[n] = nm_curve_at(&cost->host_expert, n);
-        p->device_us[n] = nm_curve_at(&cost->device_expert, n);
-    }
+    fill_tables(p);
     fill_parts(p);
     return NPUMOE_OK;
 }

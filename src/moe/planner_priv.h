@@ -4,6 +4,7 @@
  *   planner_layers.c  tables, layers, their ways, and a way as a layer of the plan
  *   planner_sim.c     what a way costs on every scenario
  *   planner_schedule.c  a prompt through all layers, stage by stage
+ *   planner_clocks.h  host and device at the same time: for these two
  *   planner_tiers.c   the two shortest paths
  *   planner_ways.c    ways of a layer for ours
  *   planner_fixed.c   the other policies: structures that do not ask for costs
@@ -17,6 +18,7 @@
 #define NM_MOE_PLANNER_PRIV_H
 
 #include "moe/planner.h"
+#include "moe/planner_clocks.h"
 
 enum {
     NM_PLANNER_GRID = 96,   /* allowed capacities, most */
@@ -66,6 +68,7 @@ typedef struct nm_planner {
     double part_device_us[NM_COST_PARTS]; /* device busy, launch included */
     double part_move_us[NM_COST_PARTS];   /* host: gather, submit, scatter of such a launch */
     bool part_exists[NM_COST_PARTS], part_possible[NM_COST_PARTS];
+    double beside[NM_COST_WORKS]; /* nm_cost_beside() */
     /* working memory of one simulation */
     uint32_t *rest;             /* [n_expert] */
     double *pass_us, *pass_end; /* [room] */
@@ -125,6 +128,7 @@ typedef struct nm_outcome {
     uint32_t busiest, passes;
     double rows, padding, overflow;
     double device_us, host_us, alone_us; /* alone: all its rows on the host */
+    double beside_us;                    /* host_us beside a device at work */
 } nm_outcome;
 nm_outcome nm_planner_look(const nm_planner *p, const nm_way_group *g, const uint32_t *experts,
                            const uint32_t *load);
@@ -166,6 +170,8 @@ typedef struct nm_passes {
 void nm_planner_passes(const nm_planner *p, const nm_way *w, const uint32_t *load, nm_passes *out,
                        nm_prediction *sum);
 
+/* The factor of a part's work on the host. */
+double nm_planner_part_beside(const nm_planner *p, nm_cost_part part);
 /* A part's time on the host, or on the device with its launch, of the chunk with that number: attention grows,
  * and late chunks may have no program for it. */
 bool nm_planner_part_is_there(const nm_planner *p, const nm_way *w, nm_cost_part part,

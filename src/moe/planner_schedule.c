@@ -8,7 +8,8 @@
  * row is wanted. So a plan that is done is walked through here: a lane for each chunk in flight, the stages of pipeline.h with
  * its rule of who goes next, a queue that the device empties in order.
  *
- * The walk is one host clock (`now`), one device clock (`free_at`) and the launches in flight. Each chunk
+ * The walk is two clocks (planner_clocks.h), by which a side is slowed down only while the other works, and the
+ * launches in flight; all ends are by the device's clock. Each chunk
  * meets one scenario of loads in all layers; prompts are walked until every scenario was met. */
 #include "moe/planner_priv.h"
 
@@ -45,26 +46,27 @@ typedef struct walk {
     uint32_t groups;  /* of them of groups, and the time that these take */
     double groups_us;
     uint64_t begun;
-    double now, work;     /* host: time, and how much of it was work */
-    double free_at, busy; /* device */
+    nm_clocks clocks;
     nm_prediction sum;
 } walk;
 
-static void spend(walk *w, double us)
+static void spend(walk *w, double us, nm_cost_work kind)
 {
-    w->now += us;
-    w->work += us;
+    nm_clocks_work(&w->clocks, us, w->p->beside[kind]);
+}
+
+static void spend_part(walk *w, double us, nm_cost_part part)
+{
+    nm_clocks_work(&w->clocks, us, nm_planner_part_beside(w->p, part));
 }
 
 /* ---- the device ----------------------------------------------------------------------------- */
 
 static double start_launch(walk *w, double us)
 {
-    spend(w, w->p->cost->launch_host_us);
-    w->free_at = fmax(w->free_at, w->now) + us;
-    w->busy += us;
+    spend(w, w->p->cost->launch_host_us, NM_WORK_ROWS);
     w->flying++;
-    return w->free_at;
+    return nm_clocks_launch(&w->clocks, us);
 }
 
 static void start_part(walk *w, lane *l, nm_cost_part part)
@@ -77,8 +79,8 @@ static void start_part(walk *w, lane *l, nm_cost_part part)
 
 static void take_launch(walk *w, lane *l)
 {
-    w->now = fmax(w->now, l->end[l->done]);
-    spend(w, nm_planner_scatter(w->p, l->rows[l->done]));
+    nm_clocks_wait(&w->clocks, l->end[l->done]);
+    spend(w, nm_planner_scatter(w->p, l->rows[l->done]), NM_WORK_ROWS);
     w->groups_us = --w->groups > 0 ? w->groups_us - l->us[l->done] : 0.0;
     l->done++;
     w->flying--;
@@ -103,13 +105,13 @@ static bool take_oldest(walk *w, bool wait)
             part = true;
         }
     }
-    if (!best || (!wait && ends > w->now))
+    if (!best || (!wait && ends > w->clocks.at))
         return false;
     if (!part) {
         take_launch(w, best);
         return true;
     }
-    w->now = fmax(w->now, ends);
+    nm_clocks_wait(&w->clocks, ends);
     w->flying -= best->queued;
     best->queued = 0;
     return true;
@@ -140,7 +142,7 @@ static void submit_for(walk *w, double us)
         if (w->groups >= NM_PLAN_AHEAD && w->groups_us >= us)
             break;
         const uint32_t i = l->submitted++;
-        spend(w, nm_planner_gather(w->p, l->rows[i]));
+        spend(w, nm_planner_gather(w->p, l->rows[i]), NM_WORK_ROWS);
         l->end[i] = start_launch(w, l->us[i]);
         w->groups++;
         w->groups_us += l->us[i];
@@ -168,7 +170,7 @@ static bool attends_on_device(const walk *w, const lane *l)
 
 static void run_norm(walk *w, lane *l)
 {
-    spend(w, norm_share * w->p->layer_us);
+    spend(w, norm_share * w->p->layer_us, NM_WORK_ROWS);
     l->stage = ATTEND;
     if (planned(w, l, NM_PART_QKV))
         start_part(w, l, NM_PART_QKV);
@@ -183,9 +185,9 @@ static void run_join(walk *w, lane *l)
     if (l->on_device)
         take_part(w, l);
     if (l->host_o)
-        spend(w, p->part_host_us[NM_PART_O]);
+        spend_part(w, p->part_host_us[NM_PART_O], NM_PART_O);
     l->host_o = false;
-    spend(w, join_share * p->layer_us);
+    spend(w, join_share * p->layer_us, NM_WORK_ROWS);
     nm_planner_passes(p, w->ways[l->layer],
                       p->loads->layers[l->layer].load + (size_t)s * p->n_expert, &passes, &w->sum);
     l->n = passes.n;
@@ -206,8 +208,8 @@ static void run_attend(walk *w, lane *l)
     if (l->on_device)
         take_part(w, l);
     else
-        spend(w, p->part_host_us[NM_PART_QKV]);
-    spend(w, store_share * p->layer_us);
+        spend_part(w, p->part_host_us[NM_PART_QKV], NM_PART_QKV);
+    spend(w, store_share * p->layer_us, NM_WORK_ROWS);
     l->stored = l->layer + 1;
     if (l->layer >= w->n_whole) {
         l->n = l->submitted = l->done = 0;
@@ -218,7 +220,7 @@ static void run_attend(walk *w, lane *l)
     if (on_device)
         start_part(w, l, NM_PART_ATTENTION);
     else
-        spend(w, nm_planner_part_host_us(p, NM_PART_ATTENTION, l->chunk));
+        spend_part(w, nm_planner_part_host_us(p, NM_PART_ATTENTION, l->chunk), NM_PART_ATTENTION);
     if (planned(w, l, NM_PART_O)) {
         start_part(w, l, NM_PART_O);
         return;
@@ -232,7 +234,7 @@ static void run_rest(walk *w, lane *l)
 {
     const double us = fmin(l->rest_us, NM_PLAN_SLICE_US);
     submit_for(w, us + NM_PLAN_AHEAD_US);
-    spend(w, us);
+    spend(w, us, NM_WORK_EXPERTS);
     l->rest_us -= us;
     l->stage = l->rest_us > 0.0 ? REST : FINISH;
 }
@@ -244,7 +246,7 @@ static void run_finish(walk *w, lane *l)
         take_oldest(w, true);
     }
     if (l->n > 0)
-        spend(w, w->p->cost->join_us);
+        spend(w, w->p->cost->join_us, NM_WORK_ROWS);
     l->n = l->submitted = l->done = 0;
     l->layer++;
     l->stage = l->layer < w->p->loads->n_layers ? NORM : IDLE;
@@ -271,9 +273,9 @@ static bool is_ready(const walk *w, const lane *l)
     if (l->stage == IDLE || is_behind(w, l))
         return false;
     if (l->stage == ATTEND || l->stage == JOIN)
-        return !l->on_device || l->part_end <= w->now;
+        return !l->on_device || l->part_end <= w->clocks.at;
     if (l->stage == FINISH)
-        return l->submitted == l->n && (l->n == 0 || l->end[l->n - 1] <= w->now);
+        return l->submitted == l->n && (l->n == 0 || l->end[l->n - 1] <= w->clocks.at);
     return true;
 }
 
@@ -316,7 +318,7 @@ static void run_prompt(walk *w)
     static void (*const run[])(walk *, lane *) = {run_norm, run_attend, run_join, run_rest,
                                                   run_finish};
     w->next = 0;
-    w->now = w->free_at = 0.0;
+    w->clocks = nm_clocks_new(w->p->beside[NM_WORK_DEVICE]);
     for (uint32_t i = 0; i < w->n_lanes; i++)
         start_chunk(w, &w->lanes[i]);
     for (;;) {
@@ -329,7 +331,9 @@ static void run_prompt(walk *w)
             start_chunk(w, l);
         pump(w);
     }
-    w->sum.us += w->now;
+    w->sum.us += w->clocks.now;
+    w->sum.host_us += w->clocks.work;
+    w->sum.device_us += w->clocks.busy;
 }
 
 /* ---- a plan --------------------------------------------------------------------------------- */
@@ -373,8 +377,6 @@ npumoe_status nm_planner_schedule(const nm_planner *p, nm_way *const *ways, nm_p
     }
     if (!room)
         return nm_err_nomem(err, p->pass_room * sizeof(double), "planning");
-    w.sum.host_us = w.work;
-    w.sum.device_us = w.busy;
     scale(&w.sum, 1.0 / chunks);
     w.sum.wait_us = fmax(0.0, w.sum.us - w.sum.host_us);
     w.sum.joules = nm_planner_joules(p->cost, &w.sum);

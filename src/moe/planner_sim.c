@@ -24,10 +24,11 @@ double nm_planner_scatter(const nm_planner *p, uint32_t rows)
 typedef struct run {
     const nm_planner *p;
     const nm_way *w;
-    uint32_t *rest;       /* rows that the host computes */
-    size_t n_passes;      /* launches so far */
-    double now, work;     /* host: time, and how much of it was work */
-    double free_at, busy; /* device: time, and how much of it was work */
+    uint32_t *rest;      /* rows that the host computes */
+    size_t n_passes;     /* launches so far */
+    nm_clocks clocks;    /* of one chunk in flight, with all waiting */
+    double busy;         /* device, alone */
+    double work, beside; /* host, alone; beside a device at work: for sums, where nobody waits */
     double rows, padding, overflow, dropped;
 } run;
 
@@ -70,12 +71,15 @@ nm_outcome nm_planner_look(const nm_planner *p, const nm_way_group *g, const uin
         o.passes++;
         done += c;
     }
+    double spilled = 0.0;
     for (uint32_t i = 0; i < g->n && done < o.busiest; i++)
         if (load[e[i]] > done) {
             o.overflow += load[e[i]] - done;
-            o.host_us +=
+            spilled +=
                 nm_overflow_is_lossy(p->options.overflow) ? 0.0 : p->host_us[load[e[i]] - done];
         }
+    o.beside_us = p->beside[NM_WORK_ROWS] * o.host_us + p->beside[NM_WORK_EXPERTS] * spilled;
+    o.host_us += spilled;
     return o;
 }
 
@@ -86,15 +90,21 @@ static void note_pass(run *r, uint32_t rows, double device_us)
     r->busy += device_us;
 }
 
+static void host_works(run *r, double us, nm_cost_work kind)
+{
+    const double beside = r->p->beside[kind];
+    nm_clocks_work(&r->clocks, us, beside);
+    r->work += us;
+    r->beside += us * beside;
+}
+
 /* Gather, submit; the launch's end is kept for the scatter. */
 static void submit(run *r, size_t i)
 {
     const nm_planner *p = r->p;
     const double moved = nm_planner_gather(p, p->pass_rows[i]) + p->cost->launch_host_us;
-    r->now += moved;
-    r->work += moved;
-    r->free_at = fmax(r->free_at, r->now) + p->pass_us[i];
-    p->pass_end[i] = r->free_at;
+    host_works(r, moved, NM_WORK_ROWS);
+    p->pass_end[i] = nm_clocks_launch(&r->clocks, p->pass_us[i]);
 }
 
 static void run_group(run *r, const nm_way_group *g, const uint32_t *load,
@@ -146,24 +156,20 @@ static double remainder_us(const run *r)
 /* All that happens after the groups were looked at. */
 static void run_passes(run *r)
 {
-    const uint32_t queue = r->p->cost->device.queue_depth;
+    const nm_planner *p = r->p;
+    const uint32_t queue = p->cost->device.queue_depth;
     const size_t depth = queue > 0 ? queue : 1, n = r->n_passes;
+    r->clocks = nm_clocks_new(p->beside[NM_WORK_DEVICE]);
     for (size_t i = 0; i < n && i < depth; i++)
         submit(r, i);
-    const double rest = remainder_us(r);
-    r->now += rest;
-    r->work += rest;
-    if (n > 0) {
-        r->now += r->p->cost->join_us;
-        r->work += r->p->cost->join_us;
-    }
+    host_works(r, remainder_us(r), NM_WORK_EXPERTS);
+    if (n > 0)
+        host_works(r, p->cost->join_us, NM_WORK_ROWS);
     for (size_t i = 0; i < n; i++) {
-        r->now = fmax(r->now, r->p->pass_end[i]);
+        nm_clocks_wait(&r->clocks, p->pass_end[i]);
         if (i + depth < n)
             submit(r, i + depth);
-        const double us = nm_planner_scatter(r->p, r->p->pass_rows[i]);
-        r->now += us;
-        r->work += us;
+        host_works(r, nm_planner_scatter(p, p->pass_rows[i]), NM_WORK_ROWS);
     }
 }
 
@@ -184,20 +190,31 @@ static double lost(const run *r)
     return 0.0;
 }
 
-/* Norms, QKV, attention, O, routing: before the experts, the parts of them on the device too. */
+/* Norms, QKV, attention, O, routing: before the experts, the parts of them on the device too. With one chunk in
+ * flight nothing runs beside them. */
 static void add_fixed(const nm_planner *p, const nm_way *w, const run *r, nm_prediction *x)
 {
-    double host = p->layer_us, device = 0.0;
+    const double rows = p->beside[NM_WORK_ROWS];
+    double host = p->layer_us, beside = rows * p->layer_us, device = 0.0;
     for (int i = NM_PART_QKV; i <= NM_PART_O; i++) {
         const bool there = (w->parts & 1u << i) != 0;
-        host += there ? p->part_move_us[i] : p->part_host_us[i];
+        const double us = there ? p->part_move_us[i] : p->part_host_us[i];
+        host += us;
+        beside += us * (there ? rows : nm_planner_part_beside(p, (nm_cost_part)i));
         device += there ? p->part_device_us[i] : 0.0;
         x->launches += there;
     }
-    const double all_host = host + r->work, all_device = device + r->busy;
-    x->us += p->two ? fmax(all_host, all_device) : host + device + r->now;
-    x->host_us += all_host;
-    x->device_us += all_device;
+    if (!p->two) {
+        x->us += host + device + r->clocks.now;
+        x->host_us += host + r->clocks.work;
+        x->device_us += device + r->clocks.busy;
+        return;
+    }
+    const nm_overlap all = nm_clocks_overlap(host + r->work, beside + r->beside, device + r->busy,
+                                             p->beside[NM_WORK_DEVICE]);
+    x->us += all.us;
+    x->host_us += all.host_us;
+    x->device_us += all.device_us;
 }
 
 /* Sums over the scenarios become means. */
@@ -228,6 +245,7 @@ static run begin_sum(const nm_planner *p, const nm_way *w)
         const uint32_t t = p->loads->chunk;
         r.busy = p->part_device_us[NM_PART_SHARED];
         r.work = nm_planner_gather(p, t) + p->cost->launch_host_us + nm_planner_scatter(p, t);
+        r.beside = p->beside[NM_WORK_ROWS] * r.work;
         r.n_passes = 1;
     }
     return r;
@@ -236,7 +254,9 @@ static run begin_sum(const nm_planner *p, const nm_way *w)
 static void end_sum(run *r, double rest_us, nm_prediction *x)
 {
     const nm_planner *p = r->p;
-    r->work += rest_of(p, r->w, rest_us) + (r->n_passes > 0 ? p->cost->join_us : 0.0);
+    const double rest = rest_of(p, r->w, rest_us), join = r->n_passes > 0 ? p->cost->join_us : 0.0;
+    r->work += rest + join;
+    r->beside += p->beside[NM_WORK_EXPERTS] * rest + p->beside[NM_WORK_ROWS] * join;
     x->launches += (double)r->n_passes;
     x->rows += r->rows;
     x->padding += r->padding;
@@ -266,6 +286,7 @@ void nm_planner_sum(const nm_planner *p, const double *alone_us, const nm_outcom
                     continue;
                 sums[s].busy += o->device_us;
                 sums[s].work += o->host_us;
+                sums[s].beside += o->beside_us;
                 sums[s].rows += o->rows;
                 sums[s].padding += o->padding;
                 sums[s].overflow += o->overflow;

@@ -114,7 +114,8 @@ static double host_price(const maker *k, double price, uint32_t e)
     return k->p->options.all_experts ? HUGE_VAL : (1.0 - price) * k->l->host[e];
 }
 
-/* Device less host time when everyone takes what is best at this price. */
+/* Device less host time when everyone takes what is best at this price, both beside each other: to finish together
+ * is to be so all along. */
 static double imbalance(const maker *k, double price)
 {
     const nm_planner *p = k->p;
@@ -133,7 +134,7 @@ static double imbalance(const maker *k, double price)
         device += d_best;
         host += h_best;
     }
-    return device - host;
+    return device * p->beside[NM_WORK_DEVICE] - host * p->beside[NM_WORK_EXPERTS];
 }
 
 static double balanced_price(const maker *k)

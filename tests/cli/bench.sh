@@ -187,6 +187,8 @@ for option in cost compare; do
     check "... which stays" cmp -s "$work/kept.json" "$work/was.json"
 done
 refused "no table" "--cost: $work/none is no cost table; npumoe probe" -m "$olmoe" --cost "$work/none"
+echo '{"schema": "npumoe-plan-cost", "schema_version": 1}' >"$work/plans"
+refused "a table of plan" "--cost: $work/plans is a table of npumoe plan, of one model's work; expected one of what the machine can do, which npumoe probe -o FILE makes" -m "$olmoe" --cost "$work/plans"
 sed 's/_version": 1/_version": 2/' "$work/cost.json" >"$work/newer"
 refused "a newer table" "--cost: $work/newer has version 2 of the table, expected 1" -m "$olmoe" --cost "$work/newer"
 sed 's/gops_per_s_max/gops/' "$work/cost.json" >"$work/lacking"

@@ -25,6 +25,8 @@ static nm_plan *make(void)
     npumoe_error err = {0};
     cost.device.slots = 40;
     cost.device_part[NM_PART_QKV] = cost.device_part[NM_PART_O] = cost.host_part[NM_PART_O];
+    for (int i = 0; i < NM_COST_WORKS; i++)
+        cost.beside[i] = 1.0 + 0.05 * i;
     o.compare = true;
     if (!synth_loads(&s, &rng, &loads) ||
         nm_planner_make(mem(), &model, &loads, &cost, &o, &plan, &err) != NPUMOE_OK)
@@ -73,16 +75,23 @@ static void test_round_trip(const nm_plan *plan, const char *text)
 
 static void test_cost_round_trip(const nm_plan *plan)
 {
-    nm_cost c = plan->cost;
+    nm_cost c = plan->cost, alone = plan->cost;
+    memset(alone.beside, 0, sizeof alone.beside);
     c.part_far_us[NM_PART_QKV] = 7.0;
-    json_t *root = nm_cost_to_json(&c);
+    for (int i = 0; i < NM_COST_WORKS; i++)
+        c.beside[i] = i == NM_WORK_ROWS ? 1.25 : 1.0;
+    json_t *root = nm_cost_to_json(&c), *plain = nm_cost_to_json(&alone);
     npumoe_error err = {0};
     is_int(nm_cost_from_json(root, &c, &err), NPUMOE_OK, "a cost table is read: %s", err.message);
     is_int(c.host_expert.n, plan->cost.host_expert.n, "points");
     is_near(c.part_far_us[NM_PART_QKV], 7.0, 0.0, "what far rows cost");
+    is_near(c.beside[NM_WORK_ROWS], 1.25, 0.0, "what is slower beside the device");
     json_object_del(root, "qkv_far_us");
+    json_object_del(root, "beside");
     is_int(nm_cost_from_json(root, &c, &err), NPUMOE_OK, "a table without: %s", err.message);
     is_near(c.part_far_us[NM_PART_QKV], 0.0, 0.0, "nothing");
+    is_near(nm_cost_beside(&c, NM_WORK_ROWS), 1.0, 0.0, "nothing is slower");
+    ok(json_object_get(plain, "beside") == NULL, "and nothing is written of it");
     is_u64(c.device.total_bytes, UINT64_MAX, "no limit stays no limit");
     ok(c.host_watts < 0.0, "unknown watts stay unknown");
     is_int(nm_cost_fits(&c, &plan->model.geometry, 128, "tile", &err), NPUMOE_OK, "it fits");
@@ -95,6 +104,7 @@ static void test_cost_round_trip(const nm_plan *plan)
     is_int(nm_cost_fits(&c, &g, 128, "tile", &err), NPUMOE_EMODEL, "another width: %s",
            err.message);
     json_decref(root);
+    json_decref(plain);
 }
 
 /* ---- broken files --------------------------------------------------------------------------- */
@@ -147,6 +157,18 @@ static const breakage breakages[] = {
     {{"cost", "host_expert"}, "[]", "host_expert"},
     {{"cost", "host_expert"}, "[[2, 1], [1, 2]]", "host_expert[1][0]"},
     {{"cost", "host_expert"}, "[[1, 1e99]]", "host_expert[0][1]"},
+    {{"cost", "beside"}, "1.1", "cost: beside: found 1.1, expected an object"},
+    {{"cost", "beside"}, "null", "cost: beside: found null"},
+    {{"cost", "beside"}, "{}", "cost: beside.experts: found nothing"},
+    {{"cost", "beside"},
+     "{\"experts\":0.99,\"dense\":1,\"attention\":1,\"rows\":1,\"device\":1}",
+     "cost: beside.experts: found 0.99"},
+    {{"cost", "beside"},
+     "{\"experts\":1,\"dense\":1,\"attention\":1,\"rows\":1,\"device\":2.01}",
+     "cost: beside.device: found 2.01"},
+    {{"cost", "beside"},
+     "{\"experts\":1,\"dense\":1,\"attention\":\"1\",\"rows\":1,\"device\":1}",
+     "cost: beside.attention: found \"1\""},
     {{"cost", "device", "slots"}, "2", "programs: found"},
     {{"cost", "device", "total_bytes"}, "1000", "bytes on the device"},
     {{"cost", "device", "program_bytes"}, "1000", "bytes of a program"},

@@ -202,6 +202,14 @@ static void draw_budgets(nm_cost *c)
     c->device.queue_depth = 1 + synth_next(&rng, 8);
 }
 
+/* Every third setting has none, some are as bad as can be. */
+static void draw_beside(nm_cost *c)
+{
+    const uint32_t kind = synth_next(&rng, 3);
+    for (int i = 0; i < NM_COST_WORKS; i++)
+        c->beside[i] = kind == 0 ? 0.0 : fmin(1.0 + kind * synth_unit(&rng), NM_COST_MOST_BESIDE);
+}
+
 static void test_budgets_and_policies(void)
 {
     enum { CASES = 20 };
@@ -218,6 +226,7 @@ static void test_budgets_and_policies(void)
         nm_planner_options o = nm_planner_options_default();
         double us[NM_POLICY_END];
         draw_budgets(&x.cost);
+        draw_beside(&x.cost);
         o.max_group = 1 + synth_next(&rng, 10);
         o.n_tiers = 1 + synth_next(&rng, 6);
         o.max_capacities = 1 + synth_next(&rng, 6);
@@ -518,7 +527,7 @@ static nm_plan *roomy_plan(const setting *x, const nm_planner_options *o)
 
 static void test_bound(void)
 {
-    enum { CASES = 6 };
+    enum { CASES = 10, PLAIN = 6 };
     unsigned below = 0, near = 0, tried = 0;
     double worst = 0.0;
     for (int i = 0; i < CASES; i++) {
@@ -528,7 +537,9 @@ static void test_bound(void)
         o.n_tiers = 3;
         o.max_capacities = 2;
         o.overflow = i % 4 < 2 ? NM_OVERFLOW_SPILL : NM_OVERFLOW_REPASS;
-        o.in_flight = 1 + (uint32_t)(i / 3);
+        o.in_flight = 1 + (uint32_t)(i < PLAIN ? i / 3 : i % 2);
+        for (int w = 0; i >= PLAIN && w < NM_COST_WORKS; w++)
+            x.cost.beside[w] = i == PLAIN ? NM_COST_MOST_BESIDE : 1.0 + synth_unit(&rng);
         nm_plan *ours = make(&x, &o), *roomy = roomy_plan(&x, &o);
         const double best = try_all(&x, roomy, &tried);
         if (ours) {
