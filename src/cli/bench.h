@@ -1,6 +1,7 @@
 /* bench.h: the parts of `npumoe bench`.
  *
  *   bench.c          options, and the loops over all their values
+ *   bench_check.c    what is wrong with the options, said before the first test
  *   bench_test.c     one test: repetitions, and what the process used meanwhile
  *   bench_plan.c     what a plan did in a test
  *   bench_out.c      a result as a JSON object; objects as a table, JSON, JSON lines, CSV
@@ -18,6 +19,25 @@
 #include <time.h>
 
 typedef enum bench_format { BENCH_MD, BENCH_JSON, BENCH_JSONL, BENCH_CSV } bench_format;
+
+typedef struct bench_args {
+    model_args model; /* path stays NULL: -m is a list here */
+    common_args common;
+    cli_strings models, isas;
+    cli_numbers n_prompt, n_gen, n_pg, n_depth, threads, batch, ubatch, type_k, type_v;
+    cli_numbers precisions;
+    npu_args npu;
+    int32_t reps, delay;
+    bench_format format;
+    bool no_warmup, progress, no_probe;
+    const char *cost, *compare;
+} bench_args;
+
+/* Each says what is wrong and returns false. results: a file that is shown in place of measuring, or NULL. */
+bool bench_can_begin(const bench_args *a);
+bool bench_plans_fit(const bench_args *a);
+bool bench_spares_inputs(const bench_args *a, const char *results);
+bool bench_measures_nothing(const bench_args *a);
 
 typedef struct bench_test {
     int32_t n_threads, batch, ubatch, n_prompt, n_gen, n_depth;
