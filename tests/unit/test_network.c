@@ -5,7 +5,7 @@
 
 #include <pthread.h>
 
-enum { MOST = 1000, FEW = 5, N = 96, FF = 160, MOST_ROWS_OF_A_TICKET = 256 };
+enum { MOST = 1000, FEW = 5, N = 64, FF = 96, MOST_ROWS_OF_A_TICKET = 256 };
 
 static float gate[FF][N], up[FF][N], down[N][FF], x[MOST][N];
 static const float *rows[MOST];
