@@ -109,7 +109,7 @@ typedef int32_t npumoe_token;
  * matrix unit, VNNI). One token at a time is near fp32 in all of them. */
 typedef enum npumoe_precision {
     NPUMOE_PRECISION_AUTO = 0, /* by weight type: rounding stays below what the type itself lost */
-    NPUMOE_PRECISION_FAST,     /* activations of 8 bits: bf16 on a matrix unit, bytes with VNNI */
+    NPUMOE_PRECISION_FAST,     /* activations of 8 bits: bf16, or bytes with VNNI */
     NPUMOE_PRECISION_FULL,     /* near fp32; on a host the projections of attention nearest */
     NPUMOE_PRECISION_FP32      /* fp32 only: the same bits for any chunk size; the slowest */
 } npumoe_precision;

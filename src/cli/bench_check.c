@@ -126,11 +126,13 @@ bool bench_measures_nothing(const bench_args *a)
     const struct {
         const char *option;
         size_t given;
-    } tests[] = {{"-m", a->models.n},       {"-p", a->n_prompt.n}, {"-n", a->n_gen.n},
-                 {"-pg", a->n_pg.n},        {"-d", a->n_depth.n},  {"-t", a->threads.n},
-                 {"-b", a->batch.n},        {"-ub", a->ubatch.n},  {"-ctk", a->type_k.n},
-                 {"-ctv", a->type_v.n},     {"--isa", a->isas.n},  {"--precision", a->precisions.n},
-                 {"--plan", a->npu.plans.n}};
+    } tests[] = {
+        {"-m", a->models.n},          {"-p", a->n_prompt.n},       {"-n", a->n_gen.n},
+        {"-pg", a->n_pg.n},           {"-d", a->n_depth.n},        {"-t", a->threads.n},
+        {"-b", a->batch.n},           {"-ub", a->ubatch.n},        {"-ctk", a->type_k.n},
+        {"-ctv", a->type_v.n},        {"--isa", a->isas.n},        {"--precision", a->precisions.n},
+        {"--plan", a->npu.plans.n},   {"--cost", a->cost != NULL}, {"--delay", a->delay != 0},
+        {"--no-warmup", a->no_warmup}};
     for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
         if (tests[i].given) {
             ui_error("bench --compare OLD NEW measures nothing: %s has no meaning beside it",

@@ -41,6 +41,12 @@ npumoe_status nm_cost_measure_device(nm_cost_job *job, nm_cost *out, npumoe_erro
 /* nm_cost.beside, of a device that has threads of this machine. */
 npumoe_status nm_cost_measure_beside(nm_cost_job *job, nm_cost *out, npumoe_error *err);
 
+/* How many times as long a side takes beside the other: the host's us between two of the host alone; the device's
+ * launches, so many in so many us, while the host works and while it waits (0 where one is missing). */
+double nm_cost_host_ratio(double before_us, double beside_us, double after_us);
+double nm_cost_device_ratio(double working_us, uint32_t working, double waiting_us,
+                            uint32_t waiting);
+
 /* The host's kinds of work, a little at a time, with weights from memory. free() accepts a pointer to NULL. */
 typedef struct nm_cost_host nm_cost_host;
 npumoe_status nm_cost_host_new(nm_cost_job *job, nm_cost_host **out, npumoe_error *err);

@@ -226,6 +226,17 @@ static npumoe_status set_times(turn *t, npumoe_error *err)
     return NPUMOE_OK;
 }
 
+double nm_cost_host_ratio(double before_us, double beside_us, double after_us)
+{
+    return 2.0 * beside_us / (before_us + after_us);
+}
+
+double nm_cost_device_ratio(double working_us, uint32_t working, double waiting_us,
+                            uint32_t waiting)
+{
+    return working > 0 && waiting > 0 ? working_us / working / (waiting_us / waiting) : 0.0;
+}
+
 static double as_factor(double ratio)
 {
     return fmin(fmax(ratio, 1.0), NM_COST_MOST_BESIDE);
@@ -245,10 +256,10 @@ static npumoe_status measure_work(turn *t, double *host, double *device, npumoe_
         double us;
         NM_TRY(beside(t, &us, &working, &waiting, err));
         const double after = alone(t);
-        of_host[rounds++] = 2.0 * us / (before + after);
+        of_host[rounds++] = nm_cost_host_ratio(before, us, after);
         before = after;
         if (working.n > 0)
-            of_device[n++] = working.us / working.n / (waiting.us / waiting.n);
+            of_device[n++] = nm_cost_device_ratio(working.us, working.n, waiting.us, waiting.n);
     }
     *host = as_factor(nm_cost_median(of_host, rounds));
     *device = n > 0 ? as_factor(nm_cost_median(of_device, n)) : 0.0;

@@ -87,7 +87,7 @@ typedef struct nm_gated_args {
 
 struct nm_product {
     const char *name;
-    /* Packed rows come in groups of this many (1, 4, 8 or 16): row i of a pack made for m rows is found
+    /* Packed rows come in groups of this many (1, 2, 4, 8 or 16): row i of a pack made for m rows is found
      * by its place in the group, so rows of one pack belong together. */
     uint32_t group;
     /* Good number of outputs for one task, a multiple of NM_PRODUCT_STEP. */

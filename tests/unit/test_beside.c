@@ -80,22 +80,97 @@ static figures predict(nm_plan *plan, const nm_loads *loads, double host, double
     return (figures){plan->predicted, plan->cpu_only, plan->bound_us};
 }
 
-static void test_predictions(uint32_t in_flight, uint32_t n_prompt)
+/* owner: the caller, of both */
+static nm_plan *planned(uint32_t in_flight, uint32_t n_prompt, nm_loads *loads)
 {
     const synth_shape s = {3, 24, 4, 128, 16, 1.0, 0.6};
     synth_rng rng = {7};
     const nm_plan_model model = synth_model(s.n_layers, s.n_expert, s.k);
     const nm_cost cost = synth_cost(&model, s.chunk, 20.0);
     nm_planner_options o = nm_planner_options_default();
-    nm_loads loads;
     nm_plan *plan = NULL;
     npumoe_error err = {0};
     o.in_flight = in_flight;
     o.n_prompt = n_prompt;
     o.compare = false;
-    if (!synth_loads(&s, &rng, &loads) ||
-        nm_planner_make(mem(), &model, &loads, &cost, &o, &plan, &err) != NPUMOE_OK)
+    if (!synth_loads(&s, &rng, loads) ||
+        nm_planner_make(mem(), &model, loads, &cost, &o, &plan, &err) != NPUMOE_OK)
         bail("no plan: %s", err.message);
+    return plan;
+}
+
+static void free_loads(nm_loads *loads)
+{
+    for (uint32_t i = 0; i < loads->n_layers; i++)
+        free(loads->layers[i].load);
+    free(loads->layers);
+}
+
+static void no_time(nm_curve *c)
+{
+    memset(c->us, 0, sizeof c->us);
+}
+
+/* This kind of the host's work takes no time at all. */
+static void without(nm_cost *c, nm_cost_work kind)
+{
+    if (kind == NM_WORK_EXPERTS) {
+        no_time(&c->host_expert);
+        no_time(&c->host_part[NM_PART_SHARED]);
+        c->host_region_us = 0.0;
+    } else if (kind == NM_WORK_DENSE) {
+        no_time(&c->host_part[NM_PART_QKV]);
+        no_time(&c->host_part[NM_PART_O]);
+    } else if (kind == NM_WORK_ATTENTION) {
+        no_time(&c->host_part[NM_PART_ATTENTION]);
+    } else {
+        no_time(&c->host_layer);
+        no_time(&c->gather);
+        no_time(&c->scatter);
+        memset(c->part_far_us, 0, sizeof c->part_far_us);
+        c->join_us = c->launch_host_us = 0.0;
+    }
+}
+
+/* Each factor slows its own kind down and no other. */
+static void test_kinds(uint32_t in_flight, uint32_t n_prompt)
+{
+    nm_loads loads;
+    nm_plan *plan = planned(in_flight, n_prompt, &loads);
+    const nm_cost cost = plan->cost;
+    for (int w = 0; w < NM_WORK_DEVICE; w++) {
+        figures f[2][2]; /* [the kind takes no time][with its factor] */
+        npumoe_error err = {0};
+        for (int i = 0; i < 4; i++) {
+            plan->cost = cost;
+            for (int k = 0; k < NM_COST_WORKS; k++)
+                plan->cost.beside[k] = i % 2 && k == w ? 2.0 : 1.0;
+            if (i / 2)
+                without(&plan->cost, (nm_cost_work)w);
+            if (nm_planner_predict(plan, &loads, &err) != NPUMOE_OK)
+                bail("%s", err.message);
+            f[i / 2][i % 2] = (figures){plan->predicted, plan->cpu_only, plan->bound_us};
+        }
+        const char *name = nm_cost_work_name((nm_cost_work)w);
+        ok(f[0][1].plan.host_us >= f[0][0].plan.host_us,
+           "%u in flight, %s twice as long: %.1f, %.1f us", in_flight, name, f[0][0].plan.host_us,
+           f[0][1].plan.host_us);
+        /* one chunk: the device has experts only, and leaves some to the host; more chunks: all of them */
+        const bool beside = w == NM_WORK_ROWS || (w == NM_WORK_EXPERTS) == (in_flight == 1);
+        ok(beside == (f[0][1].plan.host_us > f[0][0].plan.host_us * 1.001),
+           "... %s beside the device", beside ? "some of it" : "nothing of it");
+        is_near(f[1][1].plan.host_us, f[1][0].plan.host_us, f[1][0].plan.host_us * 1e-9,
+                "... where there is nothing of it its factor changes nothing");
+        is_near(f[1][1].plan.us, f[1][0].plan.us, f[1][0].plan.us * 1e-9, "... nor the time");
+    }
+    nm_plan_free(&plan);
+    free_loads(&loads);
+}
+
+static void test_predictions(uint32_t in_flight, uint32_t n_prompt)
+{
+    nm_loads loads;
+    nm_plan *plan = planned(in_flight, n_prompt, &loads);
     const nm_prediction made = plan->predicted;
     const figures none = predict(plan, &loads, 0.0, 0.0), one = predict(plan, &loads, 1.0, 1.0);
     const figures some = predict(plan, &loads, 1.3, 1.1), turns = predict(plan, &loads, 2.0, 2.0);
@@ -116,9 +191,7 @@ static void test_predictions(uint32_t in_flight, uint32_t n_prompt)
     is_near(turns.host.us, one.host.us, 0.0, "the host alone stays alone");
     is_near(turns.host.host_us, one.host.host_us, 0.0, "and works as before");
     nm_plan_free(&plan);
-    for (uint32_t i = 0; i < loads.n_layers; i++)
-        free(loads.layers[i].load);
-    free(loads.layers);
+    free_loads(&loads);
 }
 
 /* ---- measuring ------------------------------------------------------------------------------ */
@@ -170,6 +243,18 @@ static void measure_crowded(nm_cost_job *job, int cpus)
     nm_pool_free(&job->pool);
 }
 
+/* What a round's times mean. */
+static void test_rounds(void)
+{
+    is_near(nm_cost_host_ratio(100.0, 130.0, 100.0), 1.3, 1e-12,
+            "the host, 130 us between two of 100");
+    is_near(nm_cost_host_ratio(90.0, 130.0, 110.0), 1.3, 1e-12,
+            "... where the machine changed meanwhile");
+    is_near(nm_cost_device_ratio(360.0, 3, 200.0, 2), 1.2, 1e-12,
+            "the device, 120 us a launch while the host works and 100 while it waits");
+    is_near(nm_cost_device_ratio(0.0, 0, 200.0, 2), 0.0, 0.0, "... not known where none fitted");
+}
+
 static void test_measuring(void)
 {
     const nm_cpu cpu = nm_cpu_detect();
@@ -217,6 +302,10 @@ int main(void)
     test_predictions(2, 0);
     test_predictions(2, 4 * 128);
     test_predictions(4, 16 * 128);
+    test_kinds(1, 0);
+    test_kinds(2, 4 * 128);
+    test_kinds(4, 16 * 128);
+    test_rounds();
     test_measuring();
     return done_testing();
 }
