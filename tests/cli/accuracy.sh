@@ -5,16 +5,15 @@
 #                         of the few tokens whose experts change, as they do with any other order of fp32 sums, too.
 # The reference is --precision fp32 with the same cache.
 . "$(dirname "$0")/common/tap.sh"
+leave() { echo "1..0 # SKIP $1"; exit 0; }
+[ "${NPUMOE_CONFIG:-release}" = release ] || leave "a real model, so release builds only"
 demo=models/npumoe-tales-30M-Q6_K.gguf
 awk '{ for (i = 1; i <= NF; i++) print (n++ * 7919) % 9973, $i }' docs/demo/tales.txt | sort -n -s -k 1,1 |
     cut -d ' ' -f 2 | tr '\n' ' ' >"$work/words"
 cp docs/demo/tales.txt "$work/tales"
 
-# With sanitizers, which are slow, it is memory that is checked: a window will do, of whose 255 tokens one is 0.4 %.
-case $NPUMOE_BUILD in *asan*) windows=1 least=97 ;; *) windows=3 least=99 ;; esac
-
 base_of() { # FILE TEXT CACHE
-    run perplexity -m "$1" -f "$work/$2" -c 512 --chunks $windows --no-perf --precision fp32 -ctk "$3" -ctv "$3" \
+    run perplexity -m "$1" -f "$work/$2" -c 512 --chunks 3 --no-perf --precision fp32 -ctk "$3" -ctv "$3" \
         --kl-divergence-base "$work/base.kld"
     [ "$code" -eq 0 ] || fail "reference of $(basename "$1"), $2, $3 cache: $(cat "$work/err")"
 }
@@ -37,7 +36,7 @@ checks() { # TYPE BAR
         for tier in $tiers; do
             compare "$file" --isa "$tier" -ctk $cache -ctv $cache
             check "$1, $tier, $cache cache: mean KL $mean below $2" below "$mean" "$2"
-            check "... the same first choice at more than $least % ($same)" above "$same" $least
+            check "... the same first choice at more than 99 % ($same)" above "$same" 99
         done
         limit=2e-5
         [ $cache = f16 ] || limit=2e-4
@@ -51,11 +50,7 @@ checks() { # TYPE BAR
 
 # The tier scalar has no other products than fp32.
 tiers=$("$NPUMOE" doctor | sed -n 's/^kernels .*usable: \([^;]*\);.*/\1/p' | tr -d ',' | sed 's/scalar//')
-if [ -z "$(echo "$tiers" | tr -d ' ')" ]; then
-    skip "this machine has the tier scalar only, which is the reference"
-    done_testing
-    exit
-fi
+[ -n "$(echo "$tiers" | tr -d ' ')" ] || leave "this machine has the tier scalar only, which is the reference"
 for type in BF16 F16 Q8_0; do checks $type 2e-4; done
 for type in Q6_K Q4_K_M Q4_0 MXFP4; do checks $type 1e-3; done
 
