@@ -10,11 +10,9 @@
 #include "report.h"
 #include "verbs.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static bool set_format(const cli_opt *opt, void *field, const char *text, char *why,
@@ -568,7 +566,6 @@ static bool defaults(bench_args *a)
     return true;
 }
 
-/* Tests of all lists together, each by all plans. */
 /* Commas separate names, except in the name of a file that is there. The words live in *room. */
 static bool split_words(cli_strings *list, bool files, char **room)
 {

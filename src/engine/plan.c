@@ -187,7 +187,7 @@ static npumoe_status measure(const nm_profile *profile, const npumoe_planner_opt
                        .precision = precision_of(o->precision),
                        .progress = o->progress,
                        .progress_user = o->progress_user,
-                       .total = 51};
+                       .total = 53};
     NM_TRY(nm_kern_init(&kern, &cpu, o->isa, err));
     npumoe_status st = new_device(o, &job.npu, err);
     if (st == NPUMOE_OK)

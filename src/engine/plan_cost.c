@@ -13,9 +13,8 @@ enum { RUNS = 5, LONG_US = 60000, VERY_LONG_US = 300000, FAR_PAST = 4096 };
 
 npumoe_status nm_cost_step(nm_cost_job *job, npumoe_error *err)
 {
-    job->done++;
-    if (job->done > job->total)
-        job->total = job->done;
+    if (job->done < job->total)
+        job->done++;
     if (job->progress && !job->progress(job->progress_user, job->done, job->total))
         return nm_err_set(err, NPUMOE_ECANCELED, "measuring costs was cancelled");
     return NPUMOE_OK;
@@ -200,7 +199,8 @@ npumoe_status nm_cost_measure(nm_cost_job *job, nm_cost *out, npumoe_error *err)
             NM_TRY(nm_cost_measure_beside(job, &c, err));
     }
     *out = c;
-    return NPUMOE_OK;
+    job->done = job->total; /* with what this device and this model do not have */
+    return nm_cost_step(job, err);
 }
 
 /* ---- buffers -------------------------------------------------------------------------------- */

@@ -53,8 +53,7 @@ typedef enum nm_act {
 
 enum {
     NM_PRODUCT_STEP = 32, /* ranges of outputs start at multiples of this */
-    NM_PRODUCT_PAD = 64   /* a packed row is padded with zeros up to a multiple of this many inputs,
-                             where the layout needs it */
+    NM_PRODUCT_PAD = 64   /* packed rows may be padded up to a multiple of this many inputs */
 };
 
 typedef struct nm_out_args {
@@ -101,7 +100,8 @@ struct nm_product {
      * xp + packed_bytes(i0, k), and are a pack of their own. */
     size_t (*packed_bytes)(size_t m, size_t k);
     /* Packs rows [i0, i1) of x[0..m): i0 a multiple of group, i1 too unless it is m. Threads may
-     * pack parts of one xp side by side. Rows of padding in the last group are zeros. */
+     * pack parts of one xp side by side. What is beyond the rows in the last group is the product's own: no
+     * other reads it. */
     void (*pack)(size_t m, size_t k, const float *const *x, size_t i0, size_t i1, void *xp);
     size_t (*scratch_bytes)(size_t max_k);
     void (*gated)(const nm_gated_args *args);

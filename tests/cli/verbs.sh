@@ -152,6 +152,12 @@ check "... the same top token everywhere" grep -q '^Same top token  *: *100.0000
 run perplexity -m "$work/q2.gguf" --kl-divergence --kl-divergence-base "$work/base.kld"
 kld=$(sed -n 's/^Mean KLD *: *\([0-9.]*\) .*/\1/p' "$work/out")
 check "... a coarser copy differs (KLD $kld)" sh -c "awk 'BEGIN { exit !(\"$kld\" > 0.001) }'"
+check "... by ranks from the largest to the median, the mean among them" awk '
+    / KLD( below)? *:/ { v = substr($0, index($0, ":") + 2) + 0 }
+    /^Mean KLD/ { mean = v }
+    /^Maximum KLD/ { most = last = v; n = 1 }
+    /^99|^90|^Median KLD/ { n += v > 0 && v < last; last = v }
+    END { exit !(n == 5 && mean < most && mean > last / 2) }' "$work/out"
 head -c 5000 "$work/base.kld" >"$work/cut.kld"
 run perplexity -m "$olmoe" --kl-divergence --kl-divergence-base "$work/cut.kld"
 is_code 1 "a file of predictions that is cut short"

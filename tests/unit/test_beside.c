@@ -80,16 +80,17 @@ static figures predict(nm_plan *plan, const nm_loads *loads, double host, double
     return (figures){plan->predicted, plan->cpu_only, plan->bound_us};
 }
 
-/* owner: the caller, of both */
-static nm_plan *planned(uint32_t in_flight, uint32_t n_prompt, nm_loads *loads)
+/* slots: of the device; owner: the caller, of both */
+static nm_plan *planned(uint32_t in_flight, uint32_t n_prompt, uint32_t slots, nm_loads *loads)
 {
     const synth_shape s = {3, 24, 4, 128, 16, 1.0, 0.6};
     synth_rng rng = {7};
     const nm_plan_model model = synth_model(s.n_layers, s.n_expert, s.k);
-    const nm_cost cost = synth_cost(&model, s.chunk, 20.0);
+    nm_cost cost = synth_cost(&model, s.chunk, 20.0);
     nm_planner_options o = nm_planner_options_default();
     nm_plan *plan = NULL;
     npumoe_error err = {0};
+    cost.device.slots = slots;
     o.in_flight = in_flight;
     o.n_prompt = n_prompt;
     o.compare = false;
@@ -132,11 +133,11 @@ static void without(nm_cost *c, nm_cost_work kind)
     }
 }
 
-/* Each factor slows its own kind down and no other. */
-static void test_kinds(uint32_t in_flight, uint32_t n_prompt)
+/* Each factor slows its own kind down and no other. rest: experts are left to the host. */
+static void test_kinds(uint32_t in_flight, uint32_t n_prompt, uint32_t slots, bool rest)
 {
     nm_loads loads;
-    nm_plan *plan = planned(in_flight, n_prompt, &loads);
+    nm_plan *plan = planned(in_flight, n_prompt, slots, &loads);
     const nm_cost cost = plan->cost;
     for (int w = 0; w < NM_WORK_DEVICE; w++) {
         figures f[2][2]; /* [the kind takes no time][with its factor] */
@@ -155,8 +156,8 @@ static void test_kinds(uint32_t in_flight, uint32_t n_prompt)
         ok(f[0][1].plan.host_us >= f[0][0].plan.host_us,
            "%u in flight, %s twice as long: %.1f, %.1f us", in_flight, name, f[0][0].plan.host_us,
            f[0][1].plan.host_us);
-        /* one chunk: the device has experts only, and leaves some to the host; more chunks: all of them */
-        const bool beside = w == NM_WORK_ROWS || (w == NM_WORK_EXPERTS) == (in_flight == 1);
+        /* one chunk: nothing but experts is beside the device; more chunks: all kinds that there are */
+        const bool beside = w == NM_WORK_ROWS || (w == NM_WORK_EXPERTS ? rest : in_flight > 1);
         ok(beside == (f[0][1].plan.host_us > f[0][0].plan.host_us * 1.001),
            "... %s beside the device", beside ? "some of it" : "nothing of it");
         is_near(f[1][1].plan.host_us, f[1][0].plan.host_us, f[1][0].plan.host_us * 1e-9,
@@ -170,7 +171,7 @@ static void test_kinds(uint32_t in_flight, uint32_t n_prompt)
 static void test_predictions(uint32_t in_flight, uint32_t n_prompt)
 {
     nm_loads loads;
-    nm_plan *plan = planned(in_flight, n_prompt, &loads);
+    nm_plan *plan = planned(in_flight, n_prompt, UINT32_MAX, &loads);
     const nm_prediction made = plan->predicted;
     const figures none = predict(plan, &loads, 0.0, 0.0), one = predict(plan, &loads, 1.0, 1.0);
     const figures some = predict(plan, &loads, 1.3, 1.1), turns = predict(plan, &loads, 2.0, 2.0);
@@ -302,9 +303,11 @@ int main(void)
     test_predictions(2, 0);
     test_predictions(2, 4 * 128);
     test_predictions(4, 16 * 128);
-    test_kinds(1, 0);
-    test_kinds(2, 4 * 128);
-    test_kinds(4, 16 * 128);
+    test_kinds(1, 0, UINT32_MAX, true);
+    test_kinds(2, 4 * 128, UINT32_MAX, false);
+    test_kinds(4, 16 * 128, UINT32_MAX, false);
+    test_kinds(2, 4 * 128, 5, true);
+    test_kinds(4, 16 * 128, 5, true);
     test_rounds();
     test_measuring();
     return done_testing();

@@ -37,6 +37,7 @@
 
 #include "kernels/x86/vec_avx512.inc"
 
+#include "kernels/tmpl/blocks.inc"
 #include "kernels/x86/planes_bf16.inc"
 #include "kernels/x86/transpose.inc"
 
@@ -186,48 +187,21 @@ static const pair *slab_of(const nm_mat *mat, uint64_t j, size_t p, size_t n, pa
     return panel;
 }
 
-/* Lines of the weights that come next, asked for between blocks of rows of x: 32 rows are too many for the
- * hardware to see, and asked for all at once they would wait for each other and all for them. */
-typedef struct ahead {
-    uintptr_t at;       /* the next line; may not exist */
-    size_t line, lines; /* in its row; of a row's part */
-    size_t to_next_row; /* bytes, from a row's last line */
-    size_t left, each;  /* of all rows' lines; per block of rows of x */
-} ahead;
-
 static ahead ahead_of(const nm_mat *mat, uint64_t j, size_t p, size_t n, size_t m)
 {
-    ahead a = {0};
     const bool in_row = p + n < mat->cols;
-    const size_t at = in_row ? p + n : 0, cols = (size_t)mat->cols;
-    const size_t slab = nm_min_size(SLAB, cols - at);
+    const size_t from = in_row ? p + n : 0, slab = nm_min_size(SLAB, (size_t)mat->cols - from);
+    const size_t blocks = (m + ROWS - 1) / ROWS;
+    const uintptr_t data = (uintptr_t)mat->data;
     j = in_row ? j : j + STEP;
-    if (mat->panels_of) { /* a single row */
-        a.at = (uintptr_t)mat->data + (uintptr_t)(j / STEP * panel_bytes(cols) + at * 2 * STEP);
-        a.left = a.lines = slab * 2 * STEP / NM_ALIGN;
-    } else {
-        const size_t each = nm_type_get(mat->type)->block_bytes;
-        a.at = (uintptr_t)mat->data + (uintptr_t)(j * mat->row_bytes + at * each);
-        a.lines = (slab * each + NM_ALIGN - 1) / NM_ALIGN;
-        a.to_next_row = (size_t)mat->row_bytes - a.lines * NM_ALIGN; /* or below zero: wraps */
-        a.left = STEP * a.lines;
+    if (mat->panels_of) {
+        const size_t pair_bytes = STEP * sizeof(pair);
+        const uint64_t at = j / STEP * panel_bytes(mat->cols) + from / 2 * pair_bytes;
+        return ahead_over(data + (uintptr_t)at, 1, 0, slab / 2 * pair_bytes, blocks);
     }
-    a.each = (a.left * ROWS + m - 1) / m;
-    return a;
-}
-
-VEC void ask_ahead(ahead *a)
-{
-    const size_t n = nm_min_size(a->each, a->left);
-    a->left -= n;
-    for (size_t i = 0; i < n; i++) {
-        __builtin_prefetch((const void *)a->at);
-        a->at += NM_ALIGN;
-        if (++a->line == a->lines) {
-            a->line = 0;
-            a->at += a->to_next_row;
-        }
-    }
+    const size_t each = nm_type_get(mat->type)->block_bytes;
+    return ahead_over(data + (uintptr_t)(j * mat->row_bytes + from * each), STEP,
+                      (size_t)mat->row_bytes, slab * each, blocks);
 }
 
 /* ---- rows times panel ----------------------------------------------------------------------- */
@@ -281,15 +255,6 @@ VEC void multiply(int mr, int planes, const pair *w, size_t n, const pair *x, si
     }
 }
 
-/* Rows of the next register block: whole groups but for the last; the last two share what is left. */
-static size_t rows_of_block(size_t left)
-{
-    if (left <= ROWS)
-        return left;
-    const size_t half = left / 2 / GROUP * GROUP;
-    return left >= 2 * ROWS ? ROWS : left - half > ROWS ? half + GROUP : half;
-}
-
 #define MULTIPLY(mr)                                                        \
     case mr:                                                                \
         multiply(mr, planes, w, n, x + i / GROUP * stride, stride, to + i); \
@@ -300,7 +265,7 @@ VEC void multiply_rows(int planes, const pair *w, size_t n, const pair *x, size_
 {
     for (size_t i = 0, rows; i < m; i += rows) {
         ask_ahead(next);
-        rows = rows_of_block(m - i);
+        rows = rows_of_block(m - i, ROWS, GROUP);
         switch (rows) {
             MULTIPLY(1);
             MULTIPLY(2);
@@ -344,22 +309,6 @@ static size_t scratch_bytes(size_t max_k)
 {
     (void)max_k;
     return (sizeof(scratch) + NM_ALIGN - 1) / NM_ALIGN * NM_ALIGN;
-}
-
-static void store_row(const nm_out_args *a, size_t i, uint64_t j, size_t n, const float *sum)
-{
-    const vec weight = v_set1(a->weight ? a->weight[i] : 1.0f);
-    for (size_t c = 0; c < n; c += VW) {
-        const size_t left = nm_min_size(VW, n - c);
-        float *to = a->y[i] + j + c;
-        vec y = v_load(sum + c);
-        if (a->bias)
-            y = v_add(y, v_load_n(a->bias + j + c, left, 0));
-        y = v_mul(y, weight);
-        if (a->add)
-            y = v_add(v_load_n(to, left, 0), y);
-        v_store_n(to, y, left);
-    }
 }
 
 static void out_planes(int planes, const nm_out_args *a)
