@@ -9,6 +9,7 @@
 #   make CONFIG=cov         build/cov         gcov
 #   make CC=aarch64-linux-gnu-gcc kcheck      build/aarch64-release
 #   make CC=clang B=build/clang               a folder for another compiler
+#   make EMULATE_AMX=1      build/release-amx AMX in software, for tests without it; any CONFIG
 # Knobs: CC, CFLAGS, CPPFLAGS, LDFLAGS (added last), WERROR=1, V=1, PREFIX, DESTDIR.
 #
 # Sources are found by wildcard: a new .c file in src/, tests/unit/ or tests/fuzz/ needs no line
@@ -29,10 +30,14 @@ ARCH_DIR_aarch64 := src/kernels/arm
 FOREIGN := $(filter-out $(ARCH_DIR_$(ARCH))/%,$(call find_c,src/kernels/x86 src/kernels/arm))
 
 ALL_SRC  := $(filter-out $(FOREIGN),$(call find_c,src))
+# A matrix unit in software, for tests on processors that have none.
+ifdef EMULATE_AMX
+ALL_SRC  := $(patsubst src/kernels/cpu.c,tests/emulated/cpu.c,$(ALL_SRC))
+endif
 CLI_SRC  := $(filter src/cli/%,$(ALL_SRC))
 LIB_SRC  := $(filter-out src/cli/%,$(ALL_SRC))
 # The part that needs libc only: what kcheck is linked with, so that it cross-compiles.
-CORE_SRC := $(filter src/base/% src/quant/% src/kernels/%,$(LIB_SRC))
+CORE_SRC := $(filter src/base/% src/quant/% src/kernels/% tests/emulated/%,$(LIB_SRC))
 
 UNIT_SRC    := $(wildcard tests/unit/test_*.c)
 TORTURE_SRC := $(wildcard tests/torture/test_*.c)
@@ -59,7 +64,7 @@ TOOLBIN := $(TOOLS:%=$(B)/%)
 # ---- what people type ------------------------------------------------------------------------
 
 .PHONY: all lib tools tests kcheck check check-asan check-tsan check-torture check-fuzz \
-  emulated check-emulated check-all lint format evaluate install uninstall clean help FORCE
+  emulated check-emulated check-amx check-all lint format evaluate install uninstall clean help FORCE
 .DEFAULT_GOAL := all
 
 all: lib $(PROG) tools $(if $(CLI_SRC),$(if $(filter $(B),build/release),build/npumoe))
@@ -103,6 +108,9 @@ $(B)/%_amx.o: ISA := $(AVX512) -mavx512bf16 -mavx512vbmi -mamx-tile -mamx-bf16 -
 $(B)/%_neondot.o: ISA := -march=armv8.2-a+dotprod
 $(B)/%_neoni8mm.o: ISA := -march=armv8.2-a+i8mm
 $(B)/%_neonbf16.o: ISA := -march=armv8.2-a+bf16
+ifdef EMULATE_AMX
+$(B)/%_amx.o: ISA := $(AVX512) -mavx512bf16 -mavx512vbmi -include tests/emulated/tiles.h
+endif
 # clang 14 needs minutes for the register blocks of gemm.inc under ASan; gcc, which builds the asan
 # configuration, seconds. Fuzz targets end before any kernel runs.
 ifeq ($(CONFIG),fuzz)

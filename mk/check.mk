@@ -48,12 +48,16 @@ check-emulated: $(KCHECK) $(EMULATED) ## T2: kernels under qemu: old x86, AVX2-o
 	  $(foreach c,Haswell Nehalem,'$(EMULATE) $(c) $(KCHECK)') \
 	  $(foreach c,max cortex-a76 cortex-a72,'$(EMULATE) $(c) build/aarch64-release/kcheck')
 
+# The whole of T0 with the tiles of AMX in software (tests/emulated): for processors with AVX-512 and no AMX.
+check-amx: ## T2: T0 with AMX emulated; needs AVX-512
+	@$(MAKE) --no-print-directory EMULATE_AMX=1 check
+
 check-all: lint ## lint and every tier that needs no model files
 	@$(MAKE) --no-print-directory check check-torture
 	@$(MAKE) --no-print-directory check-asan
 	@$(MAKE) --no-print-directory CONFIG=asan check-torture
 	@$(MAKE) --no-print-directory check-tsan
-	@$(MAKE) --no-print-directory check-fuzz check-emulated
+	@$(MAKE) --no-print-directory check-fuzz check-emulated check-amx
 
 # One unit test: make t-gguf
 t-%: $(B)/tests/unit/test_% ; @$(TEST_ENV) $<

@@ -14,7 +14,7 @@ cpu   = $(patsubst arm64%,aarch64,$(patsubst amd64,x86_64,$(firstword $(subst -,
 ARCH := $(call cpu,$(MACHINE))
 HOST := $(call cpu,$(shell uname -m))
 MAC  := $(findstring darwin,$(MACHINE))
-B    := build/$(if $(filter-out $(HOST),$(ARCH)),$(ARCH)-)$(CONFIG)
+B    := build/$(if $(filter-out $(HOST),$(ARCH)),$(ARCH)-)$(CONFIG)$(if $(EMULATE_AMX),-amx)
 
 # ---- flags -----------------------------------------------------------------------------------
 

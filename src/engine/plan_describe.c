@@ -101,11 +101,19 @@ static json_t *host_experts(const nm_plan *plan, const nm_plan_layer *l)
     return list;
 }
 
+static bool uses_device(const nm_plan_layer *l)
+{
+    bool uses = l->n_groups > 0;
+    for (int i = 0; i < NM_COST_PARTS; i++)
+        uses = uses || l->on_device[i];
+    return uses;
+}
+
 /* What limits a layer: who finishes last, and what that means. */
 static const char *limit_of(const nm_plan_layer *l)
 {
     const nm_prediction *p = &l->predicted;
-    if (l->n_groups == 0)
+    if (!uses_device(l))
         return "the host: nothing on the device pays here, or the budgets went elsewhere";
     if (p->wait_us > 0.1 * p->us)
         return "the device: the host waits for it";
