@@ -261,11 +261,12 @@ VEC void multiply(int mr, int planes, const pair *w, size_t n, const pair *x, si
         break
 
 VEC void multiply_rows(int planes, const pair *w, size_t n, const pair *x, size_t stride, size_t m,
-                       float (*to)[STEP], ahead *next)
+                       float (*to)[STEP], ahead *next, const ends *end)
 {
     for (size_t i = 0, rows; i < m; i += rows) {
         ask_ahead(next);
         rows = rows_of_block(m - i, ROWS, GROUP);
+        ask_rows(end, i, rows);
         switch (rows) {
             MULTIPLY(1);
             MULTIPLY(2);
@@ -280,26 +281,27 @@ VEC void multiply_rows(int planes, const pair *w, size_t n, const pair *x, size_
 }
 
 static void multiply_slab(int planes, const pair *w, size_t n, const pair *x, size_t stride,
-                          size_t m, float (*to)[STEP], ahead *next)
+                          size_t m, float (*to)[STEP], ahead *next, const ends *end)
 {
     if (planes == 1)
-        multiply_rows(1, w, n, x, stride, m, to, next);
+        multiply_rows(1, w, n, x, stride, m, to, next, end);
     else
-        multiply_rows(2, w, n, x, stride, m, to, next);
+        multiply_rows(2, w, n, x, stride, m, to, next, end);
 }
 
-/* m <= BATCH rows of x times 32 outputs from j on. */
+/* m <= BATCH rows of x times 32 outputs from j on. y: where they will be stored, or NULL. */
 static void multiply_mat(int planes, const nm_mat *mat, uint64_t j, const char *xp, size_t m,
-                         scratch *s, sums to)
+                         scratch *s, sums to, float *const *y)
 {
     const size_t k = (size_t)mat->cols, stride = group_bytes(planes, k) / sizeof(pair);
     const pair *x = (const pair *)(const void *)xp;
     memset(to, 0, m * sizeof to[0]);
     for (size_t p = 0; p < k; p += SLAB, x += SLAB / STEP * planes * PLANE) {
         const size_t n = nm_min_size(SLAB, k - p);
+        const ends end = {p + n == k ? y : NULL, j};
         ahead next = ahead_of(mat, j, p, n, m);
         const pair *w = slab_of(mat, j, p, n, s->panel);
-        multiply_slab(planes, w, n, x, stride, m, to, &next);
+        multiply_slab(planes, w, n, x, stride, m, to, &next, &end);
     }
 }
 
@@ -319,7 +321,8 @@ static void out_planes(int planes, const nm_out_args *a)
         const size_t n = nm_min_size(STEP, (size_t)(a->j1 - j));
         for (size_t i = 0; i < a->m; i += BATCH) {
             const size_t m = nm_min_size(BATCH, a->m - i);
-            multiply_mat(planes, a->w, j, (const char *)a->xp + i / GROUP * group, m, s, s->gate);
+            multiply_mat(planes, a->w, j, (const char *)a->xp + i / GROUP * group, m, s, s->gate,
+                         a->y + i);
             for (size_t r = 0; r < m; r++)
                 store_row(a, i + r, j, n, s->gate[r]);
         }
@@ -352,8 +355,8 @@ static void gated_planes(int planes, const nm_gated_args *a)
         for (size_t i = 0; i < a->m; i += BATCH) {
             const size_t m = nm_min_size(BATCH, a->m - i);
             const char *x = (const char *)a->xp + i / GROUP * group;
-            multiply_mat(planes, a->gate, j, x, m, s, s->gate);
-            multiply_mat(planes, a->up, j, x, m, s, s->up);
+            multiply_mat(planes, a->gate, j, x, m, s, s->gate, NULL);
+            multiply_mat(planes, a->up, j, x, m, s, s->up, NULL);
             activate(planes, a, j, n, i, m, s);
         }
     }
