@@ -54,7 +54,7 @@ static void make_weights(void)
             nets[t][g].b_gate = g == 1 ? bias : NULL;
         }
     mats[0] = (nm_program_matrix){matrix(NM_TYPE_Q8_0, 40, N_IN), bias};
-    mats[1] = (nm_program_matrix){matrix(NM_TYPE_BF16, N_FF, N_IN), NULL};
+    mats[1] = (nm_program_matrix){matrix(NM_TYPE_Q4_0, N_FF, N_IN), NULL};
     for (size_t i = 0; i < N_FF; i++)
         bias[i] = uniform();
     for (size_t i = 0; i < ROWS; i++)
@@ -68,9 +68,9 @@ static nm_program_desc experts(int type, uint32_t n)
         .kind = NM_PROGRAM_EXPERTS, .capacity = C, .layer = 7, .networks = nets[type], .n = n};
 }
 
-static nm_program_desc linear(void)
+static nm_program_desc linear(uint32_t n)
 {
-    return (nm_program_desc){.kind = NM_PROGRAM_LINEAR, .capacity = C, .matrices = mats, .n = 2};
+    return (nm_program_desc){.kind = NM_PROGRAM_LINEAR, .capacity = C, .matrices = mats, .n = n};
 }
 
 /* ---- the CPU's answer ------------------------------------------------------------------------ */
@@ -177,7 +177,8 @@ static void test_experts(void)
     compute_fini(&c);
 }
 
-static void test_linear(void)
+/* Several matrices are finer than one, where the CPU has a product that is: the same bits each time. */
+static void test_linear(uint32_t n, nm_precision precision)
 {
     nm_kern kern;
     nm_compute c = compute_of(&kern, NULL);
@@ -185,25 +186,34 @@ static void test_linear(void)
     const float *rows[C];
     float *y[2][C];
     nm_linear list[2];
+    const uint32_t types[] = {mats[0].w.type, mats[1].w.type};
+    const nm_product *product = nm_product_pick(&kern, precision, C, types, n);
+    if (form == NM_TILE_WEIGHTS_PACKED && product->to_panels == NULL) {
+        skip(3, "%s has no panels", product->name);
+        compute_fini(&c);
+        return;
+    }
     for (int i = 0; i < C; i++)
         rows[i] = x[i];
-    for (int m = 0; m < 2; m++) {
+    for (uint32_t m = 0; m < n; m++) {
         for (int i = 0; i < C; i++)
             y[m][i] = want[m][i];
         list[m] = (nm_linear){&mats[m].w, mats[m].bias, y[m]};
     }
-    nm_matmul(&c, list, 2, C, rows);
+    c.precision = precision;
+    nm_matmul(&c, list, n, C, rows);
     nm_tile_options o = options();
-    const nm_program_desc d = linear();
+    const nm_program_desc d = linear(n);
     rig r = rig_with(&o, &d);
     ok(launch(&r, NULL, NULL) == NPUMOE_OK, "linear: launched");
     bool same = true;
     const float *at = r.out.data;
-    for (int m = 0; m < 2; m++)
+    uint64_t n_out = 0;
+    for (uint32_t m = 0; m < n; m++, n_out += mats[m - 1].w.rows)
         for (int i = 0; i < C; i++, at += mats[m].w.rows)
             same = same && rig_equal(at, want[m][i], (size_t)mats[m].w.rows);
-    ok(same, "linear: matrix by matrix, the CPU's bits");
-    is_int((int64_t)r.program->n_out, 40 + N_FF, "outputs of all matrices");
+    ok(same, "linear: %u, the CPU's bits of %s", n, product->name);
+    is_int((int64_t)r.program->n_out, (int64_t)n_out, "outputs of all matrices");
     rig_free(&r);
     compute_fini(&c);
 }
@@ -684,7 +694,8 @@ static void test_form(void)
         return;
     }
     test_experts();
-    test_linear();
+    test_linear(1, NM_PRECISION_FULL);
+    test_linear(2, NM_PRECISION_FINE);
     test_own_weights();
     test_padding();
     test_twin();

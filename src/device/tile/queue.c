@@ -77,7 +77,9 @@ static void run_linear(tile *t, const tile_launch *l)
 {
     tile_program *p = l->program;
     const size_t rows = p->head.capacity;
+    nm_compute compute = t->compute;
     float *out = l->out, **y = t->y;
+    compute.precision = nm_tile_linear_precision(t, p->head.n);
     for (size_t i = 0; i < rows; i++)
         t->x[i] = l->in + i * p->head.n_in;
     for (uint32_t m = 0; m < p->head.n; m++, y += rows) {
@@ -85,7 +87,7 @@ static void run_linear(tile *t, const tile_launch *l)
         for (size_t i = 0; i < rows; i++, out += p->linears[m].w->rows)
             y[i] = out;
     }
-    nm_matmul(&t->compute, p->linears, p->head.n, rows, t->x);
+    nm_matmul(&compute, p->linears, p->head.n, rows, t->x);
 }
 
 /* Its rows are the last of the program's positions, whatever else there may be in the cache. */

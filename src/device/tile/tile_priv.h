@@ -69,6 +69,9 @@ typedef struct tile {
     nm_npu_stats counts;            /* under the lock */
 } tile;
 
+/* What a LINEAR program of n matrices is computed in. Several are queries, keys and values: of all products, what
+ * these round to changes routes the most (docs/accuracy.md), so where the device is near fp32 they are finer. */
+nm_precision nm_tile_linear_precision(const tile *t, uint32_t n);
 /* EUNSUPPORTED: it is to be packed and its product has no panels, or is not made for all of its matrices. */
 npumoe_status nm_tile_check_form(const tile *t, const nm_program_desc *d, npumoe_error *err);
 uint64_t nm_tile_program_bytes(const nm_npu *npu, const nm_program_desc *d);

@@ -32,22 +32,27 @@ npumoe_status nm_tile_weights_parse(const char *name, nm_tile_weights *out, npum
 
 /* ---- forms ---------------------------------------------------------------------------------- */
 
+nm_precision nm_tile_linear_precision(const tile *t, uint32_t n)
+{
+    return n > 1 ? nm_precision_of_attention(t->compute.precision) : t->compute.precision;
+}
+
 /* The product whose panels the matrices become, which are multiplied together; NULL = they stay as they
  * are. */
-static const nm_product *panels_for(const tile *t, uint32_t capacity, const nm_mat *const *w,
-                                    size_t n)
+static const nm_product *panels_for(const tile *t, nm_precision precision, uint32_t capacity,
+                                    const nm_mat *const *w, size_t n)
 {
     const size_t rows = capacity < NM_PRODUCT_FEW ? NM_PRODUCT_FEW : capacity;
     if (t->weights == NM_TILE_WEIGHTS_FILE)
         return NULL;
-    return nm_product_for(&t->kern, t->compute.precision, rows, w, n);
+    return nm_product_for(&t->kern, precision, rows, w, n);
 }
 
 static const nm_product *panels_of_network(const tile *t, uint32_t capacity,
                                            const nm_program_network *w)
 {
     const nm_mat *const mats[] = {&w->gate, &w->up, &w->down};
-    return panels_for(t, capacity, mats, 3);
+    return panels_for(t, t->compute.precision, capacity, mats, 3);
 }
 
 static const nm_product *panels_of_matrices(const tile *t, uint32_t capacity,
@@ -56,7 +61,7 @@ static const nm_product *panels_of_matrices(const tile *t, uint32_t capacity,
     const nm_mat *mats[NM_PRODUCT_MATS];
     for (uint32_t i = 0; i < n && i < NM_PRODUCT_MATS; i++)
         mats[i] = &m[i].w;
-    return panels_for(t, capacity, mats, n);
+    return panels_for(t, nm_tile_linear_precision(t, n), capacity, mats, n);
 }
 
 static npumoe_status check_panels(const nm_product *p, const nm_mat *w, npumoe_error *err)
