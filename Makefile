@@ -125,7 +125,7 @@ $(B)/src/cli/load.o: PART := -DNPUMOE_DATADIR='"$(DATADIR)"'
 $(B)/src/cli/load.o: $(B)/prefix
 $(B)/src/cli/build.o: PART = -DNPUMOE_BUILD_COMMIT='"$(COMMIT)"' -DNPUMOE_BUILD_NUMBER=$(COMMITS)
 $(B)/src/cli/build.o: $(B)/commit
-$(B)/tests/%.o: PART := -Itests
+$(B)/tests/%.o: PART := -Itests $(if $(EMULATE_AMX),-DEMULATE_AMX)
 $(B)/tests/fuzz/%.o: PART := -Itests -Wno-missing-prototypes
 
 # Everything is compiled again when the compiler or its flags change.
