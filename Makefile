@@ -32,7 +32,7 @@ FOREIGN := $(filter-out $(ARCH_DIR_$(ARCH))/%,$(call find_c,src/kernels/x86 src/
 ALL_SRC  := $(filter-out $(FOREIGN),$(call find_c,src))
 # A matrix unit in software, for tests on processors that have none.
 ifdef EMULATE_AMX
-ALL_SRC  := $(patsubst src/kernels/cpu.c,tests/emulated/cpu.c,$(ALL_SRC))
+ALL_SRC  += tests/emulated/cpu.c
 endif
 CLI_SRC  := $(filter src/cli/%,$(ALL_SRC))
 LIB_SRC  := $(filter-out src/cli/%,$(ALL_SRC))
@@ -109,7 +109,8 @@ $(B)/%_neondot.o: ISA := -march=armv8.2-a+dotprod
 $(B)/%_neoni8mm.o: ISA := -march=armv8.2-a+i8mm
 $(B)/%_neonbf16.o: ISA := -march=armv8.2-a+bf16
 ifdef EMULATE_AMX
-$(B)/%_amx.o: ISA := $(AVX512) -mavx512bf16 -mavx512vbmi -include tests/emulated/tiles.h
+$(B)/%_amx.o: ISA := $(AVX512) -mavx512bf16 -mavx512vbmi -include tests/emulated/tiles.inc
+$(B)/src/kernels/cpu.o: PART := -Dnm_cpu_detect=real_cpu_detect -Dnm_cpu_permit_tiles=real_cpu_permit
 endif
 # clang 14 needs minutes for the register blocks of gemm.inc under ASan; gcc, which builds the asan
 # configuration, seconds. Fuzz targets end before any kernel runs.

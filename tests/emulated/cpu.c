@@ -1,15 +1,8 @@
-/* cpu.c: takes the place of src/kernels/cpu.c in `make EMULATE_AMX=1`: this processor, with a matrix unit (tiles.h)
- * where it has the vectors that one comes with. */
+/* cpu.c: what `make EMULATE_AMX=1` says of this processor: that it has a matrix unit (tiles.inc), where it has the
+ * vectors that one comes with. The functions of src/kernels/cpu.c have other names in such a build. */
 #include "kernels/kern.h"
 
 nm_cpu real_cpu_detect(void);
-bool real_cpu_permit_tiles(void);
-
-#define nm_cpu_detect       real_cpu_detect
-#define nm_cpu_permit_tiles real_cpu_permit_tiles
-#include "../../src/kernels/cpu.c"
-#undef nm_cpu_detect
-#undef nm_cpu_permit_tiles
 
 nm_cpu nm_cpu_detect(void)
 {
