@@ -4,8 +4,8 @@ Tales are what tools/demo-model/stories.py writes; verse is made by verse.py; so
 that are as large as real ones come from tools/mkmodel: random weights, routers whose loads are as uneven as those of
 trained models. Prompts are cut from texts so that they have a given number of tokens.
 """
-import functools
 import json
+import statistics
 import sys
 
 import verse
@@ -103,8 +103,9 @@ class Material:
         return ["-t", 1, "--isa", self.host_isa]
 
     def cost(self, name, chunk, windows):
-        """One table for each chunk size: of each number the least of some tables, measured one after the other until
-        two say the same."""
+        """One table for each chunk size: of each number the median of some tables, measured one after the other until
+        two say the same. Not the least: a number takes milliseconds, in which a machine may be as quick as it ever is; a
+        prompt takes seconds, in which it never is all the time."""
         path = self.work.path(f"{name}.{chunk}.cost.json")
 
         def make():
@@ -114,7 +115,7 @@ class Material:
                                             self.work.path("unused.plan.json"))
                 self.work.measure(f"cost-{name}-{chunk}", [command])
                 tables.append(json.loads(path.read_text()))
-            path.write_text(json.dumps(functools.reduce(least_of, tables)))
+            path.write_text(json.dumps(median_of(tables)))
             return {"tables": len(tables)}
         self.work.step(f"cost-{name}-{chunk}", make)
         return path
@@ -145,13 +146,14 @@ def numbers_of(value):
         yield value
 
 
-def least_of(a, b):
-    """Two tables, number by number; what else is in them is the same in both."""
-    if isinstance(a, dict):
-        return {key: least_of(a[key], b[key]) for key in a}
-    if isinstance(a, list):
-        return [least_of(x, y) for x, y in zip(a, b)]
-    return a if a is None or isinstance(a, (bool, str)) else min(a, b)
+def median_of(tables):
+    """One table, number by number; what else is in them is the same in all."""
+    first = tables[0]
+    if isinstance(first, dict):
+        return {key: median_of([t[key] for t in tables]) for key in first}
+    if isinstance(first, list):
+        return [median_of(values) for values in zip(*tables)]
+    return first if first is None or isinstance(first, (bool, str)) else statistics.median_low(tables)
 
 
 def summary(plan, chunks):
