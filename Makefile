@@ -18,6 +18,7 @@
 # would differ between machines, and NaN checks would vanish.
 
 CONFIG ?= release
+override EMULATE_AMX := $(filter 1,$(EMULATE_AMX))
 include mk/toolchain.mk
 
 # ---- sources ---------------------------------------------------------------------------------
@@ -132,7 +133,7 @@ $(B)/tests/fuzz/%.o: PART := -Itests -Wno-missing-prototypes
 # Everything is compiled again when the compiler or its flags change.
 $(B)/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CC) $(NM_CFLAGS)' | cmp -s - $@ || echo '$(CC) $(NM_CFLAGS)' >$@
+	@echo '$(CC) $(NM_CFLAGS) $(EMULATE_AMX)' | cmp -s - $@ || echo '$(CC) $(NM_CFLAGS) $(EMULATE_AMX)' >$@
 
 # Where things will be installed: one object and npumoe.pc know it.
 PLACES = $(PREFIX) $(LIBDIR) $(INCLUDEDIR) $(DATADIR)

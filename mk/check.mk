@@ -50,7 +50,7 @@ check-emulated: $(KCHECK) $(EMULATED) ## T2: kernels under qemu: old x86, AVX2-o
 
 # The whole of T0 with the tiles of AMX in software (tests/emulated): for processors with AVX-512 and no AMX.
 check-amx: ## T2: T0 with AMX emulated; needs AVX-512
-	@$(MAKE) --no-print-directory EMULATE_AMX=1 check
+	@$(MAKE) --no-print-directory EMULATE_AMX=1 B='$(patsubst %-amx,%,$(B))-amx' check
 
 check-all: lint ## lint and every tier that needs no model files
 	@$(MAKE) --no-print-directory check check-torture

@@ -9,6 +9,8 @@ $(PC): npumoe.pc.in $(B)/prefix
 	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 	  -e 's|@VERSION@|$(VERSION)|' -e 's|@PKGS@|$(PKGS)|' $< >$@
 
+$(if $(EMULATE_AMX),$(if $(filter install,$(MAKECMDGOALS)),$(error an emulated matrix unit is for tests; leave out EMULATE_AMX)))
+
 install: all $(PC) ## program, library, header, pkg-config file, man page, demo model
 	$(INSTALL) -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(LIBDIR)/pkgconfig' \
 	  '$(DESTDIR)$(INCLUDEDIR)/npumoe' '$(DESTDIR)$(MANDIR)/man1' '$(DESTDIR)$(DATADIR)'

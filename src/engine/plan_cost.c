@@ -198,9 +198,10 @@ npumoe_status nm_cost_measure(nm_cost_job *job, nm_cost *out, npumoe_error *err)
         if (job->npu->caps.n_threads > 0)
             NM_TRY(nm_cost_measure_beside(job, &c, err));
     }
-    *out = c;
     job->done = job->total; /* with what this device and this model do not have */
-    return nm_cost_step(job, err);
+    NM_TRY(nm_cost_step(job, err));
+    *out = c;
+    return NPUMOE_OK;
 }
 
 /* ---- buffers -------------------------------------------------------------------------------- */

@@ -199,12 +199,17 @@ static void test_predictions(uint32_t in_flight, uint32_t n_prompt)
 
 typedef struct counter {
     uint64_t steps, stop; /* stop: at this step */
+    uint64_t done, total; /* of the last one */
+    bool back;            /* one had less done than the one before */
 } counter;
 
 static bool count(void *user, uint64_t done, uint64_t total)
 {
     counter *c = user;
     c->steps++;
+    c->back = c->back || done < c->done;
+    c->done = done;
+    c->total = total;
     return done <= total && c->steps != c->stop;
 }
 
@@ -221,7 +226,7 @@ static void measure_side_by_side(nm_cost_job *job, counter *c)
            nm_cost_work_name((nm_cost_work)i), cost.beside[i]);
     for (uint64_t stop = 1; stop <= NM_WORK_DEVICE; stop++) {
         nm_cost none = {0};
-        *c = (counter){0, stop};
+        *c = (counter){.stop = stop};
         ok(nm_cost_measure_beside(job, &none, &err) == NPUMOE_ECANCELED && c->steps == stop &&
                none.beside[NM_WORK_DEVICE] == 0.0,
            "cancelled at step %d: nothing is measured", (int)stop);
@@ -241,6 +246,26 @@ static void measure_crowded(nm_cost_job *job, int cpus)
     for (int i = 0; i < NM_COST_WORKS; i++)
         right += fabs(cost.beside[i] - (cpus + 1.0) / cpus) < 1e-12;
     is_int(right, NM_COST_WORKS, "%d threads on %d CPUs: a share for each", cpus + 1, cpus);
+    nm_pool_free(&job->pool);
+}
+
+/* The whole table, by more steps than were expected, or fewer: progress ends where it said that it would. */
+static void measure_whole(nm_cost_job *job, counter *c)
+{
+    static const uint64_t totals[] = {3, 1000};
+    npumoe_error err = {0};
+    if (nm_pool_new(mem(), 1, &job->pool, &err) != NPUMOE_OK)
+        bail("%s", err.message);
+    for (int i = 0; i < 2; i++) {
+        nm_cost cost = {0};
+        *c = (counter){0};
+        job->done = 0;
+        job->total = totals[i];
+        ok(nm_cost_measure(job, &cost, &err) == NPUMOE_OK && cost.host_expert.n > 0,
+           "a table is measured: %s", err.message);
+        ok(c->done == totals[i] && c->total == totals[i] && !c->back && c->steps > 3,
+           "... to the end: step %d of %d", (int)c->done, (int)c->total);
+    }
     nm_pool_free(&job->pool);
 }
 
@@ -291,6 +316,7 @@ static void test_measuring(void)
         skip(NM_WORK_DEVICE + NM_COST_WORKS + 2, "one CPU");
     else
         measure_side_by_side(&job, &c);
+    measure_whole(&job, &c);
     is_u64(nm_npu_get_stats(job.npu).programs_loaded, 0, "nothing stays on the device");
     nm_npu_free(&job.npu);
 }

@@ -40,7 +40,7 @@ static nm_mat matrix(nm_type type, uint64_t rows, uint64_t cols)
 
 static float bias[N_FF];
 static nm_program_network nets[2][G]; /* F32, Q4_0 */
-static nm_program_matrix mats[2];
+static nm_program_matrix mats[3];
 static float x[ROWS][N_IN], expected[ROWS][N_IN];
 
 static void make_weights(void)
@@ -55,6 +55,7 @@ static void make_weights(void)
         }
     mats[0] = (nm_program_matrix){matrix(NM_TYPE_Q8_0, 40, N_IN), bias};
     mats[1] = (nm_program_matrix){matrix(NM_TYPE_Q4_0, N_FF, N_IN), NULL};
+    mats[2] = (nm_program_matrix){matrix(NM_TYPE_BF16, 32, N_IN), bias};
     for (size_t i = 0; i < N_FF; i++)
         bias[i] = uniform();
     for (size_t i = 0; i < ROWS; i++)
@@ -182,11 +183,11 @@ static void test_linear(uint32_t n, nm_precision precision)
 {
     nm_kern kern;
     nm_compute c = compute_of(&kern, NULL);
-    float want[2][C][N_FF];
+    float want[3][C][N_FF];
     const float *rows[C];
-    float *y[2][C];
-    nm_linear list[2];
-    const uint32_t types[] = {mats[0].w.type, mats[1].w.type};
+    float *y[3][C];
+    nm_linear list[3];
+    const uint32_t types[] = {mats[0].w.type, mats[1].w.type, mats[2].w.type};
     const nm_product *product = nm_product_pick(&kern, precision, C, types, n);
     if (form == NM_TILE_WEIGHTS_PACKED && product->to_panels == NULL) {
         skip(3, "%s has no panels", product->name);
@@ -696,6 +697,7 @@ static void test_form(void)
     test_experts();
     test_linear(1, NM_PRECISION_FULL);
     test_linear(2, NM_PRECISION_FINE);
+    test_linear(3, NM_PRECISION_FINE);
     test_own_weights();
     test_padding();
     test_twin();

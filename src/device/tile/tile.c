@@ -7,6 +7,7 @@
 #include "base/num.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 enum {
@@ -262,11 +263,19 @@ static npumoe_status check_options(const nm_tile_options *o, npumoe_error *err)
     return NPUMOE_OK;
 }
 
-/* The product that a row of types meets here decides what the device calls its arithmetic. */
-static const char *arithmetic(const tile *t)
+/* The products that a type meets here are what the device calls its arithmetic: of most matrices; and of queries, keys
+ * and values, where that is another. */
+static void name_arithmetic(tile *t)
 {
     const uint32_t type = NM_TYPE_Q4_0;
-    return nm_product_pick(&t->kern, t->compute.precision, LEAST_ROWS, &type, 1)->name;
+    const nm_precision fine = nm_tile_linear_precision(t, 3);
+    const char *most = nm_product_pick(&t->kern, t->compute.precision, LEAST_ROWS, &type, 1)->name;
+    const char *qkv = nm_product_pick(&t->kern, fine, LEAST_ROWS, &type, 1)->name;
+    if (strcmp(most, qkv) == 0)
+        snprintf(t->arithmetic, sizeof t->arithmetic, "%s", most);
+    else
+        snprintf(t->arithmetic, sizeof t->arithmetic, "%s, qkv %s", most, qkv);
+    t->head.caps.arithmetic = t->arithmetic;
 }
 
 static npumoe_status set_up(tile *t, const nm_tile_options *o, npumoe_error *err)
@@ -286,7 +295,7 @@ static npumoe_status set_up(tile *t, const nm_tile_options *o, npumoe_error *err
     t->compute.kern = &t->kern;
     t->compute.precision = o->precision;
     t->weights = o->weights;
-    t->head.caps.arithmetic = arithmetic(t);
+    name_arithmetic(t);
     return nm_tile_start(t, err);
 }
 

@@ -45,6 +45,7 @@ typedef struct tile {
     nm_kern kern;
     nm_compute compute;
     nm_tile_weights weights;
+    char arithmetic[64];
     /* Of the largest program so far: */
     const float **x; /* [rows] */
     float **y;       /* [rows], or of a LINEAR program [matrices][C] */
