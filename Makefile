@@ -172,7 +172,7 @@ $(B)/kcheck: $(call obj,$(KCHECK_SRC)) $(CORE_A)
 	$(call link)
 # Unit tests of kernels, with nothing but the core: for processors whose libraries are not here.
 $(EMULATED): LIBS := $(CORE_LIBS)
-$(EMULATED): $(B)/emulated/%: $(B)/tests/unit/%.o $(CORE_A)
+$(EMULATED): $(B)/emulated/%: $(B)/tests/unit/%.o $(B)/tests/support/tiers.o $(CORE_A)
 	$(call link)
 $(UNIT) $(TORTURE): %: %.o $(call obj,$(SUPPORT_SRC)) $(LIB_A)
 	$(call link)

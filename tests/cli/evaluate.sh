@@ -26,6 +26,18 @@ check "the page again from its figures" evaluate --report
 check "... is the same" cmp "$page" "$work/first.md"
 check "what is done is not done again" evaluate "$work/folder" --quick --only bad-input
 check "... and nothing is lost" cmp "$page" "$work/first.md"
+python() { PYTHONPATH=tools/evaluate PYTHONDONTWRITEBYTECODE=1 python3 -c "$@"; }
+check "cost tables: of each number the median, what is no number as it is" python '
+from material import median_of
+tables = [{"isa": "avx2", "none": None, "on": True, "chunk": 64, "at": [[1, x], [16, 10 * y]]} for x, y in ((3, 1), (1, 2), (7, 9))]
+assert median_of(tables) == {"isa": "avx2", "none": None, "on": True, "chunk": 64, "at": [[1, 3], [16, 20]]}, median_of(tables)'
+check "the host: lesser kernels than the device" python '
+from argparse import Namespace
+from evaluate import host_isa
+auto = Namespace(host_isa=None)
+for usable, host in (("scalar avx2 avx512 amx", "avx512"), ("scalar avx2 avx512", "avx2"), ("scalar avx2", "avx2"), ("scalar neon", "neon")):
+    assert host_isa(auto, {"usable": usable.split()}) == host, usable
+assert host_isa(Namespace(host_isa="scalar"), {"usable": ["scalar", "avx2"]}) == "scalar"'
 evaluate >"$work/out" 2>"$work/err"
 check "no folder: says so" grep -q 'which folder to work in' "$work/err"
 done_testing

@@ -83,6 +83,21 @@ run explain "$work/plan.json" --json
 is_code 0 "explain --json"
 check "... every expert is somewhere" json 'for my $l (@{$t->{layers}}) { my $n = @{$l->{host_experts}}; $n += @{$_->{experts}} for @{$l->{groups}}; exit 1 if $n != 8 } exit 0' "$work/out"
 
+# Where experts never pay on the device and dense parts always do, and where nothing does: what limits a layer.
+costs() { perl -MJSON::PP -e 'local $/; my $t = decode_json(<STDIN>); for my $k (grep /^device_/, keys %$t) { my $f = $k eq "device_expert" ? 1000 : '"$1"'; $_->[1] *= $f for @{$t->{$k}} } print encode_json($t)' <"$work/cost.json"; }
+costs 0.01 >"$work/parts.cost.json"
+costs 1000 >"$work/slow.cost.json"
+for at in parts slow; do
+    run plan $profile --chunk 64 --prompt-tokens 512 --cost "$work/$at.cost.json" -q -o "$work/$at.plan.json"
+    is_code 0 "a plan of $at"
+    run explain "$work/$at.plan.json" --json
+    is_code 0 "... explained"
+    cp "$work/out" "$work/$at.explain"
+done
+nothing='"the host: nothing on the device pays here, or the budgets went elsewhere"'
+check "a device that takes parts alone limits a layer as any" json 'my @l = grep { !@{$_->{groups}} && grep { $_ eq "device" } values %{$_->{parts}} } @{$t->{layers}}; exit !(@l && !grep { $_->{limit} eq '"$nothing"' } @l)' "$work/parts.explain"
+check "where nothing pays there, that is said" json 'my @l = grep { $_->{limit} eq '"$nothing"' } @{$t->{layers}}; exit !(@l == 2)' "$work/slow.explain"
+
 # ---- refusals ----
 run plan $profile --policy best --cost "$work/cost.json" --chunk 64
 is_code 1 "an unknown policy"

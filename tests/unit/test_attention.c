@@ -2,6 +2,7 @@
  * every precision; and bit for bit: any number of threads gives the same result, in fp32 any cut of a
  * prompt into chunks, too. */
 #include "kernels/attention.h"
+#include "support/tiers.h"
 #include "tap.h"
 
 static uint64_t seed = 977;
@@ -357,14 +358,13 @@ static bool is_few(const shape *s)
     return (s->positions - s->first) * (s->n_head / s->n_head_kv) <= 8;
 }
 
-static void test_tier(const char *tier, const nm_cpu *cpu)
+static void test_tier(const nm_kern *kern)
 {
     bench *b = need(sizeof *b);
-    if (nm_kern_init(&b->kern, cpu, tier, NULL) != NPUMOE_OK)
-        bail("tier %s", tier);
+    b->kern = *kern;
     b->compute.kern = &b->kern;
     bench_threads(b, 2);
-    bool slow = nm_kern_tier(1) && strcmp(tier, "scalar") == 0;
+    bool slow = nm_kern_tier(1) && strcmp(kern->isa, "scalar") == 0;
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         if (slow && (shapes[i].positions > 1000 || shapes[i].dim_k > 128))
             continue;     /* long contexts are about spans, which all tiers share */
@@ -384,9 +384,8 @@ static void test_tier(const char *tier, const nm_cpu *cpu)
 
 int main(void)
 {
-    nm_cpu cpu = nm_cpu_detect();
-    for (size_t i = 0; nm_kern_tier(i); i++)
-        if (nm_kern_tier_usable(nm_kern_tier(i), &cpu))
-            test_tier(nm_kern_tier(i), &cpu);
+    nm_kern kern;
+    for (size_t at = 0; tiers_next_kern(&at, &kern);)
+        test_tier(&kern);
     return done_testing();
 }

@@ -2,6 +2,7 @@
  * errors that have nothing in common. A product that leaves out a part of each sum makes up for its mean (i8x3 for
  * that of lo times lo, with a number that is packed with x or with the inner activations); where that were lost,
  * errors would still be within their tolerance. Weights here have no mean, so rounding x is no bias. */
+#include "support/tiers.h"
 #include "tap.h"
 
 #include "kernels/matmul.h"
@@ -117,22 +118,16 @@ int main(void)
     static const uint32_t types[] = {NM_TYPE_Q8_0, NM_TYPE_Q6_K};
     static const nm_precision precisions[] = {NM_PRECISION_AUTO, NM_PRECISION_FULL,
                                               NM_PRECISION_FINE, NM_PRECISION_FAST};
-    const nm_cpu cpu = nm_cpu_detect();
     weights w[2];
     for (size_t i = 0; i < ROWS; i++)
         for (size_t j = 0; j < N; j++)
             x[i][j] = uniform();
     for (int t = 0; t < 2; t++)
         w[t] = (weights){matrix(types[t]), matrix(types[t]), matrix(types[t])};
-    for (size_t i = 0; nm_kern_tier(i); i++) {
-        nm_kern kern;
-        if (!nm_kern_tier_usable(nm_kern_tier(i), &cpu))
-            continue;
-        if (nm_kern_init(&kern, &cpu, nm_kern_tier(i), NULL) != NPUMOE_OK)
-            bail("tier %s", nm_kern_tier(i));
+    nm_kern kern;
+    for (size_t at = 0; tiers_next_kern(&at, &kern);)
         for (int n = 0; n < 16; n++)
             check(&kern, precisions[n / 4], types[n / 2 % 2], &w[n / 2 % 2], n % 2);
-    }
     for (int t = 0; t < 2; t++) {
         free((void *)(uintptr_t)w[t].gate.data);
         free((void *)(uintptr_t)w[t].up.data);

@@ -1,5 +1,6 @@
 /* Grouped execution of experts: against the formula in double precision, and the promise that the
  * bits of a result do not depend on threads or on how the work was cut. */
+#include "support/tiers.h"
 #include "tap.h"
 
 #include "moe/experts.h"
@@ -217,14 +218,9 @@ static void make_data(void)
 
 int main(void)
 {
-    const nm_cpu cpu = nm_cpu_detect();
+    nm_kern kern;
     make_data();
-    for (size_t i = 0; nm_kern_tier(i); i++) {
-        nm_kern kern;
-        if (!nm_kern_tier_usable(nm_kern_tier(i), &cpu))
-            continue;
-        if (nm_kern_init(&kern, &cpu, nm_kern_tier(i), NULL) != NPUMOE_OK)
-            bail("tier %s", nm_kern_tier(i));
+    for (size_t at = 0; tiers_next_kern(&at, &kern);) {
         check_precision(&kern, NM_PRECISION_FP32, 1e-3);
         check_precision(&kern, NM_PRECISION_FULL, 2e-2);
         check_precision(&kern, NM_PRECISION_FAST, 1.0);

@@ -1,6 +1,7 @@
 /* Model and session end to end on tiny seeded models of every family: whatever way a position is
  * reached (chunk size, reuse, rewind, threads), its logits are the same bits; nothing is allocated
  * while evaluating; every allocation may fail. Values against independent references: tests/golden. */
+#include "support/tiers.h"
 #include "support/tiny.h"
 #include "tap.h"
 
@@ -519,16 +520,13 @@ static void check_memory_limit(void)
  * plausible text comes out of broken weights. */
 static void check_nan(void)
 {
-    const nm_cpu cpu = nm_cpu_detect();
     tiny_spec spec = tiny_default("llama");
     npumoe_error err = {0};
+    const char *tier;
     spec.nan = "blk.1.attn_q.weight";
     if (tiny_write(&spec, tiny_path(), &err) != NPUMOE_OK)
         bail("%s", err.message);
-    for (size_t i = 0; nm_kern_tier(i); i++) {
-        const char *tier = nm_kern_tier(i);
-        if (!nm_kern_tier_usable(tier, &cpu))
-            continue;
+    for (size_t at = 0; (tier = tiers_next(&at));) {
         npumoe_model *m = load(tier, 2);
         npumoe_session *s = open_session(m, 16, NPUMOE_KV_F16);
         npumoe_sampler *sampler = NULL;
