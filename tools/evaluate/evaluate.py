@@ -40,11 +40,12 @@ def parse():
     p.add_argument("--quick", action="store_true", help="tiny models, one round")
     p.add_argument("--redo", action="store_true", help="forget what was done: all but the models; with --only, the runs of these series")
     p.add_argument("--report", action="store_true", help="only write the page again")
-    p.add_argument("--out", type=pathlib.Path, default=ROOT / "docs", help="evaluation.md and evaluation/ go there")
+    p.add_argument("--out", type=pathlib.Path, default=ROOT / "docs", help="the page and its raw figures go there")
+    p.add_argument("--page", default="evaluation", help="NAME.md and NAME/; one machine's figures are one page")
     p.add_argument("--verse", type=pathlib.Path, help="verse to run on, instead of verse made from a seed")
     p.add_argument("--book", type=pathlib.Path, help="a held-out text for exactness beside the tales")
     p.add_argument("--note", help="a remark for the page, such as what else the machine did")
-    p.add_argument("--host-isa", help="kernels of the host; default: the best that has no matrix unit")
+    p.add_argument("--host-isa", help="kernels of the host; default: the best that has no matrix unit or, without one, is not AVX-512")
     p.add_argument("--npumoe", type=pathlib.Path, default=ROOT / "build/release/npumoe")
     p.add_argument("--mkmodel", type=pathlib.Path, default=ROOT / "build/release/mkmodel")
     p.add_argument("--batch", type=pathlib.Path, help=argparse.SUPPRESS)
@@ -59,8 +60,12 @@ def machine_of(work):
 
 
 def host_isa(options, machine):
-    """The best tier without a matrix unit: what stands for a host beside an NPU."""
-    return options.host_isa or [t for t in machine["usable"] if t not in ("amx", "scalar")][-1:][0]
+    """What stands for a host beside an NPU: the best tier without a matrix unit; where there is no such unit, the best
+    of half the width."""
+    lesser = [t for t in machine["usable"] if t not in ("amx", "scalar")]
+    if "amx" not in machine["usable"]:
+        lesser = [t for t in lesser if not t.startswith("avx512")]
+    return options.host_isa or lesser[-1]
 
 
 def save(folder, name, result):
@@ -87,7 +92,7 @@ def main():
         if not options.folder:
             sys.exit("evaluate: which folder to work in? (-h)")
         measure(options)
-    report.write(options.out)
+    report.write(options.out, options.page)
     return None
 
 
@@ -95,7 +100,7 @@ def measure(options):
     work = Work(options.folder, options)
     machine = work.machine = machine_of(work) | ({"note": options.note} if options.note else {})
     material = Material(work, host_isa(options, machine), options.verse)
-    raw = options.out / "evaluation"
+    raw = options.out / options.page
     if options.redo:
         work.forget([SERIES[name] for name in options.only or []])
     for name in options.only or SERIES:

@@ -6,7 +6,7 @@ from work import median
 
 HEAD = """# Evaluation
 
-Written by `make evaluate` (tools/evaluate) from the raw figures in [evaluation/](evaluation/): do not edit. What is
+Written by `make evaluate` (tools/evaluate) from the raw figures in [{page}/]({page}/): do not edit. What is
 measured and why: [plan.md](plan.md), [device.md](device.md).
 
 **The device is not an NPU.** It is `tile`: one core of the CPU behind a queue, as a static matrix engine, with its
@@ -32,8 +32,8 @@ class Bars:
         return "\n".join(lines)
 
 
-def load(folder, name):
-    path = folder / "evaluation" / f"{name}.json"
+def load(folder, page, name):
+    path = folder / page / f"{name}.json"
     return json.loads(path.read_text()) if path.exists() else None
 
 
@@ -378,12 +378,12 @@ def bad_input(data, bars):
     return text
 
 
-def write(folder):
+def write(folder, page):
     bars, parts = Bars(), []
     for name, title, make in (("exactness", "1. Exactness", exactness), ("ablation", "2. Ablation", ablation),
                               ("ablation", "3. The planner against its bound", planner), ("drift", "4. Drift", drift),
                               ("bad-input", "5. Bad input", bad_input)):
-        data = load(folder, name)
+        data = load(folder, page, name)
         parts += ["", f"## {title}", ""] + (make(data, bars) if data else ["Not measured."])
-    text = "\n".join([HEAD, "## Bars", "", bars.table(), *parts]) + "\n"
-    (folder / "evaluation.md").write_text(text)
+    text = "\n".join([HEAD.replace("{page}", page), "## Bars", "", bars.table(), *parts]) + "\n"
+    (folder / f"{page}.md").write_text(text)

@@ -20,7 +20,7 @@ import sys
 import time
 
 BATCH_SECONDS = 45  # after which a batch begins no new command
-COMMAND_SECONDS = 70
+COMMAND_SECONDS = 150
 CONFIRMED, LEAST_RUNS = 1.03, 3  # the second least time of the least; a slow phase may last for two rounds
 
 
@@ -159,11 +159,13 @@ class Work:
                 raise Failed(f"{shlex.join(command)}: exit code {result['code']}\n{result['err'][-2000:]}")
         return results
 
-    def in_turn(self, name, commands, most, warm=(), least=LEAST_RUNS):
-        """{key: runs} of {key: command}, at least and at most so many rounds, quickest run first."""
+    def in_turn(self, name, commands, most, warm=(), least=LEAST_RUNS, twice=()):
+        """{key: runs} of {key: command}, at least and at most so many rounds, quickest run first; two for those in
+        `twice`, of which only the magnitude matters."""
         runs = {key: [] for key in commands}
-        for _ in range(1 if self.quick else most):
-            due = [key for key in commands if not is_confirmed([r["prompt_s"] for r in runs[key]], least)]
+        for done in range(1 if self.quick else most):
+            due = [key for key in commands if not is_confirmed([r["prompt_s"] for r in runs[key]], least)
+                   and not (key in twice and done >= 2)]
             if not due:
                 break
             for key, result in zip(due, self.measure(name, [commands[key] for key in due], warm)):
