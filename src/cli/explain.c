@@ -129,8 +129,11 @@ static void print_head(const json_t *r)
                  at(r, "device.added_launch_us"));
         line("", text);
     }
-    snprintf(text, sizeof text, "%s, %d thread%s", report_text(r, "host.isa"),
-             (int)at(r, "host.threads"), at(r, "host.threads") == 1.0 ? "" : "s");
+    const char *precision = json_string_value(report_at(r, "host.precision"));
+    const bool usual = precision == NULL || strcmp(precision, "auto") == 0;
+    snprintf(text, sizeof text, "%s, %d thread%s%s%s", report_text(r, "host.isa"),
+             (int)at(r, "host.threads"), at(r, "host.threads") == 1.0 ? "" : "s",
+             usual ? "" : ", precision ", usual ? "" : precision);
     line("host", text);
     if (json_is_object(report_at(r, "beside"))) {
         snprintf(text, sizeof text,

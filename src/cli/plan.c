@@ -133,8 +133,7 @@ static bool table_decides(const plan_args *a)
     const struct {
         const char *option;
         bool given;
-    } settings[] = {{"--precision", a->precision != NULL},
-                    {"--npu-isa", a->o.npu_isa != NULL},
+    } settings[] = {{"--npu-isa", a->o.npu_isa != NULL},
                     {"--npu-precision", a->npu_precision != NULL}};
     for (size_t i = 0; a->cost && i < sizeof settings / sizeof settings[0]; i++)
         if (settings[i].given) {

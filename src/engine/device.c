@@ -6,6 +6,7 @@
 #include "device/fault.h"
 #include "device/none.h"
 #include "device/tile/tile.h"
+#include "engine/precision.h"
 
 #include <inttypes.h>
 #include <stdatomic.h>
@@ -84,23 +85,10 @@ static npumoe_status read_debug_flags(const char *text, nm_fault_options *o, npu
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-static npumoe_status read_precision(npumoe_precision from, nm_precision *to, npumoe_error *err)
-{
-    static const nm_precision table[] = {[NPUMOE_PRECISION_AUTO] = NM_PRECISION_AUTO,
-                                         [NPUMOE_PRECISION_FAST] = NM_PRECISION_FAST,
-                                         [NPUMOE_PRECISION_FULL] = NM_PRECISION_FULL,
-                                         [NPUMOE_PRECISION_FP32] = NM_PRECISION_FP32};
-    if ((unsigned)from >= sizeof table / sizeof table[0])
-        return nm_err_set(err, NPUMOE_EINVAL,
-                          "precision: found %d, expected one of npumoe_precision", (int)from);
-    *to = table[from];
-    return NPUMOE_OK;
-}
-
 static npumoe_status make_tile(const npumoe_device_options *o, nm_npu **out, npumoe_error *err)
 {
     nm_tile_options t = nm_tile_options_default();
-    NM_TRY(read_precision(o->precision, &t.precision, err));
+    NM_TRY(nm_precision_read(o->precision, &t.precision, err));
     NM_TRY(nm_tile_weights_parse(o->weights, &t.weights, err));
     t.isa = o->isa;
     t.n_threads = o->n_threads;

@@ -8,6 +8,7 @@
 #include "engine/buffers.h"
 #include "engine/kv.h"
 #include "engine/memory.h"
+#include "engine/precision.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -200,34 +201,6 @@ static npumoe_status load_config(npumoe_model *m, npumoe_error *err)
     return NPUMOE_OK;
 }
 
-static npumoe_status read_precision(npumoe_precision from, nm_precision *to, npumoe_error *err)
-{
-    switch (from) {
-    case NPUMOE_PRECISION_AUTO:
-        *to = NM_PRECISION_AUTO;
-        return NPUMOE_OK;
-    case NPUMOE_PRECISION_FAST:
-        *to = NM_PRECISION_FAST;
-        return NPUMOE_OK;
-    case NPUMOE_PRECISION_FULL:
-        *to = NM_PRECISION_FULL;
-        return NPUMOE_OK;
-    case NPUMOE_PRECISION_FP32:
-        *to = NM_PRECISION_FP32;
-        return NPUMOE_OK;
-    }
-    return nm_err_set(err, NPUMOE_EINVAL, "precision: found %d, expected one of npumoe_precision",
-                      (int)from);
-}
-
-/* Sparsemixer's weights jump where a score crosses an edge, so what rounding moves elsewhere a little it moves there a lot
- * (docs/accuracy.md): what the router sees is computed more finely, unless something else was asked for. */
-static void refine_precision(npumoe_model *m)
-{
-    if (m->precision == NM_PRECISION_AUTO && m->config.router.score == NM_SCORE_SPARSEMIXER)
-        m->precision = NM_PRECISION_FULL;
-}
-
 static npumoe_status load_into(npumoe_model *m, const char *path, const npumoe_model_options *o,
                                npumoe_error *err)
 {
@@ -238,10 +211,10 @@ static npumoe_status load_into(npumoe_model *m, const char *path, const npumoe_m
                           (int)o->n_threads, NM_POOL_MAX_THREADS);
     const int n_threads = o->n_threads > 0 ? o->n_threads : nm_pool_default_threads();
     NM_TRY(nm_kern_init(&m->kern, &cpu, o->isa, err));
-    NM_TRY(read_precision(o->precision, &m->precision, err));
+    NM_TRY(nm_precision_read(o->precision, &m->precision, err));
     NM_TRY(nm_gguf_open(path, &go, &m->gguf, err));
     NM_TRY(load_config(m, err));
-    refine_precision(m);
+    m->precision = nm_precision_of_family(m->precision, m->config.family);
     if (m->config.family)
         compare_vocab_size(m, o);
     if (!m->vocab_only)

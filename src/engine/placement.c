@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/num.h"
 #include "engine/model.h"
+#include "engine/precision.h"
 #include "moe/profile.h"
 
 #include <inttypes.h>
@@ -224,10 +225,11 @@ npumoe_status nm_placement_refuse(nm_placement *p, size_t n, uint32_t chunk, npu
 }
 
 /* Predictions hold for what they were measured with. */
-static void compare_devices(const nm_placement *p, const char *isa)
+static void compare_settings(const nm_placement *p, const npumoe_model *m)
 {
     const nm_npu_caps *have = &nm_device_npu(p->device)->caps;
     const nm_cost *cost = &p->plan->cost;
+    const char *isa = m->kern.isa, *precision = nm_precision_name(m->precision);
     const double added = (double)have->added_launch_ns * 1e-3;
     char line[384];
     if (p->plan->programs == 0)
@@ -244,6 +246,12 @@ static void compare_devices(const nm_placement *p, const char *isa)
                  "it was made for kernels '%s' of the host and products '%s' of the device, here "
                  "are '%s' and '%s'",
                  cost->isa, planned, isa, have->arithmetic);
+        say(p, NPUMOE_LOG_WARN, line);
+    }
+    if (cost->precision[0] && strcmp(precision, cost->precision) != 0) {
+        snprintf(line, sizeof line,
+                 "it was made for precision '%s' of the host's products, here it is '%s'",
+                 cost->precision, precision);
         say(p, NPUMOE_LOG_WARN, line);
     }
     if (have->n_threads != cost->device.threads ||
@@ -272,7 +280,7 @@ static npumoe_status set_up(nm_placement *p, npumoe_model *m, const npumoe_plan_
     p->device = o->device ? o->device : p->own_device;
     nm_device_hold(p->device, true);
     p->pool = m->pool;
-    compare_devices(p, m->kern.isa);
+    compare_settings(p, m);
     p->n_lanes = o->n_in_flight ? o->n_in_flight : p->plan->in_flight;
     p->thread_ns =
         nm_alloc_array(m->allocator, (size_t)nm_pool_size(m->pool), sizeof *p->thread_ns);

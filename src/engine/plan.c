@@ -5,6 +5,7 @@
 #include "base/abi.h"
 #include "device/tile/tile.h"
 #include "engine/plan_cost.h"
+#include "engine/precision.h"
 #include "moe/fields.h"
 #include "moe/loads.h"
 #include "quant/quant.h"
@@ -128,21 +129,6 @@ static npumoe_status read_types(const char *text, uint32_t type[3], npumoe_error
     return nm_err_set(err, NPUMOE_EINVAL, "types: found more than three in '%s'", text);
 }
 
-static nm_precision precision_of(npumoe_precision p)
-{
-    switch (p) {
-    case NPUMOE_PRECISION_FAST:
-        return NM_PRECISION_FAST;
-    case NPUMOE_PRECISION_FULL:
-        return NM_PRECISION_FULL;
-    case NPUMOE_PRECISION_FP32:
-        return NM_PRECISION_FP32;
-    case NPUMOE_PRECISION_AUTO:
-        break;
-    }
-    return NM_PRECISION_AUTO;
-}
-
 /* ---- the cost table ------------------------------------------------------------------------- */
 
 static npumoe_status new_device(const npumoe_planner_options *o, nm_npu **out, npumoe_error *err)
@@ -155,7 +141,7 @@ static npumoe_status new_device(const npumoe_planner_options *o, nm_npu **out, n
         return nm_err_set(err, NPUMOE_EINVAL, "device: found '%s', expected tile or cpu", name);
     nm_tile_options t = nm_tile_options_default();
     t.isa = o->npu_isa;
-    t.precision = precision_of(o->npu_precision);
+    NM_TRY(nm_precision_read(o->npu_precision, &t.precision, err));
     NM_TRY(nm_tile_weights_parse(o->npu_weights, &t.weights, err));
     t.n_threads = or_default(o->npu_threads, 1);
     t.launch_ns = (uint64_t)o->launch_us * 1000;
@@ -171,6 +157,16 @@ static int host_threads(const npumoe_planner_options *o, bool with_device)
     return left > 0 ? left : 1;
 }
 
+/* That with which the profile's model runs. */
+static npumoe_status host_precision(const nm_profile *profile, const npumoe_planner_options *o,
+                                    nm_precision *out, npumoe_error *err)
+{
+    const char *arch = profile->model.architecture;
+    NM_TRY(nm_precision_read(o->precision, out, err));
+    *out = nm_precision_of_family(*out, nm_family_find(nm_str_of(arch)));
+    return NPUMOE_OK;
+}
+
 static npumoe_status measure(const nm_profile *profile, const npumoe_planner_options *o,
                              const nm_cost_geometry *g, uint32_t chunk, nm_cost *out,
                              npumoe_error *err)
@@ -184,10 +180,10 @@ static npumoe_status measure(const nm_profile *profile, const npumoe_planner_opt
                        .chunk = chunk,
                        .last = o->n_past + or_default(o->n_prompt, DEFAULT_PROMPT),
                        .kern = &kern,
-                       .precision = precision_of(o->precision),
                        .progress = o->progress,
                        .progress_user = o->progress_user,
                        .total = 53};
+    NM_TRY(host_precision(profile, o, &job.precision, err));
     NM_TRY(nm_kern_init(&kern, &cpu, o->isa, err));
     npumoe_status st = new_device(o, &job.npu, err);
     if (st == NPUMOE_OK)
@@ -204,6 +200,15 @@ static npumoe_status fits_settings(const nm_cost *c, const npumoe_planner_option
                                    npumoe_error *err)
 {
     const char *const again = "measure again (leave out --cost)";
+    nm_precision precision;
+    NM_TRY(nm_precision_read(o->precision, &precision, err));
+    if (o->precision != NPUMOE_PRECISION_AUTO &&
+        strcmp(c->precision, nm_precision_name(precision)) != 0)
+        return nm_err_set(err, NPUMOE_EMODEL,
+                          "cost table: the host was measured with precision '%s', expected '%s'; "
+                          "%s",
+                          c->precision[0] ? c->precision : "unknown", nm_precision_name(precision),
+                          again);
     if (o->isa && strcmp(c->isa, o->isa) != 0)
         return nm_err_set(err, NPUMOE_EMODEL,
                           "cost table: the host was measured with kernels '%s', expected '%s'; %s",

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/num.h"
+#include "engine/precision.h"
 #include "quant/quant.h"
 
 #include <stdio.h>
@@ -189,6 +190,7 @@ npumoe_status nm_cost_measure(nm_cost_job *job, nm_cost *out, npumoe_error *err)
                  .host_watts = -1.0,
                  .device_watts = -1.0};
     snprintf(c.isa, sizeof c.isa, "%s", job->kern->isa);
+    snprintf(c.precision, sizeof c.precision, "%s", nm_precision_name(job->precision));
     NM_TRY(nm_cost_measure_host(job, &c, err));
     if (job->npu == NULL) {
         nm_cost_no_device(&c);

@@ -205,9 +205,10 @@ static json_t *plan_json(const nm_plan *p)
     nm_describe_put(o, "schema_version", json_integer(1));
     nm_describe_put(o, "model", model_json(&p->model));
     nm_describe_put(o, "device", device_json(&p->cost));
-    nm_describe_put(
-        o, "host",
-        json_pack("{s:s, s:I}", "isa", p->cost.isa, "threads", (json_int_t)p->cost.host_threads));
+    nm_describe_put(o, "host",
+                    json_pack("{s:s, s:s?, s:I}", "isa", p->cost.isa, "precision",
+                              p->cost.precision[0] ? p->cost.precision : NULL, "threads",
+                              (json_int_t)p->cost.host_threads));
     nm_describe_put(o, "beside", beside_json(&p->cost));
     nm_describe_put(o, "policy", json_string(nm_plan_policy_name(p->policy)));
     nm_describe_put(o, "overflow", json_string(nm_overflow_name(p->overflow)));

@@ -104,6 +104,7 @@ typedef struct nm_cost {
     nm_cost_geometry geometry;
     /* host */
     char isa[NM_COST_NAME];
+    char precision[NM_COST_NAME]; /* of its products of many rows; "" = unknown */
     uint32_t host_threads;
     uint32_t chunk;       /* tokens for which attention and the dense programs were measured */
     nm_curve host_expert; /* rows of one expert -> us */

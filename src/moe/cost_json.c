@@ -167,6 +167,8 @@ json_t *nm_cost_to_json(const nm_cost *c)
     json_object_set_new(o, "schema_version", json_integer(VERSION));
     json_object_set_new(o, "geometry", geometry_json(&c->geometry));
     json_object_set_new(o, "isa", json_string(c->isa));
+    if (c->precision[0])
+        json_object_set_new(o, "precision", json_string(c->precision));
     json_object_set_new(o, "host_threads", json_integer(c->host_threads));
     json_object_set_new(o, "chunk", json_integer(c->chunk));
     json_object_set_new(o, "device", device_json(&c->device));
@@ -299,6 +301,8 @@ npumoe_status nm_cost_from_json(const json_t *root, nm_cost *out, npumoe_error *
     NM_TRY(nm_fields_object(&f, "geometry", &part));
     NM_TRY(read_geometry(&part, &c.geometry));
     NM_TRY(nm_fields_text(&f, "isa", c.isa, sizeof c.isa));
+    if (json_object_get(root, "precision")) /* not in older tables */
+        NM_TRY(nm_fields_text(&f, "precision", c.precision, sizeof c.precision));
     NM_TRY(nm_fields_u32(&f, "host_threads", 1, 4096, &c.host_threads));
     NM_TRY(nm_fields_u32(&f, "chunk", 1, NM_COST_MAX_ROWS, &c.chunk));
     NM_TRY(nm_fields_object(&f, "device", &part));

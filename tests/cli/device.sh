@@ -33,6 +33,7 @@ answer --plan "$work/ladder" --npu-from 2 --npu-launch-us 20 --stats
 is_code 0 "a plan to compare with, and added latency"
 check "... the same answer" cmp "$work/out" "$work/plain"
 check "... marked" grep -q '20 us added to each launch' "$work/err"
+check "... another precision than it was made for is named" grep -q "it was made for precision 'auto' of the host's products, here it is 'full'" "$work/err"
 run run -f "$text" -n 4 --temp 0 -t 1 --precision full --plan "$work/cpu"
 is_code 0 "a plan without device parts"
 check "... the same answer" cmp "$work/out" "$work/plain"

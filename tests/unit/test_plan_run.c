@@ -529,6 +529,9 @@ static void test_api(void)
     dopt.name = "abacus";
     is_int(npumoe_device_new(&dopt, &d, &err), NPUMOE_EUNSUPPORTED, "%s", err.message);
     dopt.name = "tile";
+    dopt.precision = (npumoe_precision)9;
+    is_int(npumoe_device_new(&dopt, &d, &err), NPUMOE_EINVAL, "%s", err.message);
+    dopt.precision = NPUMOE_PRECISION_FULL;
     if (npumoe_device_new(&dopt, &d, &err) != NPUMOE_OK ||
         npumoe_model_load(tiny_path(), NULL, &m, &err) != NPUMOE_OK)
         bail("%s", err.message);
