@@ -4,6 +4,8 @@
 #include "base/clock.h"
 #include "base/num.h"
 
+#include <math.h>
+
 typedef enum stage { NORM, ATTEND, JOIN, REST, FINISH, IDLE } stage;
 
 typedef struct lane {
@@ -12,14 +14,14 @@ typedef struct lane {
     stage stage;
     uint32_t n, wanted;
     size_t pos;
-    uint32_t stored;   /* layers whose keys and values are in the cache */
-    bool on_device;    /* QKV or O, which the stage waits for */
-    bool attends;      /* attention is on the device, and O after it, if that is */
-    float *input;      /* what was given to QKV or O */
-    float *queries;    /* and to attention */
-    bool planned;      /* this layer's experts go by plan */
-    nm_expert_job run; /* all experts */
-    uint32_t rest;     /* experts from here on are left to REST */
+    uint32_t stored;    /* layers whose keys and values are in the cache */
+    bool on_device;     /* QKV or O, which the stage waits for */
+    bool attends;       /* attention is on the device, and O after it, if that is */
+    float *input;       /* what was given to QKV or O */
+    float *queries;     /* and to attention */
+    bool planned;       /* this layer's experts go by plan */
+    nm_expert_job run;  /* all experts */
+    nm_exec_place rest; /* what is left to REST */
 } lane;
 
 typedef struct pipeline {
@@ -194,7 +196,7 @@ static npumoe_status route(pipeline *p, lane *l, npumoe_error *err)
     const nm_buffers *b = l->f.buf;
     l->run = nm_layer_route(&l->job);
     l->planned = l->run.dispatch && nm_executor_has_layer(p->job->ex, l->job.layer);
-    l->rest = 0;
+    l->rest = (nm_exec_place){0};
     l->stage = REST;
     if (!l->planned)
         return NPUMOE_OK;
@@ -290,17 +292,53 @@ static bool is_ready(const pipeline *p, const lane *l)
     return false;
 }
 
+/* Chunks that began together would want the device together, too, and then the host: the younger one waits until the
+ * older one's QKV, attention and O are with the device, unless the host has experts to compute. */
+static bool starts_later(const pipeline *p, const lane *l)
+{
+    bool later = false;
+    if (l->stage != NORM || l->job.layer > 0)
+        return false;
+    for (uint32_t i = 0; i < p->job->n_lanes; i++) {
+        const lane *o = &p->lanes[i];
+        if (o->stage == REST)
+            return false;
+        later = later || (o->stage == ATTEND && o->job.layer == 0 && o->pos < l->pos &&
+                          o->on_device && o->queries && !is_behind(p, o));
+    }
+    return later;
+}
+
 /* The host's attention is long and another chunk is about to give the device its experts: then it waits, or both
  * would come to the device at the same time ever after, and leave it at the same time. */
 static bool must_wait(const pipeline *p, const lane *l)
 {
+    if (starts_later(p, l))
+        return true;
     for (uint32_t i = 0; i < p->job->n_lanes; i++)
         if (l->stage == ATTEND && !l->queries && p->lanes[i].stage == JOIN)
             return true;
     return false;
 }
 
-/* See the end of pipeline.h's essay. NULL: nobody is ready. */
+/* Of the host's share of the experts; one that is in no plan is not cut into slices. */
+static double rest_us(const pipeline *p, const lane *l)
+{
+    return l->planned ? nm_exec_rest_us(p->job->ex, number(p, l), l->rest) : HUGE_VAL;
+}
+
+/* See the end of pipeline.h's essay. */
+static bool goes_before(const pipeline *p, const lane *a, const lane *b)
+{
+    const bool leads = a->stage != REST, other_leads = b->stage != REST;
+    if (leads != other_leads)
+        return leads;
+    if (!leads && a->job.layer != b->job.layer)
+        return rest_us(p, a) < rest_us(p, b);
+    return a->pos < b->pos;
+}
+
+/* NULL: nobody is ready. */
 static lane *choose(pipeline *p)
 {
     lane *best = NULL;
@@ -308,8 +346,7 @@ static lane *choose(pipeline *p)
         lane *l = &p->lanes[i];
         if (!is_ready(p, l) || must_wait(p, l))
             continue;
-        const bool leads = l->stage != REST, best_leads = best && best->stage != REST;
-        if (best == NULL || (leads && !best_leads) || (leads == best_leads && l->pos < best->pos))
+        if (best == NULL || goes_before(p, l, best))
             best = l;
     }
     return best;

@@ -49,7 +49,8 @@ static void add_pass(nm_executor *ex, exec_lane *lane, exec_group *g, nm_program
         const uint32_t e = g->plan->experts[i];
         const uint32_t rows = min_u32(ex->loads[i], p->capacity);
         pass->rows += rows;
-        lane->taken[e] = from + rows;
+        if (rows > 0) /* of a further pass the others of the group have none left */
+            lane->taken[e] = from + rows;
     }
     pass->us = nm_cost_launch(&ex->o.plan->cost, g->plan->n_experts, p->capacity);
     l->counts.launches++;

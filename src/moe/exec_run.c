@@ -13,7 +13,10 @@
 #include <stddef.h>
 #include <string.h>
 
-enum { ROWS_EACH = 32 /* rows that a thread gathers at a time */ };
+enum {
+    ROWS_EACH = 32,  /* rows that a thread gathers at a time */
+    LEAST_PIECE = 64 /* rows of an expert, for which decoding its weights is a small part */
+};
 
 static exec_layer *layer_of(nm_executor *ex, const exec_lane *lane)
 {
@@ -399,37 +402,95 @@ npumoe_status nm_exec_begin(nm_executor *ex, uint32_t n, const nm_exec_input *in
     return nm_exec_pump(ex, err);
 }
 
+/* Whether a launch of this lane is the shared expert. */
+static bool shared_is_there(const exec_lane *lane)
+{
+    for (uint32_t i = 0; i < lane->n_passes; i++)
+        if (lane->passes[i].group == NULL)
+            return true;
+    return false;
+}
+
+/* What the host has of the shared expert, us. */
+static double shared_us(const nm_executor *ex, const exec_lane *lane)
+{
+    const nm_curve *cost = &ex->o.plan->cost.host_part[NM_PART_SHARED];
+    return cost->n > 0 && !shared_is_there(lane) ? nm_curve_at(cost, lane->input.n) : 0.0;
+}
+
+static uint32_t rows_left(const exec_lane *lane, uint32_t e, nm_exec_place at)
+{
+    return nm_dispatch_load(&lane->dispatch, e) - lane->taken[e] - (e == at.expert ? at.row : 0);
+}
+
+double nm_exec_rest_us(const nm_executor *ex, uint32_t n, nm_exec_place at)
+{
+    const exec_lane *lane = &ex->lanes[n];
+    double us = at.shared ? 0.0 : shared_us(ex, lane);
+    for (uint32_t e = at.expert; e < ex->n_expert; e++) {
+        const uint32_t rows = rows_left(lane, e, at);
+        us += rows > 0 ? nm_curve_at(&ex->o.plan->cost.host_expert, rows) : 0.0;
+    }
+    return us;
+}
+
+/* How many of an expert's rows fit into so much time: all of them, or, as each piece decodes the weights again, a
+ * piece that is not small and leaves none that is. 0: none, later. */
+static uint32_t rows_within(const nm_curve *cost, uint32_t rows, double us, bool must)
+{
+    if (nm_curve_at(cost, rows) <= 1.25 * us || rows < 2 * LEAST_PIECE)
+        return must || nm_curve_at(cost, rows) <= 1.25 * us ? rows : 0;
+    uint32_t most = rows - LEAST_PIECE, piece = 0;
+    while (piece + LEAST_PIECE / 2 <= most && nm_curve_at(cost, piece + LEAST_PIECE / 2) <= us)
+        piece += LEAST_PIECE / 2;
+    return piece >= LEAST_PIECE ? piece : must ? LEAST_PIECE : 0;
+}
+
+/* Experts from *at on that fill a slice which has us already. */
+static void fill_slice(nm_executor *ex, const exec_lane *lane, nm_exec_place *at, double *us,
+                       nm_expert_job *job)
+{
+    const nm_curve *cost = &ex->o.plan->cost.host_expert;
+    job->skip = at->row;
+    while (at->expert < ex->n_expert && *us < NM_PLAN_SLICE_US) {
+        const uint32_t e = at->expert, rows = rows_left(lane, e, *at);
+        const uint32_t now =
+            rows == 0 ? 0 : rows_within(cost, rows, NM_PLAN_SLICE_US - *us, job->n_experts == 0);
+        if (rows > 0 && now == 0)
+            return;
+        if (now > 0) {
+            ex->rest[job->n_experts++] = e;
+            *us += nm_curve_at(cost, now);
+        }
+        if (now < rows) {
+            job->most = now;
+            at->row += now;
+            return;
+        }
+        *at = (nm_exec_place){.shared = at->shared, .expert = e + 1};
+    }
+}
+
 /* The shared expert, if the host has it, is a slice of its own, before the routed ones: so the order of
  * sums is that of a job in one piece. */
-npumoe_status nm_exec_rest(nm_executor *ex, uint32_t n, uint32_t *from, bool *more,
+npumoe_status nm_exec_rest(nm_executor *ex, uint32_t n, nm_exec_place *at, bool *more,
                            nm_expert_job *job, npumoe_error *err)
 {
     const exec_lane *lane = &ex->lanes[n];
-    const nm_curve *cost = &ex->o.plan->cost.host_expert;
+    double us = 0.0;
     job->dispatch = &lane->dispatch;
     job->taken = lane->taken;
     job->experts = ex->rest;
     job->n_experts = 0;
-    for (uint32_t i = 0; i < lane->n_passes; i++)
-        if (lane->passes[i].group == NULL)
-            job->shared = NULL;
-    const bool shared_only = job->shared && *from == 0;
-    if (!shared_only)
+    job->skip = job->most = 0;
+    if (at->shared || shared_is_there(lane))
         job->shared = NULL;
-    double us = shared_only
-                    ? fmax(NM_PLAN_SLICE_US,
-                           nm_curve_at(&ex->o.plan->cost.host_part[NM_PART_SHARED], lane->input.n))
-                    : 0.0;
-    uint32_t e = *from > 0 ? *from - 1 : 0; /* 1 + the next expert */
-    for (; e < ex->n_expert && us < NM_PLAN_SLICE_US; e++) {
-        const uint32_t rows = nm_dispatch_load(&lane->dispatch, e) - lane->taken[e];
-        if (rows == 0)
-            continue;
-        ex->rest[job->n_experts++] = e;
-        us += nm_curve_at(cost, rows);
-    }
-    *from = e + 1;
-    *more = e < ex->n_expert;
+    if (job->shared)
+        us = fmax(NM_PLAN_SLICE_US, shared_us(ex, lane));
+    else
+        fill_slice(ex, lane, at, &us, job);
+    at->shared = true;
+    *more = at->expert < ex->n_expert;
     return submit_for(ex, us + NM_PLAN_AHEAD_US, err);
 }
 

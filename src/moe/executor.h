@@ -125,11 +125,18 @@ typedef struct nm_exec_input {
 /* The lane must be idle. EDEVICE only with `require`. */
 npumoe_status nm_exec_begin(nm_executor *ex, uint32_t lane, const nm_exec_input *input,
                             npumoe_error *err);
-/* Takes out of a job for all experts what the device does, and of the rest the next slice, some
- * milliseconds of work; where it is cut changes no sum. *from: 0 at first. Submits what keeps the device
- * busy so long. */
-npumoe_status nm_exec_rest(nm_executor *ex, uint32_t lane, uint32_t *from, bool *more,
+/* How far the host is with its share of the experts; zeros at first. */
+typedef struct nm_exec_place {
+    bool shared;          /* the shared one is done, or is none of its business */
+    uint32_t expert, row; /* the next one, and its rows that are done */
+} nm_exec_place;
+/* Takes out of a job for all experts what the device does, and of the rest the next slice, some milliseconds
+ * of work, in which the rows of a busy expert may be cut; where that is changes no sum. Submits what keeps
+ * the device busy so long. */
+npumoe_status nm_exec_rest(nm_executor *ex, uint32_t lane, nm_exec_place *at, bool *more,
                            nm_expert_job *job, npumoe_error *err);
+/* About how long the host takes for all that is left to it. */
+double nm_exec_rest_us(const nm_executor *ex, uint32_t lane, nm_exec_place at);
 /* Takes what is done. With several lanes it submits only what keeps the device busy for some
  * milliseconds, so that no lane waits behind all of another's launches; whoever is going to be away for
  * long says so with nm_exec_submit_all. Never waits for the device. */

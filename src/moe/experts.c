@@ -51,12 +51,14 @@ static void add_shared(list *l)
     it->b_down = w->b_down;
 }
 
-static void add_expert(list *l, uint32_t e)
+/* Rows of expert e from `from` on, `most` of them at most. */
+static void add_expert(list *l, uint32_t e, size_t from, size_t most)
 {
     const nm_expert_job *j = l->job;
     const nm_dispatch *d = j->dispatch;
-    const size_t taken = j->taken ? j->taken[e] : 0, first = l->rows;
-    for (size_t i = d->first[e] + taken; i < d->first[e + 1]; i++)
+    const size_t first = l->rows, begin = nm_min_size(d->first[e] + from, d->first[e + 1]);
+    const size_t end = begin + nm_min_size(most, d->first[e + 1] - begin);
+    for (size_t i = begin; i < end; i++)
         add_row(l, d->order[i] / j->k, j->w[d->order[i]]);
     if (l->rows == first)
         return;
@@ -66,16 +68,25 @@ static void add_expert(list *l, uint32_t e)
     it->down = nm_mat_stack_at(&j->weights->down, e);
 }
 
+static void add_experts(list *l)
+{
+    const nm_expert_job *j = l->job;
+    const uint32_t n = j->experts ? j->n_experts : j->dispatch->n_expert;
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t e = j->experts ? j->experts[i] : i;
+        const bool cut = j->experts && i + 1 == n && j->most > 0;
+        const size_t behind = j->experts && i == 0 ? j->skip : 0;
+        add_expert(l, e, (j->taken ? j->taken[e] : 0) + behind, cut ? j->most : SIZE_MAX);
+    }
+}
+
 void nm_experts_run(const nm_expert_job *job)
 {
     list l = {.job = job};
     if (job->shared && job->n_tokens > 0)
         add_shared(&l);
-    if (job->dispatch) {
-        const uint32_t n = job->experts ? job->n_experts : job->dispatch->n_expert;
-        for (uint32_t i = 0; i < n; i++)
-            add_expert(&l, job->experts ? job->experts[i] : i);
-    }
+    if (job->dispatch)
+        add_experts(&l);
     nm_network_run(&(nm_network_job){
         .compute = job->compute,
         .act = job->act,

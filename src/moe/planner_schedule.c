@@ -279,14 +279,42 @@ static bool is_ready(const walk *w, const lane *l)
     return true;
 }
 
+/* Where older chunks begin, too, and their attention will be the device's. */
+static bool starts_later(const walk *w, const lane *l)
+{
+    bool later = false;
+    if (l->stage != NORM || l->layer > 0)
+        return false;
+    for (uint32_t i = 0; i < w->n_lanes; i++) {
+        const lane *o = &w->lanes[i];
+        if (o->stage == REST)
+            return false;
+        later = later || (o->stage == ATTEND && o->layer == 0 && o->chunk < l->chunk &&
+                          o->on_device && attends_on_device(w, o) && !is_behind(w, o));
+    }
+    return later;
+}
+
 static bool must_wait(const walk *w, const lane *l)
 {
+    if (starts_later(w, l))
+        return true;
     if (attends_on_device(w, l))
         return false;
     for (uint32_t i = 0; i < w->n_lanes; i++)
         if (l->stage == ATTEND && w->lanes[i].stage == JOIN)
             return true;
     return false;
+}
+
+static bool goes_before(const lane *a, const lane *b)
+{
+    const bool leads = a->stage != REST, other_leads = b->stage != REST;
+    if (leads != other_leads)
+        return leads;
+    if (!leads && a->layer != b->layer)
+        return a->rest_us < b->rest_us;
+    return a->chunk < b->chunk;
 }
 
 /* NULL: nobody is ready. */
@@ -297,8 +325,7 @@ static lane *choose(walk *w)
         lane *l = &w->lanes[i];
         if (!is_ready(w, l) || must_wait(w, l))
             continue;
-        const bool leads = l->stage != REST, best_leads = best && best->stage != REST;
-        if (!best || (leads && !best_leads) || (leads == best_leads && l->chunk < best->chunk))
+        if (!best || goes_before(l, best))
             best = l;
     }
     return best;
