@@ -160,6 +160,28 @@ static void run_split(const nm_compute *c, float y[T][N])
     nm_experts_run(&j);
 }
 
+/* Slices, as the executor makes them: of the busiest experts a piece in one and the rest in the next. */
+static void run_slices(const nm_compute *c, float y[T][N])
+{
+    static const uint32_t all[] = {0, 1, 2, 3, 4, 5};
+    static const struct {
+        uint32_t from, to; /* experts */
+        size_t skip, most;
+    } slices[] = {{0, 1, 0, 30}, {0, 1, 30, 40}, {0, 5, 70, 64}, {4, 6, 64, 0}};
+    nm_expert_job j = job_of(c, y);
+    j.experts = all;
+    j.n_experts = 0;
+    nm_experts_run(&j); /* the shared one */
+    j.shared = NULL;
+    for (size_t i = 0; i < sizeof slices / sizeof slices[0]; i++) {
+        j.experts = all + slices[i].from;
+        j.n_experts = slices[i].to - slices[i].from;
+        j.skip = slices[i].skip;
+        j.most = slices[i].most;
+        nm_experts_run(&j);
+    }
+}
+
 static void check_precision(const nm_kern *kern, nm_precision precision, double bound)
 {
     static float want[T][N], y[T][N];
@@ -184,6 +206,10 @@ static void check_precision(const nm_kern *kern, nm_precision precision, double 
         run_split(&c, y);
         ok(worst_of(y) < bound, "%s, precision %d, %d threads: split between parties", kern->isa,
            (int)precision, n);
+        memcpy(y, before, sizeof y);
+        run_slices(&c, y);
+        is_mem(y, want, sizeof y, "%s, precision %d, %d threads: cut into slices, same bits",
+               kern->isa, (int)precision, n);
         compute_free(&c);
     }
 }

@@ -11,7 +11,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
-enum { N_PROMPT = 150, CHUNK = 32, N_VOCAB = 101, MANY = 6 };
+enum { N_PROMPT = 214, CHUNK = 32, N_VOCAB = 101, MANY = 8 };
 
 static npumoe_token prompt[N_PROMPT];
 
@@ -54,6 +54,8 @@ typedef struct plan_spec {
     uint32_t attention;   /* chunks that have a program for it; 0 = MANY */
     uint32_t without;     /* bits of parts that stay on the host */
     uint64_t router_hash; /* not 0: another model's */
+    uint32_t chunk;       /* 0 = CHUNK */
+    double host_us;       /* of one row of an expert; 0 = 10 */
 } plan_spec;
 
 static const plan_spec spill = {.capacity = 16, .group = 2, .n_groups = 3, .in_flight = 2};
@@ -63,17 +65,18 @@ static nm_curve curve(double us)
     return (nm_curve){.n = 2, .rows = {1, 64}, .us = {us, 2 * us}};
 }
 
-static void fill_cost(nm_plan *p, bool device_is_fast)
+static void fill_cost(nm_plan *p, const plan_spec *s)
 {
     nm_cost *c = &p->cost;
     c->geometry = p->model.geometry;
     memcpy(c->isa, "test", 5);
     c->host_threads = 1;
-    c->chunk = CHUNK;
-    c->host_expert = c->host_layer = c->gather = c->scatter = curve(10);
+    c->chunk = p->chunk;
+    c->host_layer = c->gather = c->scatter = curve(10);
+    c->host_expert = curve(s->host_us > 0 ? s->host_us : 10);
     c->device_expert = curve(1);
     for (int i = 0; i < NM_COST_PARTS; i++) {
-        c->host_part[i] = curve(device_is_fast ? 1000 : 1);
+        c->host_part[i] = curve(1000);
         c->device_part[i] = curve(10);
     }
     c->host_watts = c->device_watts = -1;
@@ -151,13 +154,13 @@ static char *make_plan(npumoe_model *m, const plan_spec *s)
     if (nm_profile_router_hash(c, &m->weights, &p->model.router_hash, &err) != NPUMOE_OK)
         bail("no hash: %s", err.message);
     p->model.router_hash = s->router_hash ? s->router_hash : p->model.router_hash;
-    p->chunk = CHUNK;
+    p->chunk = s->chunk ? s->chunk : CHUNK;
     p->in_flight = s->in_flight;
     p->n_tiers = 2;
     p->max_group = 8;
     p->max_capacities = 2;
     p->crossover = s->crossover ? s->crossover : 17;
-    fill_cost(p, true);
+    fill_cost(p, s);
     p->n_layers = c->n_layer;
     p->layers = nm_alloc_array(a, c->n_layer, sizeof *p->layers);
     for (uint32_t i = 0; i < c->n_layer; i++) {
@@ -388,6 +391,51 @@ static void test_exact(const char *arch, const run *cpu)
             ok(r->stats.n_part_launches > 0, "%s: parts on the device", what);
         run_free(&r);
     }
+}
+
+static size_t count_of(const char *text, const char *what)
+{
+    size_t n = 0;
+    for (const char *at = text; (at = strstr(at, what)); at++)
+        n++;
+    return n;
+}
+
+/* All tokens want the same three experts, which take a slow host long: it looks at the device in between, and the
+ * answer is that of a host that does them in one go. */
+static void test_slices(void)
+{
+    npumoe_token saved[N_PROMPT];
+    plan_spec p = {.capacity = 16, .group = 1, .n_groups = 1, .in_flight = 2, .chunk = N_PROMPT};
+    run_spec s = run_of(&p);
+    memcpy(saved, prompt, sizeof saved);
+    for (size_t i = 0; i < N_PROMPT; i++)
+        prompt[i] = saved[0];
+    s.n_chunk = N_PROMPT;
+    s.trace_events = 500;
+    run *quick = execute(&s);
+    /* 64 rows are a slice; of 214 a device has 16 at most, which leaves three */
+    s.plan.host_us = 4000;
+    run *slow = execute(&s);
+    ok(quick->status == NPUMOE_OK && slow->status == NPUMOE_OK && same_bits(quick, slow),
+       "busy experts in slices: the same bits");
+    const size_t few = count_of(quick->trace, "\"host experts\""),
+                 many = count_of(slow->trace, "\"host experts\"");
+    ok(few > 0 && many >= 5 * few, "... %d of them, not %d", (int)many, (int)few);
+    run_free(&quick);
+    run_free(&slow);
+    memcpy(prompt, saved, sizeof saved);
+    /* Where launches are repeated until nothing is left, those with fewer rows than others of their group are done. */
+    p = (plan_spec){
+        .overflow = NM_OVERFLOW_REPASS, .capacity = 16, .group = 4, .n_groups = 2, .in_flight = 2};
+    s = run_of(&p);
+    s.trace_events = 2000;
+    run *all = execute(&s);
+    const size_t turns = count_of(all->trace, "\"host experts\"");
+    ok(all->stats.n_repassed > 0 && turns > 0 && turns <= all->stats.n_layer_chunks,
+       "nothing left to the host is one turn: %d for %d", (int)turns,
+       (int)all->stats.n_layer_chunks);
+    run_free(&all);
 }
 
 static void test_same_bits(const char *arch)
@@ -651,11 +699,11 @@ static uint64_t launches_after(size_t first, uint32_t n_ctx, const run *cpu)
  * the last chunk is wanted: the host's. */
 static void test_odd_start(const run *cpu)
 {
-    const uint32_t layers = 3;
-    is_int((int64_t)launches_after(10, 512, cpu), 4 * (layers - 1),
-           "four chunks attend on the device");
-    is_int((int64_t)launches_after(10, N_PROMPT, cpu), 3 * (layers - 1),
-           "three, where the cache ends in the fourth");
+    const uint32_t layers = 3, chunks = N_PROMPT / CHUNK; /* from 32 on: a short one, too */
+    is_int((int64_t)launches_after(10, 512, cpu), chunks * (layers - 1),
+           "all chunks but the first attend on the device");
+    is_int((int64_t)launches_after(10, N_PROMPT, cpu), (chunks - 1) * (layers - 1),
+           "one fewer where the cache ends in the last");
 }
 
 static bool stop_at(void *user, uint64_t done, uint64_t total)
@@ -728,6 +776,7 @@ int main(void)
             test_odd_start(cpu);
         }
         if (i == 0) {
+            test_slices();
             test_lossy(cpu);
             test_limits(cpu);
             test_api();
