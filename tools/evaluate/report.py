@@ -1,7 +1,7 @@
 """docs/evaluation.md from the raw figures: tables, and every bar with what was measured, met or not."""
 import json
 
-from ablation import ALL_CORES, PLANNED, ROWS
+from ablation import ALL_CORES, GRID, PLANNED, ROWS, SPECIAL, cell_name
 from work import median
 
 HEAD = """# Evaluation
@@ -10,9 +10,9 @@ Written by `make evaluate` (tools/evaluate) from the raw figures in [{page}/]({p
 measured and why: [plan.md](plan.md), [device.md](device.md).
 
 **The device is not an NPU.** It is `tile`: one core of the CPU behind a queue, as a static matrix engine, with its
-best kernels. The host is another core, restricted to kernels without a matrix unit, as a CPU beside an NPU is. So
-times say what planning is worth between two such units; they do not say what an NPU would do. "+150 us" is latency
-added to each launch, about what an Apple Neural Engine takes.
+best kernels. The host is another core, restricted to lesser ones, as a CPU beside an NPU is: without the matrix unit,
+or, where there is none, of half the width. So times say what planning is worth between two such units; they do not
+say what an NPU would do. "+150 us" is latency added to each launch, about what an Apple Neural Engine takes.
 """
 
 
@@ -129,9 +129,13 @@ def ablation(data, bars):
     text = [stamp(data), "", "Milliseconds for the prompt: the least time of runs that take turns until the second least is at most 3 % above "
             "it, or the rounds are over; in brackets by how many percent it is. `base` to `full` add one step each; rows are described in "
             "[tools/evaluate](../tools/evaluate/README.md). *All cores*: what this machine does with all its cores, "
-            "its matrix units and no device. *No loss*: if the host's core as in cpu-only and a core as in all cores shared the work "
+            "their best kernels and no device. *No loss*: if the host's core as in cpu-only and a core as in all cores shared the work "
             "and neither ever waited, padded or gathered; no plan can be expected to reach it. *c*: no chunk went by the plan, "
             "which expects to be slower than the CPU."]
+    names, wanted = [cell_name(c) for c in data["cells"]], [cell_name(c) for c in GRID + SPECIAL]
+    missing = [name for name in wanted if name not in names]
+    if missing and len(missing) < len(wanted):
+        text += ["", f"{len(names)} of {len(wanted)} cells; not measured (model-prompt-chunk): {', '.join(missing)}."]
     for group in grouped(data["cells"]):
         text += ["", f"### {title_of(data, group[0]).split(', chunks')[0]}" + (
             ", 120 programs and 3.5 GB" if group[0]["budget"] else ""), "", measured(group), "", overview(group, data["machine"]["cpus"])]
