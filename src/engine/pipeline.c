@@ -321,21 +321,31 @@ static bool must_wait(const pipeline *p, const lane *l)
     return false;
 }
 
-/* Of the host's share of the experts; one that is in no plan is not cut into slices. */
+/* Of the host's share of the experts. A layer in no plan is not cut into slices, and goes last. */
 static double rest_us(const pipeline *p, const lane *l)
 {
     return l->planned ? nm_exec_rest_us(p->job->ex, number(p, l), l->rest) : HUGE_VAL;
 }
 
-/* See the end of pipeline.h's essay. */
+/* The younger of two chunks in the same layer cannot get past the older one. */
+static bool rests_behind(const pipeline *p, const lane *l)
+{
+    for (uint32_t i = 0; l->stage == REST && i < p->job->n_lanes; i++) {
+        const lane *o = &p->lanes[i];
+        if (o->stage == REST && o->job.layer == l->job.layer && o->pos < l->pos)
+            return true;
+    }
+    return false;
+}
+
+/* See the end of pipeline.h's essay; neither lane rests behind another. */
 static bool goes_before(const pipeline *p, const lane *a, const lane *b)
 {
     const bool leads = a->stage != REST, other_leads = b->stage != REST;
     if (leads != other_leads)
         return leads;
-    if (!leads && a->job.layer != b->job.layer)
-        return rest_us(p, a) < rest_us(p, b);
-    return a->pos < b->pos;
+    const double mine = leads ? 0.0 : rest_us(p, a), other = leads ? 0.0 : rest_us(p, b);
+    return mine < other || (mine == other && a->pos < b->pos);
 }
 
 /* NULL: nobody is ready. */
@@ -344,7 +354,7 @@ static lane *choose(pipeline *p)
     lane *best = NULL;
     for (uint32_t i = 0; i < p->job->n_lanes; i++) {
         lane *l = &p->lanes[i];
-        if (!is_ready(p, l) || must_wait(p, l))
+        if (!is_ready(p, l) || must_wait(p, l) || rests_behind(p, l))
             continue;
         if (best == NULL || goes_before(p, l, best))
             best = l;

@@ -196,19 +196,19 @@ static npumoe_status measure(const nm_profile *profile, const npumoe_planner_opt
 }
 
 /* A table is for the settings it was measured with; others that were asked for would be ignored. */
-static npumoe_status fits_settings(const nm_cost *c, const npumoe_planner_options *o,
-                                   npumoe_error *err)
+static npumoe_status fits_settings(const nm_cost *c, const nm_profile *profile,
+                                   const npumoe_planner_options *o, npumoe_error *err)
 {
     const char *const again = "measure again (leave out --cost)";
     nm_precision precision;
-    NM_TRY(nm_precision_read(o->precision, &precision, err));
-    if (o->precision != NPUMOE_PRECISION_AUTO &&
-        strcmp(c->precision, nm_precision_name(precision)) != 0)
+    NM_TRY(host_precision(profile, o, &precision, err));
+    const char *name = nm_precision_name(precision);
+    const bool said = c->precision[0] || o->precision != NPUMOE_PRECISION_AUTO;
+    if (said && strcmp(c->precision, name) != 0)
         return nm_err_set(err, NPUMOE_EMODEL,
                           "cost table: the host was measured with precision '%s', expected '%s'; "
                           "%s",
-                          c->precision[0] ? c->precision : "unknown", nm_precision_name(precision),
-                          again);
+                          c->precision[0] ? c->precision : "unknown", name, again);
     if (o->isa && strcmp(c->isa, o->isa) != 0)
         return nm_err_set(err, NPUMOE_EMODEL,
                           "cost table: the host was measured with kernels '%s', expected '%s'; %s",
@@ -272,7 +272,7 @@ static npumoe_status get_cost(const nm_profile *profile, const npumoe_planner_op
     }
     if (st == NPUMOE_OK)
         st = nm_cost_fits(out, g, chunk, o->device ? o->device : "tile", err);
-    return st == NPUMOE_OK ? fits_settings(out, o, err) : st;
+    return st == NPUMOE_OK ? fits_settings(out, profile, o, err) : st;
 }
 
 /* Budgets and added latency are the user's, whatever the table was measured with. */

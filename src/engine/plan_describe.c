@@ -206,7 +206,7 @@ static json_t *plan_json(const nm_plan *p)
     nm_describe_put(o, "model", model_json(&p->model));
     nm_describe_put(o, "device", device_json(&p->cost));
     nm_describe_put(o, "host",
-                    json_pack("{s:s, s:s?, s:I}", "isa", p->cost.isa, "precision",
+                    json_pack("{s:s, s:s*, s:I}", "isa", p->cost.isa, "precision",
                               p->cost.precision[0] ? p->cost.precision : NULL, "threads",
                               (json_int_t)p->cost.host_threads));
     nm_describe_put(o, "beside", beside_json(&p->cost));

@@ -14,9 +14,12 @@
 #include <string.h>
 
 enum {
-    ROWS_EACH = 32,  /* rows that a thread gathers at a time */
-    LEAST_PIECE = 64 /* rows of an expert, for which decoding its weights is a small part */
+    ROWS_EACH = 32,   /* rows that a thread gathers at a time */
+    LEAST_PIECE = 64, /* rows of an expert, for which decoding its weights is a small part */
+    PIECE_STEP = 32
 };
+/* A piece must meet the product that the whole would (nm_product_for), or the bits would be others. */
+_Static_assert((int)LEAST_PIECE >= (int)NM_PRODUCT_FEW, "pieces of many rows");
 
 static exec_layer *layer_of(nm_executor *ex, const exec_lane *lane)
 {
@@ -434,41 +437,42 @@ double nm_exec_rest_us(const nm_executor *ex, uint32_t n, nm_exec_place at)
     return us;
 }
 
-/* How many of an expert's rows fit into so much time: all of them, or, as each piece decodes the weights again, a
- * piece that is not small and leaves none that is. 0: none, later. */
-static uint32_t rows_within(const nm_curve *cost, uint32_t rows, double us, bool must)
+/* How many of an expert's rows a slice has. Only what is longer than a slice by itself is cut, as each piece decodes
+ * the weights again, and no piece is small. */
+static uint32_t rows_of_slice(const nm_curve *cost, uint32_t rows)
 {
-    if (nm_curve_at(cost, rows) <= 1.25 * us || rows < 2 * LEAST_PIECE)
-        return must || nm_curve_at(cost, rows) <= 1.25 * us ? rows : 0;
-    uint32_t most = rows - LEAST_PIECE, piece = 0;
-    while (piece + LEAST_PIECE / 2 <= most && nm_curve_at(cost, piece + LEAST_PIECE / 2) <= us)
-        piece += LEAST_PIECE / 2;
-    return piece >= LEAST_PIECE ? piece : must ? LEAST_PIECE : 0;
+    uint32_t piece = LEAST_PIECE;
+    if (rows < 2 * LEAST_PIECE || nm_curve_at(cost, rows) <= 1.25 * NM_PLAN_SLICE_US)
+        return rows;
+    while (piece + PIECE_STEP <= rows - LEAST_PIECE &&
+           nm_curve_at(cost, piece + PIECE_STEP) <= NM_PLAN_SLICE_US)
+        piece += PIECE_STEP;
+    return piece;
 }
 
-/* Experts from *at on that fill a slice which has us already. */
-static void fill_slice(nm_executor *ex, const exec_lane *lane, nm_exec_place *at, double *us,
-                       nm_expert_job *job)
+/* Experts from *at on, until they fill a slice; what they take, us. */
+static double fill_slice(nm_executor *ex, const exec_lane *lane, nm_exec_place *at,
+                         nm_expert_job *job)
 {
     const nm_curve *cost = &ex->o.plan->cost.host_expert;
+    double us = 0.0;
     job->skip = at->row;
-    while (at->expert < ex->n_expert && *us < NM_PLAN_SLICE_US) {
-        const uint32_t e = at->expert, rows = rows_left(lane, e, *at);
-        const uint32_t now =
-            rows == 0 ? 0 : rows_within(cost, rows, NM_PLAN_SLICE_US - *us, job->n_experts == 0);
-        if (rows > 0 && now == 0)
-            return;
-        if (now > 0) {
-            ex->rest[job->n_experts++] = e;
-            *us += nm_curve_at(cost, now);
-        }
+    for (; at->expert < ex->n_expert && us < NM_PLAN_SLICE_US; at->expert++, at->row = 0) {
+        const uint32_t rows = rows_left(lane, at->expert, *at);
+        const uint32_t now = rows > 0 ? rows_of_slice(cost, rows) : 0;
+        if (now == 0)
+            continue;
+        if (now < rows && job->n_experts > 0) /* begins a slice */
+            break;
+        ex->rest[job->n_experts++] = at->expert;
+        us += nm_curve_at(cost, now);
         if (now < rows) {
             job->most = now;
             at->row += now;
-            return;
+            break;
         }
-        *at = (nm_exec_place){.shared = at->shared, .expert = e + 1};
     }
+    return us;
 }
 
 /* The shared expert, if the host has it, is a slice of its own, before the routed ones: so the order of
@@ -477,7 +481,6 @@ npumoe_status nm_exec_rest(nm_executor *ex, uint32_t n, nm_exec_place *at, bool 
                            nm_expert_job *job, npumoe_error *err)
 {
     const exec_lane *lane = &ex->lanes[n];
-    double us = 0.0;
     job->dispatch = &lane->dispatch;
     job->taken = lane->taken;
     job->experts = ex->rest;
@@ -485,10 +488,8 @@ npumoe_status nm_exec_rest(nm_executor *ex, uint32_t n, nm_exec_place *at, bool 
     job->skip = job->most = 0;
     if (at->shared || shared_is_there(lane))
         job->shared = NULL;
-    if (job->shared)
-        us = fmax(NM_PLAN_SLICE_US, shared_us(ex, lane));
-    else
-        fill_slice(ex, lane, at, &us, job);
+    const double us =
+        job->shared ? fmax(NM_PLAN_SLICE_US, shared_us(ex, lane)) : fill_slice(ex, lane, at, job);
     at->shared = true;
     *more = at->expert < ex->n_expert;
     return submit_for(ex, us + NM_PLAN_AHEAD_US, err);

@@ -125,11 +125,13 @@ typedef struct nm_exec_input {
 /* The lane must be idle. EDEVICE only with `require`. */
 npumoe_status nm_exec_begin(nm_executor *ex, uint32_t lane, const nm_exec_input *input,
                             npumoe_error *err);
+
 /* How far the host is with its share of the experts; zeros at first. */
 typedef struct nm_exec_place {
     bool shared;          /* the shared one is done, or is none of its business */
     uint32_t expert, row; /* the next one, and its rows that are done */
 } nm_exec_place;
+
 /* Takes out of a job for all experts what the device does, and of the rest the next slice, some milliseconds
  * of work, in which the rows of a busy expert may be cut; where that is changes no sum. Submits what keeps
  * the device busy so long. */

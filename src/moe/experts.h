@@ -35,8 +35,9 @@ typedef struct nm_expert_job {
     uint32_t n_experts;
     const uint32_t *taken; /* [n_expert] rows at the front of each expert's list that somebody else
                               computes; NULL = none */
-    size_t skip, most; /* of `experts`: rows that the first one has behind it beyond those, rows of
-                              the last one that are to be computed now (0 = all) */
+    /* Of `experts`. skip: rows of the first one, after those taken, that an earlier job computed; most: rows of
+     * the last one to compute now, 0 = all. Pieces of NM_PRODUCT_FEW rows and more give the bits of the whole. */
+    size_t skip, most;
     uint32_t k;
     const float *w; /* [n_tokens][k] */
     /* the network that all tokens pass: shared expert or dense layer; NULL = none */

@@ -10,7 +10,10 @@
  *
  * The walk is two clocks (planner_clocks.h), by which a side is slowed down only while the other works, and the
  * launches in flight; all ends are by the device's clock. Each chunk
- * meets one scenario of loads in all layers; prompts are walked until every scenario was met. */
+ * meets one scenario of loads in all layers; prompts are walked until every scenario was met.
+ *
+ * What it does not know: that experts of few rows are not cut, nor layers that are in no plan, so that the host looks at the
+ * device later than after a slice; and what it costs to start a slice. */
 #include "moe/planner_priv.h"
 
 #include <math.h>
@@ -279,7 +282,8 @@ static bool is_ready(const walk *w, const lane *l)
     return true;
 }
 
-/* Where older chunks begin, too, and their attention will be the device's. */
+/* Chunks that began together would want the device together, too, and then the host: the younger one waits until the
+ * older one's QKV, attention and O are with the device, unless the host has experts to compute. */
 static bool starts_later(const walk *w, const lane *l)
 {
     bool later = false;
@@ -307,14 +311,23 @@ static bool must_wait(const walk *w, const lane *l)
     return false;
 }
 
+static bool rests_behind(const walk *w, const lane *l)
+{
+    for (uint32_t i = 0; l->stage == REST && i < w->n_lanes; i++) {
+        const lane *o = &w->lanes[i];
+        if (o->stage == REST && o->layer == l->layer && o->chunk < l->chunk)
+            return true;
+    }
+    return false;
+}
+
 static bool goes_before(const lane *a, const lane *b)
 {
     const bool leads = a->stage != REST, other_leads = b->stage != REST;
     if (leads != other_leads)
         return leads;
-    if (!leads && a->layer != b->layer)
-        return a->rest_us < b->rest_us;
-    return a->chunk < b->chunk;
+    const double mine = leads ? 0.0 : a->rest_us, other = leads ? 0.0 : b->rest_us;
+    return mine < other || (mine == other && a->chunk < b->chunk);
 }
 
 /* NULL: nobody is ready. */
@@ -323,7 +336,7 @@ static lane *choose(walk *w)
     lane *best = NULL;
     for (uint32_t i = 0; i < w->n_lanes; i++) {
         lane *l = &w->lanes[i];
-        if (!is_ready(w, l) || must_wait(w, l))
+        if (!is_ready(w, l) || must_wait(w, l) || rests_behind(w, l))
             continue;
         if (!best || goes_before(l, best))
             best = l;

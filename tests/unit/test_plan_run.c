@@ -8,10 +8,11 @@
 #include "support/tiny.h"
 #include "tap.h"
 
+#include <jansson.h>
 #include <pthread.h>
 #include <unistd.h>
 
-enum { N_PROMPT = 214, CHUNK = 32, N_VOCAB = 101, MANY = 8 };
+enum { N_PROMPT = 210, CHUNK = 32, N_VOCAB = 101, MANY = 8 };
 
 static npumoe_token prompt[N_PROMPT];
 
@@ -393,49 +394,111 @@ static void test_exact(const char *arch, const run *cpu)
     }
 }
 
-static size_t count_of(const char *text, const char *what)
+/* The place of the first event of that name, layer and lane among the trace's; -1: there is none. */
+static int place_of(const run *r, const char *name, int layer, int lane)
+{
+    json_t *root = json_loads(r->trace, 0, NULL), *events = json_object_get(root, "traceEvents");
+    double best = HUGE_VAL;
+    for (size_t i = 0; i < json_array_size(events); i++) {
+        const json_t *e = json_array_get(events, i), *args = json_object_get(e, "args");
+        const char *is = json_string_value(json_object_get(e, "name"));
+        if (is && strcmp(is, name) == 0 &&
+            json_integer_value(json_object_get(args, "layer")) == layer &&
+            json_integer_value(json_object_get(args, "chunk in flight")) == lane)
+            best = fmin(best, json_number_value(json_object_get(e, "ts")));
+    }
+    json_decref(root);
+    return best < HUGE_VAL ? (int)best : -1;
+}
+
+static size_t count_of(const run *r, const char *what)
 {
     size_t n = 0;
-    for (const char *at = text; (at = strstr(at, what)); at++)
+    for (const char *at = r->trace; (at = strstr(at, what)); at++)
         n++;
     return n;
 }
 
-/* All tokens want the same three experts, which take a slow host long: it looks at the device in between, and the
- * answer is that of a host that does them in one go. */
-static void test_slices(void)
+static void same_tokens(npumoe_token *saved)
 {
-    npumoe_token saved[N_PROMPT];
-    plan_spec p = {.capacity = 16, .group = 1, .n_groups = 1, .in_flight = 2, .chunk = N_PROMPT};
-    run_spec s = run_of(&p);
-    memcpy(saved, prompt, sizeof saved);
+    memcpy(saved, prompt, N_PROMPT * sizeof *saved);
     for (size_t i = 0; i < N_PROMPT; i++)
         prompt[i] = saved[0];
-    s.n_chunk = N_PROMPT;
-    s.trace_events = 500;
-    run *quick = execute(&s);
-    /* 64 rows are a slice; of 214 a device has 16 at most, which leaves three */
-    s.plan.host_us = 4000;
-    run *slow = execute(&s);
-    ok(quick->status == NPUMOE_OK && slow->status == NPUMOE_OK && same_bits(quick, slow),
-       "busy experts in slices: the same bits");
-    const size_t few = count_of(quick->trace, "\"host experts\""),
-                 many = count_of(slow->trace, "\"host experts\"");
-    ok(few > 0 && many >= 5 * few, "... %d of them, not %d", (int)many, (int)few);
-    run_free(&quick);
-    run_free(&slow);
+}
+
+/* All tokens want the same three experts, which take a slow host long: it looks at the device in between, and the
+ * answer is that of a host that does them in one go. */
+static void test_slices(const char *arch)
+{
+    static const uint32_t chunks[] = {N_PROMPT, 144, 144, 144, 144};
+    npumoe_token saved[N_PROMPT];
+    plan_spec p = {.capacity = 16, .group = 1, .n_groups = 1};
+    same_tokens(saved);
+    for (uint32_t i = 0; i < 5; i++) {
+        p.in_flight = i ? i : 2;
+        p.chunk = chunks[i];
+        p.parts = i == 4;
+        run_spec s = run_of(&p);
+        s.n_chunk = chunks[i];
+        s.trace_events = 1000;
+        s.device.debug_flags = i == 3 ? "fail-launch=2-3" : NULL;
+        run *quick = execute(&s);
+        s.plan.host_us =
+            4000; /* 64 rows are a slice; of 210 a device has 16 at most, which leaves three */
+        run *slow = execute(&s);
+        ok(quick->status == NPUMOE_OK && slow->status == NPUMOE_OK && same_bits(quick, slow),
+           "%s, %d tokens, %d in flight: busy experts in slices, same bits", arch, (int)chunks[i],
+           (int)p.in_flight);
+        const size_t few = count_of(quick, "\"host experts\""),
+                     many = count_of(slow, "\"host experts\"");
+        ok(few > 0 && many >= (i ? 2 : 4) * few, "... %d of them, not %d", (int)many, (int)few);
+        run_free(&quick);
+        run_free(&slow);
+    }
     memcpy(prompt, saved, sizeof saved);
-    /* Where launches are repeated until nothing is left, those with fewer rows than others of their group are done. */
-    p = (plan_spec){
+}
+
+/* Where launches are repeated until nothing is left, those with fewer rows than others of their group are done. */
+static void test_repeated(void)
+{
+    const plan_spec p = {
         .overflow = NM_OVERFLOW_REPASS, .capacity = 16, .group = 4, .n_groups = 2, .in_flight = 2};
-    s = run_of(&p);
+    run_spec s = run_of(&p);
     s.trace_events = 2000;
-    run *all = execute(&s);
-    const size_t turns = count_of(all->trace, "\"host experts\"");
-    ok(all->stats.n_repassed > 0 && turns > 0 && turns <= all->stats.n_layer_chunks,
-       "nothing left to the host is one turn: %d for %d", (int)turns,
-       (int)all->stats.n_layer_chunks);
-    run_free(&all);
+    run *r = execute(&s);
+    const size_t turns = count_of(r, "\"host experts\"");
+    ok(r->stats.n_repassed > 0 && turns > 0 && turns <= r->stats.n_layer_chunks,
+       "nothing left to the host is one turn: %d for %d", (int)turns, (int)r->stats.n_layer_chunks);
+    run_free(&r);
+}
+
+/* Who goes next. What the device does meanwhile can only hide a wrong order, not make one. */
+static void test_turns(void)
+{
+    npumoe_token saved[N_PROMPT];
+    plan_spec p = {.capacity = 16, .group = 1, .n_groups = 1, .in_flight = 2, .chunk = 144};
+    run_spec s = run_of(&p);
+    same_tokens(saved);
+    s.n_chunk = 144;
+    s.trace_events = 1000;
+    s.plan.host_us = 4000;
+    run *r = execute(&s);
+    const int younger = place_of(r, "host experts", 0, 1),
+              older = place_of(r, "host experts", 1, 0);
+    ok(place_of(r, "host experts", 0, 0) < younger,
+       "in a layer the older chunk's experts go first");
+    ok(younger >= 0 && younger < older,
+       "those of a shorter chunk that is a layer behind before the next layer's");
+    run_free(&r);
+    memcpy(prompt, saved, sizeof saved);
+    p = (plan_spec){.capacity = 16, .group = 2, .n_groups = 2, .in_flight = 2, .parts = true};
+    s = run_of(&p);
+    s.trace_events = 1000;
+    r = execute(&s);
+    const int first = place_of(r, "o", 0, 0), second = place_of(r, "qkv", 0, 1);
+    ok(first >= 0 && first < second,
+       "the second chunk begins when the first one's attention is there");
+    run_free(&r);
 }
 
 static void test_same_bits(const char *arch)
@@ -773,10 +836,12 @@ int main(void)
         if (i < 2) {
             test_same_bits(archs[i]);
             test_failures(cpu);
+            test_slices(archs[i]);
             test_odd_start(cpu);
         }
         if (i == 0) {
-            test_slices();
+            test_repeated();
+            test_turns();
             test_lossy(cpu);
             test_limits(cpu);
             test_api();
