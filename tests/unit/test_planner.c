@@ -392,6 +392,52 @@ static void test_attention(void)
     free_setting(&x);
 }
 
+static void scale_curve(nm_curve *c, double by)
+{
+    for (uint32_t i = 0; i < c->n; i++)
+        c->us[i] *= by;
+}
+
+static nm_curve level(double us)
+{
+    return (nm_curve){.n = 2, .rows = {1, 4096}, .us = {us, us}};
+}
+
+/* Two chunks whose dense parts are the device's, 12 ms of a layer, and whose experts are the host's, more than that.
+ * The host waits for the first chunk's parts and for the last QKV, and nowhere else; were both chunks to begin at once, also
+ * for the second one's QKV. */
+static void test_turns(void)
+{
+    const synth_shape s = {4, 16, 2, 128, 1, 0.5, 0.0};
+    setting x = make_setting(&s, 3.0);
+    nm_planner_options o = nm_planner_options_default();
+    static const double device[] = {
+        [NM_PART_QKV] = 10000, [NM_PART_ATTENTION] = 1000, [NM_PART_O] = 1000};
+    for (int i = NM_PART_QKV; i <= NM_PART_O; i++) {
+        x.cost.device_part[i] = level(device[i]);
+        x.cost.host_part[i] = level(100000);
+    }
+    x.cost.device.has_attention = true;
+    scale_curve(&x.cost.device_expert, 10000);
+    scale_curve(&x.cost.host_expert, 8);
+    o.compare = false;
+    o.in_flight = 2;
+    o.n_prompt = 2 * s.chunk;
+    nm_plan *p = make(&x, &o);
+    uint32_t on_device = 0, groups = 0;
+    for (uint32_t l = 0; l < p->n_layers; l++) {
+        groups += p->layers[l].n_groups;
+        for (int i = NM_PART_QKV; i <= NM_PART_O; i++)
+            on_device += p->layers[l].on_device[i];
+    }
+    const double waits = 2 * p->predicted.wait_us, host = 2 * p->predicted.host_us;
+    ok(groups == 0 && on_device >= 11, "parts on the device, experts on the host");
+    ok(host > 6 * 12000 && waits > 20000 && waits < 25000, "the host waits twice: %.0f us of %.0f",
+       waits, waits + host);
+    nm_plan_free(&p);
+    free_setting(&x);
+}
+
 static void test_far_rows(void)
 {
     const synth_shape s = {2, 32, 4, 256, 24, 1.0, 0.5};
@@ -670,6 +716,7 @@ int main(void)
     test_more_room();
     test_objectives();
     test_attention();
+    test_turns();
     test_far_rows();
     test_refusals();
     test_bound();

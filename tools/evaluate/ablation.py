@@ -28,7 +28,7 @@ FIGURES = ("wait", "busy", "occupied", "launches", "parts", "padding", "overflow
 PLANNED = [row for row in ROWS if ROWS[row] is not None]
 ANE = ["--slots", 120, "--npu-mem", "3.5G"]
 ALL_CORES = "all cores"
-TWICE = "naive"  # takes half the time of a round, and as long as several others together
+TWICE = "naive"  # where it takes long it takes half of a round
 
 # Rounds at most, and at least where runs are short: within a slow phase two may well agree
 GRID = [{"model": m, "prompt": p, "chunk": c, "latencies": [0, 150], "rounds": 8 if p == 1024 else 3, "budget": []}

@@ -6,9 +6,10 @@
     tools/evaluate/evaluate.py WORKDIR --only ablation one series: exactness, ablation, drift, bad-input
     tools/evaluate/evaluate.py WORKDIR --quick --out X smoke: tiny models, a few minutes, nothing to conclude from
     tools/evaluate/evaluate.py --report                docs/evaluation.md from docs/evaluation/*.json, nothing measured
+    tools/evaluate/evaluate.py WORKDIR --page NAME     docs/NAME.md and docs/NAME/, such as another machine's
 
 WORKDIR needs some 9 GB and keeps what was done, so that a run that was stopped goes on. Measured commands run in
-batches of under 80 s through --prefix, such as a script that waits until nobody else uses the machine.
+batches of mostly under 80 s through --prefix, such as a script that waits until nobody else uses the machine.
 """
 import argparse
 import json
@@ -65,7 +66,7 @@ def host_isa(options, machine):
     lesser = [t for t in machine["usable"] if t not in ("amx", "scalar")]
     if "amx" not in machine["usable"]:
         lesser = [t for t in lesser if not t.startswith("avx512")]
-    return options.host_isa or lesser[-1]
+    return options.host_isa or (lesser or ["scalar"])[-1]
 
 
 def save(folder, name, result):

@@ -127,7 +127,7 @@ def title_of(data, cell):
 
 def ablation(data, bars):
     text = [stamp(data), "", "Milliseconds for the prompt: the least time of runs that take turns until the second least is at most 3 % above "
-            "it, or the rounds are over; in brackets by how many percent it is. `base` to `full` add one step each; rows are described in "
+            "it (three runs at least; two of naive, where it takes over 10 s), or the rounds are over; in brackets by how many percent it is. `base` to `full` add one step each; rows are described in "
             "[tools/evaluate](../tools/evaluate/README.md). *All cores*: what this machine does with all its cores, "
             "their best kernels and no device. *No loss*: if the host's core as in cpu-only and a core as in all cores shared the work "
             "and neither ever waited, padded or gathered; no plan can be expected to reach it. *c*: no chunk went by the plan, "

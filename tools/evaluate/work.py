@@ -21,6 +21,7 @@ import time
 
 BATCH_SECONDS = 45  # after which a batch begins no new command
 COMMAND_SECONDS = 150
+LONG_SECONDS = 10
 CONFIRMED, LEAST_RUNS = 1.03, 3  # the second least time of the least; a slow phase may last for two rounds
 
 
@@ -160,12 +161,16 @@ class Work:
         return results
 
     def in_turn(self, name, commands, most, warm=(), least=LEAST_RUNS, twice=()):
-        """{key: runs} of {key: command}, at least and at most so many rounds, quickest run first; two for those in
-        `twice`, of which only the magnitude matters."""
+        """{key: runs} of {key: command}, at least and at most so many rounds, quickest run first. Commands in `twice`
+        are content with two runs that agree if they take longer than LONG_SECONDS."""
         runs = {key: [] for key in commands}
-        for done in range(1 if self.quick else most):
-            due = [key for key in commands if not is_confirmed([r["prompt_s"] for r in runs[key]], least)
-                   and not (key in twice and done >= 2)]
+        for _ in range(1 if self.quick else most):
+            due = []
+            for key in commands:
+                times = [r["prompt_s"] for r in runs[key]]
+                is_long = key in twice and times and min(times) > LONG_SECONDS
+                if not is_confirmed(times, 2 if is_long else least):
+                    due.append(key)
             if not due:
                 break
             for key, result in zip(due, self.measure(name, [commands[key] for key in due], warm)):
