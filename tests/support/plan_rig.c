@@ -1,0 +1,282 @@
+/* plan_rig.c: see plan_rig.h. */
+#include "support/plan_rig.h"
+
+#include "engine/session.h"
+#include "moe/profile.h"
+#include "support/tiny.h"
+#include "tap.h"
+
+#include <pthread.h>
+
+npumoe_token plan_rig_prompt[RIG_PROMPT];
+
+void plan_rig_start(void)
+{
+    for (size_t i = 0; i < RIG_PROMPT; i++)
+        plan_rig_prompt[i] = (npumoe_token)((i * 37 + i * i * 11) % RIG_VOCAB);
+}
+
+/* ---- an allocator that counts ------------------------------------------------------------------ */
+
+typedef struct counter {
+    pthread_mutex_t lock;
+    long calls, alive;
+} counter;
+
+static void *count_realloc(void *ctx, void *ptr, size_t bytes)
+{
+    counter *c = ctx;
+    pthread_mutex_lock(&c->lock);
+    void *p = realloc(ptr, bytes);
+    c->calls++;
+    c->alive += p && !ptr;
+    pthread_mutex_unlock(&c->lock);
+    return p;
+}
+
+static void count_free(void *ctx, void *ptr)
+{
+    counter *c = ctx;
+    pthread_mutex_lock(&c->lock);
+    c->alive -= ptr != NULL;
+    pthread_mutex_unlock(&c->lock);
+    free(ptr);
+}
+
+/* ---- plans by hand ------------------------------------------------------------------------------ */
+
+static nm_curve curve(double us)
+{
+    return (nm_curve){.n = 2, .rows = {1, 64}, .us = {us, 2 * us}};
+}
+
+static void fill_cost(nm_plan *p, const plan_spec *s)
+{
+    nm_cost *c = &p->cost;
+    c->geometry = p->model.geometry;
+    memcpy(c->isa, "test", 5);
+    c->host_threads = 1;
+    c->chunk = p->chunk;
+    c->host_layer = c->gather = c->scatter = curve(10);
+    c->host_expert = curve(s->host_us > 0 ? s->host_us : 10);
+    c->device_expert = curve(1);
+    for (int i = 0; i < NM_COST_PARTS; i++) {
+        c->host_part[i] = curve(1000);
+        c->device_part[i] = curve(10);
+    }
+    c->host_watts = c->device_watts = -1;
+    c->device = (nm_cost_device){
+        .name = "tile",
+        .shares_weights = true,
+        .has_linear = true,
+        .has_attention = true,
+        .slots = UINT32_MAX,
+        .capacity_multiple = 16,
+        .capacity_min = 16,
+        .capacity_max = 65536,
+        .queue_depth = 64,
+        .program_bytes = UINT64_MAX,
+        .total_bytes = UINT64_MAX,
+        .expert_bytes = 1000,
+        .part_bytes = {[NM_PART_QKV] = 10, [NM_PART_O] = 20, [NM_PART_SHARED] = 30},
+        .threads = 1};
+}
+
+static void fill_layer(nm_plan *p, nm_plan_layer *l, const plan_spec *s)
+{
+    l->n_groups = s->n_groups;
+    l->groups = nm_alloc_array(p->allocator, s->n_groups, sizeof *l->groups);
+    l->price = -1;
+    for (uint32_t g = 0; g < s->n_groups; g++) {
+        nm_plan_group *to = &l->groups[g];
+        to->n_experts = s->group;
+        to->experts = nm_alloc_array(p->allocator, s->group, sizeof *to->experts);
+        for (uint32_t i = 0; i < s->group;
+             i++) /* not in ascending order: the plan's order counts */
+            to->experts[i] = (g + 1) * s->group - 1 - i;
+        to->n_capacities = s->capacity ? 1 : 2;
+        to->capacities[0] = s->capacity ? s->capacity : 16;
+        to->capacities[1] = s->capacity ? 0 : 32;
+        l->programs += nm_plan_group_programs(to);
+        l->bytes += nm_plan_group_bytes(&p->cost, to);
+    }
+    for (int i = 0; i < NM_COST_PARTS; i++) {
+        l->on_device[i] = s->parts && !(s->without & 1u << i) &&
+                          (i != NM_PART_SHARED || p->model.geometry.n_ff_shared);
+        l->programs += l->on_device[i] && i != NM_PART_ATTENTION;
+        l->bytes += l->on_device[i] ? p->cost.device.part_bytes[i] : 0;
+    }
+    p->programs += l->programs;
+    p->bytes += l->bytes;
+    if (l->on_device[NM_PART_ATTENTION] && p->attention_chunks == 0)
+        p->programs += p->attention_chunks = s->attention ? s->attention : RIG_MANY;
+}
+
+char *plan_rig_json(npumoe_model *m, const plan_spec *s)
+{
+    const npumoe_allocator *a = nm_allocator_default();
+    const nm_config *c = &m->config;
+    const nm_expert_weights *w = &m->weights.layers[0].experts;
+    nm_plan *p = nm_zalloc(a, sizeof *p);
+    npumoe_error err = {0};
+    char *json = NULL;
+    p->allocator = a;
+    p->overflow = s->overflow;
+    p->model.n_layer = c->n_layer;
+    strncpy(p->model.architecture, m->architecture, NM_COST_NAME - 1);
+    p->model.geometry =
+        (nm_cost_geometry){.n_embd = c->n_embd,
+                           .n_ff = c->layers[0].n_ff,
+                           .n_ff_shared = c->layers[0].n_ff_shared,
+                           .n_expert = c->n_expert,
+                           .n_expert_used = c->n_expert_used,
+                           .n_head = c->n_head,
+                           .n_head_kv = c->n_head_kv,
+                           .dim_k = c->dim_k,
+                           .dim_v = c->dim_v,
+                           .type = {w->gate.mat.type, w->up.mat.type, w->down.mat.type}};
+    if (nm_profile_router_hash(c, &m->weights, &p->model.router_hash, &err) != NPUMOE_OK)
+        bail("no hash: %s", err.message);
+    p->model.router_hash = s->router_hash ? s->router_hash : p->model.router_hash;
+    p->chunk = s->chunk ? s->chunk : RIG_CHUNK;
+    p->in_flight = s->in_flight;
+    p->n_tiers = 2;
+    p->max_group = 8;
+    p->max_capacities = 2;
+    p->crossover = s->crossover ? s->crossover : 17;
+    fill_cost(p, s);
+    p->n_layers = c->n_layer;
+    p->layers = nm_alloc_array(a, c->n_layer, sizeof *p->layers);
+    for (uint32_t i = 0; i < c->n_layer; i++) {
+        p->layers[i].layer = i;
+        fill_layer(p, &p->layers[i], s);
+    }
+    if (nm_plan_print(p, &json, &err) != NPUMOE_OK)
+        bail("no plan: %s", err.message);
+    nm_plan_free(&p);
+    return json;
+}
+
+/* ---- running ------------------------------------------------------------------------------------ */
+
+run_spec plan_rig_run(const plan_spec *p)
+{
+    return (run_spec){.plan = *p,
+                      .device = {.struct_bytes = sizeof(npumoe_device_options),
+                                 .precision = NPUMOE_PRECISION_FP32,
+                                 .n_threads = 1},
+                      .n_threads = 2};
+}
+
+static bool keep(void *user, size_t position, const float *logits)
+{
+    memcpy(((run *)user)->logits[position], logits, RIG_VOCAB * sizeof *logits);
+    return true;
+}
+
+static void remember(void *user, npumoe_log_level level, const char *line)
+{
+    run *r = user;
+    (void)level;
+    free(r->log);
+    r->log = strdup(line);
+}
+
+static void evaluate(run *r, npumoe_model *m, const run_spec *spec, counter *count)
+{
+    npumoe_session *s = NULL;
+    npumoe_eval_options o = npumoe_eval_options_default();
+    npumoe_session_options so = npumoe_session_options_default();
+    so.n_chunk = spec->n_chunk ? spec->n_chunk : RIG_CHUNK;
+    so.type_k = so.type_v = NPUMOE_KV_F32; /* F16 would turn a last bit into one of eleven */
+    o.on_logits = keep;
+    o.user = r;
+    r->status = npumoe_session_new(m, &so, &s, &r->err);
+    if (r->status != NPUMOE_OK)
+        return;
+    const long before = count->calls;
+    r->status = npumoe_session_eval(s, plan_rig_prompt,
+                                    spec->n_prompt ? spec->n_prompt : RIG_PROMPT, &o, &r->err);
+    r->calls_in_eval = count->calls - before;
+    r->n_past = npumoe_session_length(s);
+    npumoe_session_free(&s);
+}
+
+run *plan_rig_execute(const run_spec *s)
+{
+    counter count = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    const npumoe_allocator a = {&count, count_realloc, count_free};
+    npumoe_model_options mo = npumoe_model_options_default();
+    npumoe_plan_options po = npumoe_plan_options_default();
+    npumoe_device_options dopt = s->device;
+    npumoe_model *m = NULL;
+    npumoe_device *d = NULL;
+    run *r = calloc(1, sizeof *r);
+    mo.allocator = dopt.allocator = &a;
+    mo.n_threads = s->n_threads;
+    mo.precision = NPUMOE_PRECISION_FP32;
+    if (npumoe_model_load(tiny_path(), &mo, &m, &r->err) != NPUMOE_OK ||
+        npumoe_device_new(&dopt, &d, &r->err) != NPUMOE_OK)
+        bail("%s", r->err.message);
+    char *json = plan_rig_json(m, &s->plan);
+    po.plan = json;
+    po.plan_bytes = strlen(json);
+    po.device = d;
+    po.require_npu = s->require;
+    po.allow_lossy = s->lossy;
+    po.trace_events = s->trace_events;
+    po.log = remember;
+    po.log_user = r;
+    r->stats.struct_bytes = sizeof r->stats;
+    r->status = s->no_plan ? NPUMOE_OK : npumoe_model_use_plan(m, &po, &r->err);
+    if (r->status == NPUMOE_OK) {
+        evaluate(r, m, s, &count);
+        npumoe_plan_get_stats(m, &r->stats);
+        if (!s->no_plan)
+            npumoe_plan_report(m, &r->report, NULL);
+        if (s->trace_events)
+            npumoe_plan_trace(m, &r->trace, NULL);
+    }
+    npumoe_text_free(&json);
+    npumoe_model_free(&m);
+    npumoe_device_free(&d);
+    if (count.alive != 0)
+        bail("%ld pieces of memory are not back", count.alive);
+    return r;
+}
+
+void plan_rig_free(run **r)
+{
+    npumoe_text_free(&(*r)->report);
+    npumoe_text_free(&(*r)->trace);
+    free((*r)->log);
+    free(*r);
+    *r = NULL;
+}
+
+double plan_rig_difference(const run *a, const run *b)
+{
+    double most = 0;
+    for (size_t i = 0; i < RIG_PROMPT; i++)
+        for (size_t j = 0; j < RIG_VOCAB; j++) {
+            const double d = fabs((double)a->logits[i][j] - (double)b->logits[i][j]);
+            most = d > most || isnan(d) ? d : most;
+        }
+    return most;
+}
+
+bool plan_rig_same(const run *a, const run *b)
+{
+    return memcmp(a->logits, b->logits, sizeof a->logits) == 0;
+}
+
+run *plan_rig_cpu(void)
+{
+    run_spec s =
+        plan_rig_run(&(plan_spec){.capacity = 16, .group = 1, .n_groups = 1, .in_flight = 1});
+    s.no_plan = true;
+    run *r = plan_rig_execute(&s);
+    if (r->status != NPUMOE_OK)
+        bail("%s", r->err.message);
+    return r;
+}

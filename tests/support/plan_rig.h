@@ -1,0 +1,59 @@
+/* plan_rig.h: prompts by plans made by hand, on the model at tiny_path(). */
+#ifndef TESTS_SUPPORT_PLAN_RIG_H
+#define TESTS_SUPPORT_PLAN_RIG_H
+
+#include "engine/model.h"
+
+enum { RIG_PROMPT = 210, RIG_CHUNK = 32, RIG_VOCAB = 101, RIG_MANY = 8 };
+
+/* What is evaluated: plan_rig_start() writes tokens of all kinds. */
+extern npumoe_token plan_rig_prompt[RIG_PROMPT];
+void plan_rig_start(void);
+
+typedef struct plan_spec {
+    nm_overflow overflow;
+    uint32_t capacity;        /* of all groups; 0 = a ladder of 16 and 32 */
+    uint32_t group, n_groups; /* experts per group; the first n_groups * group experts */
+    uint32_t in_flight;
+    uint32_t crossover;   /* 0 = 17 */
+    bool parts;           /* QKV, attention, O and the shared expert on the device */
+    uint32_t attention;   /* chunks that have a program for it; 0 = RIG_MANY */
+    uint32_t without;     /* bits of parts that stay on the host */
+    uint64_t router_hash; /* not 0: another model's */
+    uint32_t chunk;       /* 0 = RIG_CHUNK */
+    double host_us;       /* of one row of an expert; 0 = 10 */
+} plan_spec;
+
+/* JSON, by the plan's own printer: what is tested goes the way that users' plans go. */
+char *plan_rig_json(npumoe_model *m, const plan_spec *s);
+
+typedef struct run_spec {
+    plan_spec plan;
+    npumoe_device_options device;
+    bool require, lossy, no_plan;
+    int n_threads;
+    uint32_t trace_events;
+    uint32_t n_prompt, n_chunk; /* 0 = RIG_PROMPT, RIG_CHUNK */
+} run_spec;
+
+typedef struct run {
+    npumoe_status status;
+    npumoe_error err;
+    float logits[RIG_PROMPT][RIG_VOCAB];
+    npumoe_plan_stats stats;
+    long calls_in_eval;
+    size_t n_past;
+    char *report, *trace, *log;
+} run;
+
+/* A run by that plan, with two threads, a device in fp32 and all else as usual. */
+run_spec plan_rig_run(const plan_spec *p);
+/* These bail out where not even a model can be had, or where some memory does not come back. */
+run *plan_rig_execute(const run_spec *s);
+run *plan_rig_cpu(void); /* without a plan */
+void plan_rig_free(run **r);
+
+double plan_rig_difference(const run *a, const run *b); /* of logits, the largest */
+bool plan_rig_same(const run *a, const run *b);         /* bits of logits */
+
+#endif
