@@ -3,15 +3,14 @@
 
 #include "base/clock.h"
 #include "base/num.h"
+#include "moe/turns.h"
 
 #include <math.h>
-
-typedef enum stage { NORM, ATTEND, JOIN, REST, FINISH, IDLE } stage;
 
 typedef struct lane {
     nm_forward f; /* with buffers of its own */
     nm_layer_job job;
-    stage stage;
+    nm_stage stage;
     uint32_t n, wanted;
     size_t pos;
     uint32_t stored;    /* layers whose keys and values are in the cache */
@@ -58,7 +57,7 @@ static npumoe_status run_norm(pipeline *p, lane *l, npumoe_error *err)
         b->h = l->input;
     nm_layer_norm(&l->job);
     b->h = own;
-    l->stage = ATTEND;
+    l->stage = NM_STAGE_ATTEND;
     return l->on_device ? nm_exec_linear_submit(p->job->ex, number(p, l), err) : NPUMOE_OK;
 }
 
@@ -94,7 +93,7 @@ static npumoe_status attend_on_device(pipeline *p, lane *l, npumoe_error *err)
     const nm_npu_cache cache = {nm_kv_keys(l->f.kv, l->job.layer),
                                 nm_kv_values(l->f.kv, l->job.layer)};
     l->attends = true;
-    l->stage = JOIN;
+    l->stage = NM_STAGE_JOIN;
     NM_TRY(nm_exec_attention_submit(ex, number(p, l), &cache, err));
     l->input = nm_exec_linear_input(ex, number(p, l), l->job.layer, NM_PART_O, l->job.n);
     l->on_device = l->input != NULL;
@@ -115,11 +114,11 @@ static npumoe_status attend(pipeline *p, lane *l, npumoe_error *err)
         b->h = l->input;
     const bool rows = nm_layer_attend(&l->job, first);
     b->h = own;
-    l->stage = JOIN;
+    l->stage = NM_STAGE_JOIN;
     if (!rows) {
         l->on_device = l->planned = false;
         l->run = (nm_expert_job){0};
-        l->stage = FINISH;
+        l->stage = NM_STAGE_FINISH;
         return NPUMOE_OK;
     }
     if (l->on_device)
@@ -197,7 +196,7 @@ static npumoe_status route(pipeline *p, lane *l, npumoe_error *err)
     l->run = nm_layer_route(&l->job);
     l->planned = l->run.dispatch && nm_executor_has_layer(p->job->ex, l->job.layer);
     l->rest = (nm_exec_place){0};
-    l->stage = REST;
+    l->stage = NM_STAGE_REST;
     if (!l->planned)
         return NPUMOE_OK;
     if (p->job->drift)
@@ -235,7 +234,7 @@ static npumoe_status run_rest(pipeline *p, lane *l, npumoe_error *err)
     bool more = false;
     if (l->planned)
         NM_TRY(nm_exec_rest(p->job->ex, number(p, l), &l->rest, &more, &rest, err));
-    l->stage = more ? REST : FINISH;
+    l->stage = more ? NM_STAGE_REST : NM_STAGE_FINISH;
     nm_experts_run(&rest);
     return NPUMOE_OK;
 }
@@ -248,77 +247,32 @@ static npumoe_status run_finish(pipeline *p, lane *l, npumoe_error *err)
         nm_layer_done(&l->job);
     if (l->job.layer + 1 < l->f.config->n_layer) {
         nm_layer_enter(&l->job, l->job.layer + 1);
-        l->stage = NORM;
+        l->stage = NM_STAGE_NORM;
         return NPUMOE_OK;
     }
     nm_layer_end(&l->job, l->n, l->wanted);
-    l->stage = IDLE;
+    l->stage = NM_STAGE_IDLE;
     return NPUMOE_OK;
 }
 
 /* ---- turns -------------------------------------------------------------------------------------- */
 
-/* Whether the stage must not run before an older chunk has moved on. */
-static bool is_behind(const pipeline *p, const lane *l)
-{
-    const bool ends = l->stage == FINISH && l->job.layer + 1 == l->f.config->n_layer;
-    for (uint32_t i = 0; i < p->job->n_lanes; i++) {
-        const lane *older = &p->lanes[i];
-        if (older->stage == IDLE || older->pos >= l->pos)
-            continue;
-        if (ends || (l->stage == ATTEND && older->stored <= l->job.layer))
-            return true;
-    }
-    return false;
-}
-
-static bool is_ready(const pipeline *p, const lane *l)
+/* Whether what the stage needs of the device is there. */
+static bool has_arrived(const pipeline *p, const lane *l)
 {
     nm_executor *ex = p->job->ex;
-    if (is_behind(p, l))
-        return false;
     switch (l->stage) {
-    case ATTEND:
-    case JOIN:
+    case NM_STAGE_ATTEND:
+    case NM_STAGE_JOIN:
         return (!l->on_device && !l->attends) || nm_exec_parts_are_done(ex, number(p, l));
-    case FINISH:
+    case NM_STAGE_FINISH:
         return !l->planned || nm_exec_is_done(ex, number(p, l));
-    case NORM:
-    case REST:
-        return true;
-    case IDLE:
+    case NM_STAGE_NORM:
+    case NM_STAGE_REST:
+    case NM_STAGE_IDLE:
         break;
     }
-    return false;
-}
-
-/* Chunks that began together would want the device together, too, and then the host: the younger one waits until the
- * older one's QKV, attention and O are with the device, unless the host has experts to compute. */
-static bool starts_later(const pipeline *p, const lane *l)
-{
-    bool later = false;
-    if (l->stage != NORM || l->job.layer > 0)
-        return false;
-    for (uint32_t i = 0; i < p->job->n_lanes; i++) {
-        const lane *o = &p->lanes[i];
-        if (o->stage == REST)
-            return false;
-        later = later || (o->stage == ATTEND && o->job.layer == 0 && o->pos < l->pos &&
-                          o->on_device && o->queries && !is_behind(p, o));
-    }
-    return later;
-}
-
-/* The host's attention is long and another chunk is about to give the device its experts: then it waits, or both
- * would come to the device at the same time ever after, and leave it at the same time. */
-static bool must_wait(const pipeline *p, const lane *l)
-{
-    if (starts_later(p, l))
-        return true;
-    for (uint32_t i = 0; i < p->job->n_lanes; i++)
-        if (l->stage == ATTEND && !l->queries && p->lanes[i].stage == JOIN)
-            return true;
-    return false;
+    return true;
 }
 
 /* Of the host's share of the experts. A layer in no plan is not cut into slices, and goes last. */
@@ -327,45 +281,30 @@ static double rest_us(const pipeline *p, const lane *l)
     return l->planned ? nm_exec_rest_us(p->job->ex, number(p, l), l->rest) : HUGE_VAL;
 }
 
-/* The younger of two chunks in the same layer cannot get past the older one. */
-static bool rests_behind(const pipeline *p, const lane *l)
-{
-    for (uint32_t i = 0; l->stage == REST && i < p->job->n_lanes; i++) {
-        const lane *o = &p->lanes[i];
-        if (o->stage == REST && o->job.layer == l->job.layer && o->pos < l->pos)
-            return true;
-    }
-    return false;
-}
-
-/* See the end of pipeline.h's essay; neither lane rests behind another. */
-static bool goes_before(const pipeline *p, const lane *a, const lane *b)
-{
-    const bool leads = a->stage != REST, other_leads = b->stage != REST;
-    if (leads != other_leads)
-        return leads;
-    const double mine = leads ? 0.0 : rest_us(p, a), other = leads ? 0.0 : rest_us(p, b);
-    return mine < other || (mine == other && a->pos < b->pos);
-}
-
 /* NULL: nobody is ready. */
 static lane *choose(pipeline *p)
 {
-    lane *best = NULL;
-    for (uint32_t i = 0; i < p->job->n_lanes; i++) {
-        lane *l = &p->lanes[i];
-        if (!is_ready(p, l) || must_wait(p, l) || rests_behind(p, l))
-            continue;
-        if (best == NULL || goes_before(p, l, best))
-            best = l;
+    const uint32_t n = p->job->n_lanes;
+    nm_turn turns[NM_EXEC_MAX_LANES];
+    for (uint32_t i = 0; i < n; i++) {
+        const lane *l = &p->lanes[i];
+        turns[i] = (nm_turn){.stage = l->stage,
+                             .layer = l->job.layer,
+                             .stored = l->stored,
+                             .age = l->pos,
+                             .on_device = l->on_device,
+                             .attends = l->queries != NULL,
+                             .arrived = has_arrived(p, l),
+                             .rest_us = l->stage == NM_STAGE_REST ? rest_us(p, l) : 0.0};
     }
-    return best;
+    const uint32_t next = nm_turns_next(turns, n, p->lanes[0].f.config->n_layer);
+    return next < n ? &p->lanes[next] : NULL;
 }
 
 static bool is_over(const pipeline *p)
 {
     for (uint32_t i = 0; i < p->job->n_lanes; i++)
-        if (p->lanes[i].stage != IDLE)
+        if (p->lanes[i].stage != NM_STAGE_IDLE)
             return false;
     return true;
 }
@@ -373,7 +312,7 @@ static bool is_over(const pipeline *p)
 static const char *const names[] = {"norm", "attend", "join, route", "host experts", "finish"};
 
 /* l: the lane with that number, as it was. */
-static void trace(const pipeline *p, uint32_t n, const lane *l, stage ran, uint64_t start,
+static void trace(const pipeline *p, uint32_t n, const lane *l, nm_stage ran, uint64_t start,
                   uint64_t end)
 {
     if (p->job->trace == NULL)
@@ -392,7 +331,7 @@ static npumoe_status step(pipeline *p, lane *l, npumoe_error *err)
 {
     static npumoe_status (*const run[])(pipeline *, lane *, npumoe_error *) = {
         run_norm, run_attend, run_join, run_rest, run_finish};
-    const stage now = l->stage;
+    const nm_stage now = l->stage;
     const lane before = *l;
     nm_trace_begin(p->job->trace, names[now], l->job.layer, number(p, l), l->job.n);
     const uint64_t start = nm_clock_ns();
@@ -414,7 +353,7 @@ static void start_chunk(pipeline *p, lane *l)
     l->n = nm_executor_next(j->ex, j->chunk, p->next, j->end - p->next);
     l->wanted = j->wanted(j->user, l->pos, l->n);
     l->stored = 0;
-    l->stage = NORM;
+    l->stage = NM_STAGE_NORM;
     if (j->drift)
         nm_drift_begin(j->drift, number(p, l), l->n);
     l->job = nm_layer_begin(&l->f, j->tokens + l->pos, l->n, l->pos);
@@ -428,7 +367,7 @@ static size_t tokens_so_far(const pipeline *p)
     size_t n = p->next;
     for (uint32_t i = 0; i < p->job->n_lanes; i++) {
         const lane *l = &p->lanes[i];
-        if (l->stage != IDLE)
+        if (l->stage != NM_STAGE_IDLE)
             n -= l->n - (size_t)l->n * l->job.layer / l->f.config->n_layer;
     }
     return n;
@@ -464,16 +403,16 @@ static npumoe_status run_all(pipeline *p, npumoe_error *err)
             NM_TRY(wait_for_device(p, err));
             continue;
         }
-        const bool finishes = l->stage == FINISH;
+        const bool finishes = l->stage == NM_STAGE_FINISH;
         const uint32_t layer = l->job.layer;
         NM_TRY(step(p, l, err));
-        if (l->stage == IDLE && j->drift)
+        if (l->stage == NM_STAGE_IDLE && j->drift)
             nm_drift_end(j->drift, number(p, l));
-        if (l->stage == IDLE && !j->done(j->user, &l->f, l->pos, l->n, l->wanted))
+        if (l->stage == NM_STAGE_IDLE && !j->done(j->user, &l->f, l->pos, l->n, l->wanted))
             return NPUMOE_ECANCELED;
         if (finishes && j->keep_going && !j->keep_going(j->user, tokens_so_far(p)))
             return NPUMOE_ECANCELED;
-        if (l->stage == IDLE)
+        if (l->stage == NM_STAGE_IDLE)
             start_chunk(p, l);
         NM_TRY(take_and_submit(p, layer, err));
     }
@@ -486,7 +425,7 @@ npumoe_status nm_pipeline_run(const nm_pipeline_job *job, npumoe_error *err)
     for (uint32_t i = 0; i < job->n_lanes; i++) {
         p.lanes[i].f = *job->forward;
         p.lanes[i].f.buf = &job->buf[i];
-        p.lanes[i].stage = IDLE;
+        p.lanes[i].stage = NM_STAGE_IDLE;
     }
     npumoe_status st = run_all(&p, err);
     if (st != NPUMOE_OK)

@@ -18,18 +18,8 @@
  * their own (moe/executor.h). Where attention is the device's, chunks begin at multiples of the plan's chunk, as its
  * programs do: a prompt that goes on at another position has a short one first, where a whole one follows.
  *
- * Of the stages that are ready, those that lead to a launch go first, the older chunk before the
- * younger; REST comes last and in slices, since the device does not wait for it. Of two RESTs the shorter one
- * goes first where the younger chunk is a layer behind: what ends sooner has work for the device sooner. (When
- * the older one always did, it left the other's last milliseconds for later: the device had nothing to do, and then
- * both chunks wanted it at the same time, layer after layer.) Within a layer the younger one cannot get past the
- * older, which goes first.
- *
- * Two exceptions keep chunks apart. While a chunk waits for its O program no other begins to attend on the host:
- * else both would attend one after the other while the device has nothing, and then the host would wait for both
- * one's experts; the first chunk must have its experts on the device before the second attends, and that order keeps
- * itself. And where attention is the device's, the second chunk begins when the first one's is there. When none is
- * ready, the host waits for the launch that ends next. */
+ * Which of the stages goes next is moe/turns.h's, as the planner foresees it. When none is ready, the host waits for the
+ * launch that ends next. */
 #ifndef NM_ENGINE_PIPELINE_H
 #define NM_ENGINE_PIPELINE_H
 

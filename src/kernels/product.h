@@ -78,9 +78,8 @@ typedef struct nm_gated_args {
     uint64_t j0, j1; /* as above, with the product's gated_step */
     size_t m;
     const void *xp; /* m packed rows of gate->cols */
-    void *
-        hp; /* m packed rows of gate->rows: columns j0 .. j1 - 1 are written. Ranges of other threads are
-                 never touched. */
+    /* m packed rows of gate->rows: columns j0 .. j1 - 1 are written, ranges of other threads never touched. */
+    void *hp;
     const void *next; /* as above */
     void *scratch;
 } nm_gated_args;

@@ -459,10 +459,10 @@ static double fill_slice(nm_executor *ex, const exec_lane *lane, nm_exec_place *
     job->skip = at->row;
     for (; at->expert < ex->n_expert && us < NM_PLAN_SLICE_US; at->expert++, at->row = 0) {
         const uint32_t rows = rows_left(lane, at->expert, *at);
-        const uint32_t now = rows > 0 ? rows_of_slice(cost, rows) : 0;
-        if (now == 0)
+        const uint32_t now = rows_of_slice(cost, rows);
+        if (rows == 0)
             continue;
-        if (now < rows && job->n_experts > 0) /* begins a slice */
+        if (now < rows && job->n_experts > 0) /* a cut one begins a slice */
             break;
         ex->rest[job->n_experts++] = at->expert;
         us += nm_curve_at(cost, now);

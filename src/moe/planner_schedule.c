@@ -5,8 +5,8 @@
  * That is right for choosing: it is quick, and the sum of many layers comes near it. It is not what a
  * prompt of four chunks takes: nothing overlaps the first chunk's attention or the last one's
  * experts, a chunk waits for the one before it, late chunks attend to more, and of the last layer only one
- * row is wanted. So a plan that is done is walked through here: a lane for each chunk in flight, the stages of pipeline.h with
- * its rule of who goes next, a queue that the device empties in order.
+ * row is wanted. So a plan that is done is walked through here: a lane for each chunk in flight, the stages of pipeline.h, the
+ * rule of who goes next (turns.h), a queue that the device empties in order.
  *
  * The walk is two clocks (planner_clocks.h), by which a side is slowed down only while the other works, and the
  * launches in flight; all ends are by the device's clock. Each chunk
@@ -15,6 +15,7 @@
  * What it does not know: that experts of few rows are not cut, nor layers that are in no plan, so that the host looks at the
  * device later than after a slice; and what it costs to start a slice. */
 #include "moe/planner_priv.h"
+#include "moe/turns.h"
 
 #include <math.h>
 #include <string.h>
@@ -22,10 +23,8 @@
 /* Shares of nm_cost.host_layer in three stages; which one pays hardly matters, only their sum. */
 static const double norm_share = 0.1, store_share = 0.35, join_share = 0.55;
 
-typedef enum stage { NORM, ATTEND, JOIN, REST, FINISH, IDLE } stage;
-
 typedef struct lane {
-    stage stage;
+    nm_stage stage;
     uint32_t chunk, layer;
     uint32_t stored; /* layers whose keys are in the cache */
     bool on_device;  /* the part that the stage waits for */
@@ -174,7 +173,7 @@ static bool attends_on_device(const walk *w, const lane *l)
 static void run_norm(walk *w, lane *l)
 {
     spend(w, norm_share * w->p->layer_us, NM_WORK_ROWS);
-    l->stage = ATTEND;
+    l->stage = NM_STAGE_ATTEND;
     if (planned(w, l, NM_PART_QKV))
         start_part(w, l, NM_PART_QKV);
 }
@@ -199,7 +198,7 @@ static void run_join(walk *w, lane *l)
     l->order = ++w->begun;
     memcpy(l->us, p->pass_us, l->n * sizeof *l->us);
     memcpy(l->rows, p->pass_rows, l->n * sizeof *l->rows);
-    l->stage = REST;
+    l->stage = NM_STAGE_REST;
 }
 
 static void run_attend(walk *w, lane *l)
@@ -216,10 +215,10 @@ static void run_attend(walk *w, lane *l)
     l->stored = l->layer + 1;
     if (l->layer >= w->n_whole) {
         l->n = l->submitted = l->done = 0;
-        l->stage = FINISH;
+        l->stage = NM_STAGE_FINISH;
         return;
     }
-    l->stage = JOIN;
+    l->stage = NM_STAGE_JOIN;
     if (on_device)
         start_part(w, l, NM_PART_ATTENTION);
     else
@@ -239,7 +238,7 @@ static void run_rest(walk *w, lane *l)
     submit_for(w, us + NM_PLAN_AHEAD_US);
     spend(w, us, NM_WORK_EXPERTS);
     l->rest_us -= us;
-    l->stage = l->rest_us > 0.0 ? REST : FINISH;
+    l->stage = l->rest_us > 0.0 ? NM_STAGE_REST : NM_STAGE_FINISH;
 }
 
 static void run_finish(walk *w, lane *l)
@@ -252,96 +251,37 @@ static void run_finish(walk *w, lane *l)
         spend(w, w->p->cost->join_us, NM_WORK_ROWS);
     l->n = l->submitted = l->done = 0;
     l->layer++;
-    l->stage = l->layer < w->p->loads->n_layers ? NORM : IDLE;
+    l->stage = l->layer < w->p->loads->n_layers ? NM_STAGE_NORM : NM_STAGE_IDLE;
 }
 
 /* ---- turns ---------------------------------------------------------------------------------- */
 
-static bool is_behind(const walk *w, const lane *l)
+static bool has_arrived(const walk *w, const lane *l)
 {
-    for (uint32_t i = 0; i < w->n_lanes; i++) {
-        const lane *o = &w->lanes[i];
-        if (o->stage == IDLE || o->chunk >= l->chunk)
-            continue;
-        if (l->stage == ATTEND && o->stored <= l->layer)
-            return true;
-        if (l->stage == FINISH && l->layer + 1 == w->p->loads->n_layers)
-            return true;
-    }
-    return false;
-}
-
-static bool is_ready(const walk *w, const lane *l)
-{
-    if (l->stage == IDLE || is_behind(w, l))
-        return false;
-    if (l->stage == ATTEND || l->stage == JOIN)
+    if (l->stage == NM_STAGE_ATTEND || l->stage == NM_STAGE_JOIN)
         return !l->on_device || l->part_end <= w->clocks.at;
-    if (l->stage == FINISH)
+    if (l->stage == NM_STAGE_FINISH)
         return l->submitted == l->n && (l->n == 0 || l->end[l->n - 1] <= w->clocks.at);
     return true;
-}
-
-/* Chunks that began together would want the device together, too, and then the host: the younger one waits until the
- * older one's QKV, attention and O are with the device, unless the host has experts to compute. */
-static bool starts_later(const walk *w, const lane *l)
-{
-    bool later = false;
-    if (l->stage != NORM || l->layer > 0)
-        return false;
-    for (uint32_t i = 0; i < w->n_lanes; i++) {
-        const lane *o = &w->lanes[i];
-        if (o->stage == REST)
-            return false;
-        later = later || (o->stage == ATTEND && o->layer == 0 && o->chunk < l->chunk &&
-                          o->on_device && attends_on_device(w, o) && !is_behind(w, o));
-    }
-    return later;
-}
-
-static bool must_wait(const walk *w, const lane *l)
-{
-    if (starts_later(w, l))
-        return true;
-    if (attends_on_device(w, l))
-        return false;
-    for (uint32_t i = 0; i < w->n_lanes; i++)
-        if (l->stage == ATTEND && w->lanes[i].stage == JOIN)
-            return true;
-    return false;
-}
-
-static bool rests_behind(const walk *w, const lane *l)
-{
-    for (uint32_t i = 0; l->stage == REST && i < w->n_lanes; i++) {
-        const lane *o = &w->lanes[i];
-        if (o->stage == REST && o->layer == l->layer && o->chunk < l->chunk)
-            return true;
-    }
-    return false;
-}
-
-static bool goes_before(const lane *a, const lane *b)
-{
-    const bool leads = a->stage != REST, other_leads = b->stage != REST;
-    if (leads != other_leads)
-        return leads;
-    const double mine = leads ? 0.0 : a->rest_us, other = leads ? 0.0 : b->rest_us;
-    return mine < other || (mine == other && a->chunk < b->chunk);
 }
 
 /* NULL: nobody is ready. */
 static lane *choose(walk *w)
 {
-    lane *best = NULL;
+    nm_turn turns[NM_PLAN_MAX_IN_FLIGHT];
     for (uint32_t i = 0; i < w->n_lanes; i++) {
-        lane *l = &w->lanes[i];
-        if (!is_ready(w, l) || must_wait(w, l) || rests_behind(w, l))
-            continue;
-        if (!best || goes_before(l, best))
-            best = l;
+        const lane *l = &w->lanes[i];
+        turns[i] = (nm_turn){.stage = l->stage,
+                             .layer = l->layer,
+                             .stored = l->stored,
+                             .age = l->chunk,
+                             .on_device = l->on_device,
+                             .attends = l->stage == NM_STAGE_ATTEND && attends_on_device(w, l),
+                             .arrived = has_arrived(w, l),
+                             .rest_us = l->rest_us};
     }
-    return best;
+    const uint32_t next = nm_turns_next(turns, w->n_lanes, w->p->loads->n_layers);
+    return next < w->n_lanes ? &w->lanes[next] : NULL;
 }
 
 static void start_chunk(walk *w, lane *l)
@@ -350,7 +290,7 @@ static void start_chunk(walk *w, lane *l)
         return;
     l->chunk = w->next++;
     l->layer = l->stored = 0;
-    l->stage = NORM;
+    l->stage = NM_STAGE_NORM;
 }
 
 static void run_prompt(walk *w)
@@ -367,7 +307,7 @@ static void run_prompt(walk *w)
             run[l->stage](w, l);
         else if (!take_oldest(w, true))
             break;
-        if (l && l->stage == IDLE)
+        if (l && l->stage == NM_STAGE_IDLE)
             start_chunk(w, l);
         pump(w);
     }
@@ -380,7 +320,7 @@ static void run_prompt(walk *w)
 
 static bool lane_init(const nm_planner *p, lane *l)
 {
-    l->stage = IDLE;
+    l->stage = NM_STAGE_IDLE;
     l->us = nm_alloc_array(p->a, p->pass_room, sizeof *l->us);
     l->end = nm_alloc_array(p->a, p->pass_room, sizeof *l->end);
     l->rows = nm_alloc_array(p->a, p->pass_room, sizeof *l->rows);

@@ -3,10 +3,9 @@
 
 #include "engine/session.h"
 #include "moe/profile.h"
+#include "support/counting.h"
 #include "support/tiny.h"
 #include "tap.h"
-
-#include <pthread.h>
 
 npumoe_token plan_rig_prompt[RIG_PROMPT];
 
@@ -14,33 +13,6 @@ void plan_rig_start(void)
 {
     for (size_t i = 0; i < RIG_PROMPT; i++)
         plan_rig_prompt[i] = (npumoe_token)((i * 37 + i * i * 11) % RIG_VOCAB);
-}
-
-/* ---- an allocator that counts ------------------------------------------------------------------ */
-
-typedef struct counter {
-    pthread_mutex_t lock;
-    long calls, alive;
-} counter;
-
-static void *count_realloc(void *ctx, void *ptr, size_t bytes)
-{
-    counter *c = ctx;
-    pthread_mutex_lock(&c->lock);
-    void *p = realloc(ptr, bytes);
-    c->calls++;
-    c->alive += p && !ptr;
-    pthread_mutex_unlock(&c->lock);
-    return p;
-}
-
-static void count_free(void *ctx, void *ptr)
-{
-    counter *c = ctx;
-    pthread_mutex_lock(&c->lock);
-    c->alive -= ptr != NULL;
-    pthread_mutex_unlock(&c->lock);
-    free(ptr);
 }
 
 /* ---- plans by hand ------------------------------------------------------------------------------ */
@@ -182,7 +154,7 @@ static void remember(void *user, npumoe_log_level level, const char *line)
     r->log = strdup(line);
 }
 
-static void evaluate(run *r, npumoe_model *m, const run_spec *spec, counter *count)
+static void evaluate(run *r, npumoe_model *m, const run_spec *spec, counting *count)
 {
     npumoe_session *s = NULL;
     npumoe_eval_options o = npumoe_eval_options_default();
@@ -204,8 +176,8 @@ static void evaluate(run *r, npumoe_model *m, const run_spec *spec, counter *cou
 
 run *plan_rig_execute(const run_spec *s)
 {
-    counter count = {.lock = PTHREAD_MUTEX_INITIALIZER};
-    const npumoe_allocator a = {&count, count_realloc, count_free};
+    counting count = COUNTING_INIT;
+    const npumoe_allocator a = counting_allocator(&count);
     npumoe_model_options mo = npumoe_model_options_default();
     npumoe_plan_options po = npumoe_plan_options_default();
     npumoe_device_options dopt = s->device;

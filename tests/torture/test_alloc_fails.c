@@ -6,9 +6,8 @@
  * been given back. In the sanitizer build the same runs show that nothing is used after it failed.
  * Evaluation must not allocate at all: that is counted too. */
 #include "npumoe/npumoe.h"
+#include "support/counting.h"
 #include "torture.h"
-
-#include <pthread.h>
 
 #define ARGS_SMALL                                                                            \
     "--preset tiny-%s --layers 2 --embd 64 --heads 2 --kv-heads 1 --head-dim 32 --experts 8 " \
@@ -16,31 +15,6 @@
 
 static const char prompt[] = "Once upon a time there was a king who had a daughter, and she was "
                              "neither good nor bad, but fond of long walks in the forest.";
-
-typedef struct counter {
-    pthread_mutex_t lock; /* the allocator may be called from any thread */
-    long calls, live, fail_at;
-} counter;
-
-static void *counted_realloc(void *ctx, void *ptr, size_t bytes)
-{
-    counter *c = ctx;
-    pthread_mutex_lock(&c->lock);
-    const bool fail = ++c->calls == c->fail_at;
-    void *p = fail ? NULL : realloc(ptr, bytes);
-    c->live += p != NULL && ptr == NULL;
-    pthread_mutex_unlock(&c->lock);
-    return p;
-}
-
-static void counted_free(void *ctx, void *ptr)
-{
-    counter *c = ctx;
-    pthread_mutex_lock(&c->lock);
-    c->live -= ptr != NULL;
-    pthread_mutex_unlock(&c->lock);
-    free(ptr);
-}
 
 static bool swallow(void *user, npumoe_token token, const char *text, size_t bytes)
 {
@@ -50,7 +24,7 @@ static bool swallow(void *user, npumoe_token token, const char *text, size_t byt
     return true;
 }
 
-static npumoe_status answer(npumoe_model *model, npumoe_session *session, counter *c,
+static npumoe_status answer(npumoe_model *model, npumoe_session *session, counting *c,
                             npumoe_error *err)
 {
     npumoe_token tokens[256];
@@ -112,9 +86,9 @@ static void check_planned(npumoe_model *model)
        (unsigned long long)stats.n_launches, stats.n_fallbacks);
 }
 
-static npumoe_status live(const life *l, counter *c, npumoe_error *err)
+static npumoe_status live(const life *l, counting *c, npumoe_error *err)
 {
-    const npumoe_allocator allocator = {c, counted_realloc, counted_free};
+    const npumoe_allocator allocator = counting_allocator(c);
     npumoe_model_options mo = npumoe_model_options_default();
     mo.allocator = &allocator;
     mo.n_threads = 2;
@@ -146,19 +120,19 @@ static npumoe_status live(const life *l, counter *c, npumoe_error *err)
 
 static void sweep(const life *l)
 {
-    counter c = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    counting c = COUNTING_INIT;
     npumoe_error err = {0};
     npumoe_status st = live(l, &c, &err);
     if (!is_int(st, NPUMOE_OK, "%s: undisturbed", l->name)) {
         note("%s", err.message);
         return;
     }
-    is_int(c.live, 0, "%s: everything is given back", l->name);
+    is_int(c.alive, 0, "%s: everything is given back", l->name);
     const long total = c.calls;
     note("%s: %ld allocations", l->name, total);
     long wrong_status = 0, leaked = 0, no_message = 0;
     for (long n = 1; n <= total; n++) {
-        c.calls = c.live = 0;
+        c.calls = c.alive = 0;
         c.fail_at = n;
         err = (npumoe_error){0};
         st = live(l, &c, &err);
@@ -169,7 +143,7 @@ static void sweep(const life *l)
             wrong_status++;
         }
         no_message += st == NPUMOE_ENOMEM && strstr(err.message, "memory") == NULL;
-        leaked += c.live != 0;
+        leaked += c.alive != 0;
     }
     is_int(wrong_status, 0, "%s: each failing allocation ends in ENOMEM", l->name);
     is_int(no_message, 0, "%s: each with a message", l->name);

@@ -1,6 +1,7 @@
 /* Model and session end to end on tiny seeded models of every family: whatever way a position is
  * reached (chunk size, reuse, rewind, threads), its logits are the same bits; nothing is allocated
  * while evaluating; every allocation may fail. Values against independent references: tests/golden. */
+#include "support/counting.h"
 #include "support/tiers.h"
 #include "support/tiny.h"
 #include "tap.h"
@@ -13,33 +14,6 @@
 enum { N_PROMPT = 130, N_CTX = 160 };
 
 static npumoe_token prompt[N_CTX];
-
-/* ---- an allocator that counts and fails ----------------------------------------------------- */
-
-typedef struct counter {
-    pthread_mutex_t lock;
-    long calls, alive, fail_at; /* fail_at: the call that returns NULL; 0 = none */
-} counter;
-
-static void *count_realloc(void *ctx, void *ptr, size_t bytes)
-{
-    counter *c = ctx;
-    pthread_mutex_lock(&c->lock);
-    bool fail = ++c->calls == c->fail_at;
-    void *p = fail ? NULL : realloc(ptr, bytes);
-    c->alive += p && !ptr;
-    pthread_mutex_unlock(&c->lock);
-    return p;
-}
-
-static void count_free(void *ctx, void *ptr)
-{
-    counter *c = ctx;
-    pthread_mutex_lock(&c->lock);
-    c->alive -= ptr != NULL;
-    pthread_mutex_unlock(&c->lock);
-    free(ptr);
-}
 
 /* ---- helpers -------------------------------------------------------------------------------- */
 
@@ -580,7 +554,7 @@ static void check_load_options(void)
 /* ---- memory --------------------------------------------------------------------------------- */
 
 /* Loads, prefills and decodes with the allocator; every step may fail. */
-static npumoe_status whole_life(const npumoe_allocator *a, counter *c, long *calls_before,
+static npumoe_status whole_life(const npumoe_allocator *a, counting *c, long *calls_before,
                                 long *calls_after)
 {
     npumoe_model_options o = npumoe_model_options_default();
@@ -611,8 +585,8 @@ static void check_allocations(const char *arch)
     npumoe_error err;
     if (tiny_write(&spec, tiny_path(), &err) != NPUMOE_OK)
         bail("%s", err.message);
-    counter c = {.lock = PTHREAD_MUTEX_INITIALIZER};
-    const npumoe_allocator a = {&c, count_realloc, count_free};
+    counting c = COUNTING_INIT;
+    const npumoe_allocator a = counting_allocator(&c);
     long before, after;
     is_int(whole_life(&a, &c, &before, &after), NPUMOE_OK, "%s: a whole life", arch);
     const long total = c.calls;

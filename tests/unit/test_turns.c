@@ -1,5 +1,6 @@
-/* test_turns.c: who goes next in a prompt by plan, and into what the host's experts are cut: from traces of tiny
- * models; and that neither changes a bit of the answer. */
+/* test_turns.c: who goes next in a prompt by plan, by the rule and from traces of tiny models; into what the
+ * host's experts are cut; and that neither changes a bit of the answer. */
+#include "moe/turns.h"
 #include "support/plan_rig.h"
 #include "support/tiny.h"
 #include "tap.h"
@@ -7,6 +8,72 @@
 #include <jansson.h>
 #include <math.h>
 #include <unistd.h>
+
+/* A chunk in flight, its stage's needs met. */
+static nm_turn at(nm_stage stage, uint32_t layer, size_t age)
+{
+    return (nm_turn){
+        .stage = stage, .layer = layer, .stored = layer + 1, .age = age, .arrived = true};
+}
+
+static nm_turn rests(uint32_t layer, size_t age, double us)
+{
+    nm_turn t = at(NM_STAGE_REST, layer, age);
+    t.rest_us = us;
+    return t;
+}
+
+/* Three chunks of a model with four layers; the lanes are not in the order of age. */
+static void next_is(uint32_t expected, nm_turn a, nm_turn b, nm_turn c, const char *what)
+{
+    const nm_turn turns[] = {a, b, c};
+    const uint32_t got = nm_turns_next(turns, 3, 4);
+    ok(got == expected, "%s: lane %d", what, (int)got);
+}
+
+static void test_rule(void)
+{
+    const nm_turn idle = at(NM_STAGE_IDLE, 0, 0);
+    nm_turn waits = at(NM_STAGE_FINISH, 1, 0), first = at(NM_STAGE_ATTEND, 0, 100),
+            ready = at(NM_STAGE_ATTEND, 1, 300);
+    waits.arrived = false;
+    next_is(3, idle, idle, idle, "no chunk, nobody");
+    next_is(3, waits, idle, idle, "not there yet, nobody");
+    next_is(1, at(NM_STAGE_NORM, 2, 200), at(NM_STAGE_FINISH, 2, 100), at(NM_STAGE_NORM, 1, 300),
+            "of stages that lead to a launch the oldest chunk's");
+    next_is(2, rests(1, 100, 5.0), rests(0, 200, 2.0), at(NM_STAGE_JOIN, 0, 300),
+            "such a stage before any host experts");
+    next_is(1, rests(2, 100, 5.0), rests(0, 300, 2.0), rests(1, 200, 3.0),
+            "of host experts the shortest");
+    next_is(1, rests(1, 300, 1.0), rests(1, 200, 3.0), rests(2, 100, 9.0),
+            "... but in a layer the older chunk's");
+    next_is(2, rests(1, 300, 1.0), rests(1, 200, 3.0), rests(2, 100, 2.0),
+            "... which the younger one's never stands in for");
+    next_is(2, rests(0, 300, 4.0), rests(1, 200, 4.0), rests(2, 100, 4.0), "equal ones by age");
+    ready.stored = 1;
+    first.stored = 0;
+    first.arrived = false;
+    next_is(3, ready, first, idle, "no attention before the older chunk's keys are stored");
+    first.layer = 1;
+    first.stored = 2;
+    next_is(0, ready, first, idle, "... and then it is");
+    next_is(3, at(NM_STAGE_FINISH, 3, 300), waits, idle, "chunks end in order");
+    next_is(0, at(NM_STAGE_FINISH, 2, 300), waits, idle, "... but finish layers as they like");
+    nm_turn joins = at(NM_STAGE_JOIN, 1, 100);
+    joins.arrived = false;
+    next_is(3, ready, joins, idle, "the host does not attend while another waits for its O");
+    ready.attends = true;
+    next_is(0, ready, joins, idle, "... the device may");
+    first = at(NM_STAGE_ATTEND, 0, 100);
+    first.stored = 0;
+    first.arrived = false;
+    first.on_device = first.attends = true;
+    const nm_turn begins = at(NM_STAGE_NORM, 0, 300);
+    next_is(3, begins, first, idle, "none begins before an older one's attention is the device's");
+    next_is(0, begins, first, rests(0, 200, 2.0), "... unless there are experts for the host");
+    first.attends = false;
+    next_is(0, begins, first, idle, "attention of the host is not waited for");
+}
 
 /* The place of the first event of that name, layer and lane among the trace's; -1: there is none. */
 static int place_of(const run *r, const char *name, int layer, int lane)
@@ -118,6 +185,7 @@ static void test_turns(void)
 int main(void)
 {
     static const char *const archs[] = {"olmoe", "qwen2moe"};
+    test_rule();
     plan_rig_start();
     for (size_t i = 0; i < sizeof archs / sizeof archs[0]; i++) {
         const tiny_spec t = tiny_default(archs[i]);
