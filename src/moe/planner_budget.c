@@ -54,7 +54,7 @@ static void add_layer(table *t, uint32_t layer)
         t->next[i] = HUGE_VAL;
     for (size_t w = 0; w < l->n_ways; w++) {
         size_t ds, db;
-        if (!offset(t, l->ways[w], &ds, &db))
+        if (l->ways[w]->left_out || !offset(t, l->ways[w], &ds, &db))
             continue;
         const double score = l->ways[w]->score;
         for (size_t s = ds; s < t->ns; s++) {
@@ -99,6 +99,8 @@ static void most(const nm_layer_work *layers, uint32_t n, uint64_t *programs, ui
     for (uint32_t l = 0; l < n; l++) {
         uint64_t p = 0, b = 0;
         for (size_t w = 0; w < layers[l].n_ways; w++) {
+            if (layers[l].ways[w]->left_out)
+                continue;
             p = layers[l].ways[w]->programs > p ? layers[l].ways[w]->programs : p;
             b = layers[l].ways[w]->bytes > b ? layers[l].ways[w]->bytes : b;
         }
@@ -148,28 +150,37 @@ static void run_levels(table *t, uint64_t slots, uint64_t bytes, uint64_t expert
     }
 }
 
-/* Leaves out ways that another one nearly beats, until few enough are left. Does not look at budgets. */
-static void thin(nm_layer_work *l, const npumoe_allocator *a)
+/* A smaller way that is nearly as good, if not better. */
+static bool is_nearly_beaten(const nm_layer_work *l, const nm_way *w, double slack)
 {
-    for (double slack = 1.001; l->n_ways > MOST_WAYS; slack = 1.0 + 2.0 * (slack - 1.0)) {
-        for (size_t i = l->n_ways; i-- > 1;) {
-            const nm_way *w = l->ways[i];
-            bool beaten = false;
-            for (size_t j = 0; j < l->n_ways && !beaten; j++) {
-                const nm_way *o = l->ways[j];
-                const bool smaller = o->programs < w->programs || o->bytes < w->bytes;
-                beaten = j != i && smaller && o->programs <= w->programs && o->bytes <= w->bytes &&
-                         o->score <= w->score * slack;
-            }
-            bool is_best = true;
-            for (size_t j = 0; j < l->n_ways; j++)
-                is_best = is_best && w->score <= l->ways[j]->score;
-            if (!beaten || is_best)
-                continue;
-            nm_free(a, l->ways[i]);
-            l->ways[i] = l->ways[--l->n_ways];
-        }
+    for (size_t i = 0; i < l->n_ways; i++) {
+        const nm_way *o = l->ways[i];
+        const bool smaller = o->programs < w->programs || o->bytes < w->bytes;
+        if (!o->left_out && smaller && o->programs <= w->programs && o->bytes <= w->bytes &&
+            o->score <= w->score * slack)
+            return true;
     }
+    return false;
+}
+
+/* Leaves out ways that another one nearly beats, until few enough are left; the best one stays. Does not look at
+ * budgets. They stay in the list: at other scores others are left out. */
+static void thin(nm_layer_work *l)
+{
+    size_t left = l->n_ways;
+    double best = HUGE_VAL;
+    for (size_t i = 0; i < l->n_ways; i++) {
+        l->ways[i]->left_out = false;
+        best = fmin(best, l->ways[i]->score);
+    }
+    for (double slack = 1.001; left > MOST_WAYS; slack = 1.0 + 2.0 * (slack - 1.0))
+        for (size_t i = l->n_ways; i-- > 1;) {
+            nm_way *w = l->ways[i];
+            if (w->left_out || w->score <= best || !is_nearly_beaten(l, w, slack))
+                continue;
+            w->left_out = true;
+            left--;
+        }
 }
 
 npumoe_status nm_planner_choose(const nm_planner *p, nm_layer_work *layers, uint32_t n_layers,
@@ -180,7 +191,7 @@ npumoe_status nm_planner_choose(const nm_planner *p, nm_layer_work *layers, uint
     if (best_fits(p, layers, n_layers, choice))
         return NPUMOE_OK;
     for (uint32_t l = 0; l < n_layers; l++)
-        thin(&layers[l], p->a);
+        thin(&layers[l]);
     most(layers, n_layers, &programs, &bytes);
     table t = {.layers = layers,
                .n_layers = n_layers,

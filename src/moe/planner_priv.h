@@ -41,7 +41,8 @@ typedef struct nm_way {
     uint32_t programs;
     uint64_t bytes;
     nm_prediction predicted;
-    double score; /* to be made small; HUGE_VAL = not allowed by the objective */
+    double score;  /* to be made small; HUGE_VAL = not allowed by the objective */
+    bool left_out; /* planner_budget.c: too many others are as good */
 } nm_way;
 
 /* Costs by rows, looked up instead of interpolated; and what all layers share. */
