@@ -45,10 +45,10 @@ def cell_name(cell):
     return f"{cell['model']}-{cell['prompt']}-{cell['chunk']}" + ("-ane" if cell["budget"] else "")
 
 
-def plan_cell(material, cell, windows):
+def plan_cell(material, cell):
     """{(row, latency): (path, summary)}"""
-    profile = material.profile(cell["model"], windows)
-    cost = material.cost(cell["model"], cell["chunk"], windows)
+    profile = material.profile(cell["model"])
+    cost = material.cost(cell["model"], cell["chunk"])
     plans = {}
     for row, latency in itertools.product(PLANNED, cell["latencies"]):
         label = f"{cell_name(cell)}.{row.strip('+')}.{latency}"
@@ -83,8 +83,8 @@ def commands_of(material, cell, plans):
     return out
 
 
-def run_cell(material, cell, windows):
-    plans = plan_cell(material, cell, windows)
+def run_cell(material, cell):
+    plans = plan_cell(material, cell)
     commands = commands_of(material, cell, plans)
     runs = material.work.in_turn(f"cell-{cell_name(cell)}", commands, cell["rounds"], warm=[material.model(cell["model"])],
                                  least=cell.get("least", LEAST_RUNS), twice=[key for key in commands if key[0] == TWICE])
@@ -111,8 +111,7 @@ def evaluate(material, quick, pattern="*"):
     work = material.work
     cells = [c for c in (QUICK if quick else GRID + SPECIAL)
              if fnmatch.fnmatch(cell_name(c), pattern) or work.is_done(f"cell-{cell_name(c)}")]
-    windows = {"olmoe16": 4, "demo": 12}
-    done = [work.step(f"cell-{cell_name(c)}", lambda c=c: run_cell(material, c, 1 if quick else windows.get(c["model"], 8)))
+    done = [work.step(f"cell-{cell_name(c)}", lambda c=c: run_cell(material, c))
             for c in cells]
     used = sorted({c["model"] for c in cells})
     models = {m: {**MODELS.get(m, {"title": "the demo model"}), "type": TYPE if m in MODELS else "Q6_K"} for m in used}

@@ -45,17 +45,17 @@ def reverse_products(coactivation, source):
     coactivation["products"] = [known[frozenset((e, f))] for i, e in enumerate(experts) for f in experts[i:]]
 
 
-def reversed_profile(material, model, windows):
+def reversed_profile(material, model):
     path = material.work.path(f"{model}.reversed.profile.json")
-    path.write_text(json.dumps(reverse(json.loads(material.profile(model, windows).read_text()))))
+    path.write_text(json.dumps(reverse(json.loads(material.profile(model).read_text()))))
     return path
 
 
-def routes(material, model, title, windows):
+def routes(material, model, title):
     """Options that send every token to the idlest experts of each layer, if that is this text."""
     if title != ADVERSE:
         return []
-    profile = json.loads(material.profile(model, windows).read_text())
+    profile = json.loads(material.profile(model).read_text())
     k = profile["model"]["n_expert_used"]
     lines = ["text,token,position,part,layer," + ",".join(f"expert_{i}" for i in range(k))]
     for layer in profile["layers"]:
@@ -67,20 +67,20 @@ def routes(material, model, title, windows):
     return ["--routes", path]
 
 
-def plans_of(material, model, prompt, windows):
-    cost = material.cost(model, CHUNK, windows)
-    for kind, profile in (("as calibrated", material.profile(model, windows)),
-                          ("reversed", reversed_profile(material, model, windows))):
+def plans_of(material, model, prompt):
+    cost = material.cost(model, CHUNK)
+    for kind, profile in (("as calibrated", material.profile(model)),
+                          ("reversed", reversed_profile(material, model))):
         plan, kept = material.plan(f"drift.{model}.{kind.split()[0]}", profile, cost, CHUNK, prompt, [])
         yield kind, plan, kept
 
 
-def run_model(material, model, prompt, windows):
+def run_model(material, model, prompt):
     """Rows: for each text the CPU and both plans, in turn."""
-    plans = list(plans_of(material, model, prompt, windows))
+    plans = list(plans_of(material, model, prompt))
     commands = {}
     for title, kind in TEXTS.items():
-        routed = routes(material, model, title, windows)
+        routed = routes(material, model, title)
         commands[title, "cpu-only"] = run_command(material, model, prompt, kind, extra=routed)
         for name, plan, _ in plans:
             if name == "as calibrated" or title == "tales":
@@ -98,11 +98,11 @@ def run_model(material, model, prompt, windows):
     return {"model": model, "prompt": prompt, "rows": rows}
 
 
-def check_exact(material, model, prompt, windows):
+def check_exact(material, model, prompt):
     out = {}
-    plans = {name: plan for name, plan, _ in plans_of(material, model, prompt, windows)}
+    plans = {name: plan for name, plan, _ in plans_of(material, model, prompt)}
     for title, kind in TEXTS.items():
-        routed = routes(material, model, title, windows)
+        routed = routes(material, model, title)
         out[title] = verify(material, model, material.text(kind), plans["as calibrated"], False, None, 2, routed)
     out["tales, reversed"] = verify(material, model, material.text("new-tales"), plans["reversed"], False, None, 2)
     for title, kind in TEXTS.items():
@@ -121,8 +121,7 @@ def evaluate(material, quick):
     if quick:
         return None
     work = material.work
-    windows = {"demo": 12}
-    timed = [work.step(f"drift-{m}", lambda m=m, p=p: run_model(material, m, p, windows.get(m, 8)))
+    timed = [work.step(f"drift-{m}", lambda m=m, p=p: run_model(material, m, p))
              for m, p in MODELS.items()]
-    exact = work.step("drift-exact", lambda: check_exact(material, "demo", MODELS["demo"], windows["demo"]))
+    exact = work.step("drift-exact", lambda: check_exact(material, "demo", MODELS["demo"]))
     return {"timed": timed, "exact": exact}

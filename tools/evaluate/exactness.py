@@ -99,8 +99,7 @@ def accuracy(material, model, text, plan, lossy):
 def evaluate(material, quick, book=None):
     work = material.work
     model, chunk = "demo", 128 if quick else CHUNK
-    windows = 1 if quick else 12
-    profile, cost = material.profile(model, windows), material.cost(model, chunk, windows)
+    profile, cost = material.profile(model), material.cost(model, chunk)
     texts = {"tales": material.text("new-tales")} | ({book.name: book} if book else {})
     short = material.prompt(model, "new-tales", 256 if quick else WINDOW)
     known = work.has("logits", "--plan")
