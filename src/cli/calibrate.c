@@ -22,7 +22,7 @@ enum { MAX_TEXTS = 4096, PIECE_BYTES = 1 << 14 };
 typedef struct calibrate_args {
     cli_strings texts, in_files;
     const char *output, *html, *trace, *trace_csv;
-    int64_t chunks;
+    int64_t chunks, every;
     int32_t ctx, ubatch, chunk;
     bool show, json, restart;
     model_args model;
@@ -40,6 +40,10 @@ static const cli_opt calibrate_opts[] = {
      "join this profile of the same model; may be repeated", true},
     {NULL, "--chunks", "N", cli_set_i64, AT(chunks), 1, 1e12,
      "stop after N windows of 2048 tokens; default: read all", false},
+    {NULL, "--every", "N", cli_set_i64, AT(every), 1, 1e12,
+     "count every N-th window only: a sample of long texts, which is better\nthan their beginning "
+     "(1)",
+     false},
     {"-c", "--ctx-size", "N", cli_set_i32, AT(ctx), 1, INT32_MAX,
      "tokens of a sequence (2048): a multiple of 2048, or a power of two\nbelow", false},
     {"-ub", "--ubatch-size", "N", cli_set_i32, AT(ubatch), 1, 65536,
@@ -98,7 +102,9 @@ typedef struct run {
 static bool show_progress(void *user, uint64_t done, uint64_t total)
 {
     run *r = user;
-    const double per_byte = r->bytes_read > 1 << 16 ? (double)done / (double)r->bytes_read : 0.25;
+    const double per_byte = r->bytes_read > 1 << 16
+                                ? (double)done / (double)r->bytes_read
+                                : 0.25 / (r->a->every > 1 ? (double)r->a->every : 1.0);
     total = (uint64_t)(per_byte * (double)r->bytes);
     if (r->a->chunks > 0 && (uint64_t)r->a->chunks * 2048 < total)
         total = (uint64_t)r->a->chunks * 2048;
@@ -280,6 +286,7 @@ static int calibrate_with(const calibrate_args *a, npumoe_model *model, npumoe_p
     o.n_ctx = (uint32_t)a->ctx;
     o.n_chunk = (uint32_t)a->ubatch;
     o.max_windows = (uint64_t)a->chunks;
+    o.every = (uint64_t)a->every;
     o.trace_path = a->trace;
     o.progress = show_progress;
     o.progress_user = &r;

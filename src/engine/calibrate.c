@@ -11,6 +11,9 @@
  * of 2048 a window is a sequence; longer ones hold several windows, shorter ones are several to a window. Each
  * begins as the model's texts begin: BOS takes the place of its first token, as in perplexity.
  *
+ * SAMPLES. Of long texts every n-th sequence may be enough (window, where a sequence is shorter): the others are
+ * tokenised and passed over. What follows numbers the windows that are counted.
+ *
  * RESUMING. npumoe_calibrator_save writes the profile with one more key, "resume": how many texts are
  * complete, how many windows of the next are counted, and a hash of their tokens. The resumed run is
  * fed the same texts again; what was counted is tokenised and passed over (its tokens must have that hash).
@@ -40,6 +43,7 @@ struct npumoe_calibrator {
     npumoe_progress_fn progress;
     void *progress_user;
     uint64_t max_windows, windows; /* windows: counted, in all texts */
+    uint64_t every;                /* n-th sequence of a text is counted */
     uint32_t n_chunk;
     npumoe_token bos; /* -1 = none */
 
@@ -50,6 +54,7 @@ struct npumoe_calibrator {
     /* The text being read. */
     uint64_t text, n_complete; /* its number; how many are done */
     uint64_t text_windows, text_hash;
+    uint64_t text_counted; /* of its windows, those that are not passed over */
     char *block;
     size_t block_bytes;
     npumoe_token *block_tokens;
@@ -190,6 +195,7 @@ npumoe_status npumoe_calibrator_new(npumoe_model *model, const npumoe_calibrate_
     c->progress = o.progress;
     c->progress_user = o.progress_user;
     c->max_windows = o.max_windows;
+    c->every = o.every ? o.every : 1;
     npumoe_status st = nm_profile_new_for(&model->config, &model->weights, &c->profile, err);
     if (st == NPUMOE_OK)
         st = find_bos(c, err);
@@ -260,7 +266,7 @@ static npumoe_status evaluate(npumoe_calibrator *c, npumoe_error *err)
 
 static npumoe_status count(npumoe_calibrator *c, npumoe_error *err)
 {
-    const nm_profile_part part = nm_profile_part_of(c->text_windows);
+    const nm_profile_part part = nm_profile_part_of(c->text_counted);
     const nm_trace_block block = {.n = c->n,
                                   .text = (uint32_t)c->text,
                                   .part = part,
@@ -277,6 +283,11 @@ static npumoe_status count(npumoe_calibrator *c, npumoe_error *err)
     return NPUMOE_OK;
 }
 
+static uint64_t windows_per_sequence(const npumoe_calibrator *c)
+{
+    return c->sequence > WINDOW ? c->sequence / WINDOW : 1;
+}
+
 static uint64_t hash_tokens(uint64_t h, const npumoe_token *tokens, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++)
@@ -285,15 +296,18 @@ static uint64_t hash_tokens(uint64_t h, const npumoe_token *tokens, uint32_t n)
     return h;
 }
 
-/* What to do with the window that has gathered, as a resumed run sees it. */
-static npumoe_status pass_or_count(npumoe_calibrator *c, bool passed, npumoe_error *err)
+/* What to do with the window that has gathered, as a resumed run sees it. wanted: it is one of the sample. */
+static npumoe_status pass_or_count(npumoe_calibrator *c, bool passed, bool wanted,
+                                   npumoe_error *err)
 {
     if (!passed) {
+        if (!wanted)
+            return NPUMOE_OK;
         NM_TRY(evaluate(c, err));
         return count(c, err);
     }
-    const uint64_t per_sequence = c->sequence > WINDOW ? c->sequence / WINDOW : 1;
-    if (c->text_windows / per_sequence == c->resume_windows / per_sequence)
+    const uint64_t per_sequence = windows_per_sequence(c);
+    if (wanted && c->text_windows / per_sequence == c->resume_windows / per_sequence)
         NM_TRY(evaluate(c, err));
     if (c->text_windows + 1 == c->resume_windows && c->text_hash != c->resume_hash)
         return nm_err_set(err, NPUMOE_EINVAL,
@@ -307,15 +321,17 @@ static npumoe_status pass_or_count(npumoe_calibrator *c, bool passed, npumoe_err
 static npumoe_status finish_window(npumoe_calibrator *c, npumoe_error *err)
 {
     const bool passed = c->text == c->resume_complete && c->text_windows < c->resume_windows;
+    const bool wanted = c->text_windows / windows_per_sequence(c) % c->every == 0;
     const uint64_t hash = c->text_hash;
     c->n = c->have;
     c->text_hash = hash_tokens(hash, c->tokens + c->base, c->n);
-    npumoe_status st = pass_or_count(c, passed, err);
+    npumoe_status st = pass_or_count(c, passed, wanted, err);
     if (st != NPUMOE_OK) {
         c->text_hash = hash;
         return st;
     }
     c->text_windows++;
+    c->text_counted += wanted;
     c->base = c->base + 2 * WINDOW <= c->sequence ? c->base + WINDOW : 0;
     c->have = 0;
     return NPUMOE_OK;
@@ -400,7 +416,7 @@ npumoe_status npumoe_calibrator_begin_text(npumoe_calibrator *c, const char *nam
         NM_TRY(open_trace(c, err));
     if (!known)
         NM_TRY(nm_profile_add_text(c->profile, name, bytes, err));
-    c->text_windows = 0;
+    c->text_windows = c->text_counted = 0;
     c->text_hash = FNV_OFFSET;
     c->block_bytes = 0;
     c->base = c->have = 0;
@@ -435,7 +451,7 @@ npumoe_status npumoe_calibrator_end_text(npumoe_calibrator *c, npumoe_error *err
                           c->profile->texts[c->text].name);
     c->text++;
     c->n_complete++;
-    c->text_windows = 0;
+    c->text_windows = c->text_counted = 0;
     c->text_hash = FNV_OFFSET;
     return NPUMOE_OK;
 }
@@ -458,10 +474,11 @@ npumoe_status npumoe_calibrator_save(npumoe_calibrator *c, const char *path, npu
     snprintf(extra, sizeof extra,
              "\"resume\":{\"complete\":%" PRIu64 ",\"windows\":%" PRIu64 ",\"hash\":\"%016" PRIx64
              "\",\"all_windows\":%" PRIu64 ",\"n_ctx\":%" PRIu32 ",\"n_chunk\":%" PRIu32
-             ",\"trace_bytes\":%" PRIu64 "}",
+             ",\"every\":%" PRIu64 ",\"trace_bytes\":%" PRIu64 "}",
              behind ? c->resume_complete : c->n_complete,
              behind ? c->resume_windows : c->text_windows, behind ? c->resume_hash : c->text_hash,
-             c->windows, c->sequence, c->n_chunk, c->trace ? trace_bytes : c->trace_bytes);
+             c->windows, c->sequence, c->n_chunk, c->every,
+             c->trace ? trace_bytes : c->trace_bytes);
     return nm_profile_save(c->profile, path, true, extra, err);
 }
 
@@ -470,6 +487,7 @@ static npumoe_status read_resume(npumoe_calibrator *c, const nm_fields *root, np
     nm_fields f;
     char hash[20];
     uint32_t n_ctx, n_chunk;
+    uint64_t every;
     int used = 0;
     NM_TRY(nm_fields_object(root, "resume", &f));
     NM_TRY(nm_fields_u64(&f, "complete", &c->resume_complete));
@@ -480,12 +498,18 @@ static npumoe_status read_resume(npumoe_calibrator *c, const nm_fields *root, np
     NM_TRY(nm_fields_u64(&f, "all_windows", &c->windows));
     NM_TRY(nm_fields_u32(&f, "n_ctx", 1, INT32_MAX, &n_ctx));
     NM_TRY(nm_fields_u32(&f, "n_chunk", 1, INT32_MAX, &n_chunk));
+    NM_TRY(nm_fields_u64(&f, "every", &every));
     NM_TRY(nm_fields_u64(&f, "trace_bytes", &c->trace_bytes));
     if (n_ctx != c->sequence || n_chunk != c->n_chunk)
         return nm_err_set(err, NPUMOE_EINVAL,
                           "the stopped run had sequences of %" PRIu32
                           " tokens in chunks of %" PRIu32 ", this one %" PRIu32 " in %" PRIu32,
                           n_ctx, n_chunk, c->sequence, c->n_chunk);
+    if (every != c->every)
+        return nm_err_set(err, NPUMOE_EINVAL,
+                          "the stopped run read one of %" PRIu64
+                          " sequences, this one one of %" PRIu64,
+                          every, c->every);
     if ((c->trace_bytes > 0) != (c->trace_path != NULL))
         return nm_err_set(err, NPUMOE_EINVAL,
                           "the stopped run wrote %s trace, this one is to write %s",

@@ -62,7 +62,9 @@ while [ $i -lt 3 ]; do
     i=$((i + 1))
 done >"$work/long.txt"
 for ctx in 2048 4096; do
-    set -- calibrate -m "$olmoe" -f "$work/one.txt" "$work/long.txt" -c $ctx -t 1
+    # every second of short sequences, all of long ones
+    every=$((4096 / ctx))
+    set -- calibrate -m "$olmoe" -f "$work/one.txt" "$work/long.txt" "$work/long.txt" -c $ctx --every $every -t 1
     run "$@" -o "$work/whole.json" --trace "$work/whole.trace"
     is_code 0 "a long run with sequences of $ctx"
     "$NPUMOE" "$@" -o "$work/part.json" --trace "$work/part.trace" </dev/null >"$work/out" 2>"$work/err" &
@@ -90,7 +92,10 @@ for ctx in 2048 4096; do
     run "$@" -o "$work/part.json"
     is_code 1 "... another command is refused"
     check "... with the reason" grep -q 'the stopped run wrote a trace' "$work/err"
-    run calibrate -m "$olmoe" -f "$work/two.txt" "$work/long.txt" -c $ctx -o "$work/part.json" --trace "$work/part.trace"
+    run "$@" --every 5 -o "$work/part.json" --trace "$work/part.trace"
+    is_code 1 "... another sample"
+    check "... with the reason" grep -q "one of $every sequences, this one one of 5" "$work/err"
+    run calibrate -m "$olmoe" -f "$work/two.txt" "$work/long.txt" -c $ctx --every $every -o "$work/part.json" --trace "$work/part.trace"
     is_code 1 "... other texts, too"
     check "... by name" grep -q "'two.txt'.*'one.txt'" "$work/err"
     run "$@" -o "$work/part.json" --trace "$work/part.trace"
@@ -101,6 +106,31 @@ for ctx in 2048 4096; do
     check "... leaving nothing" sh -c "! ls '$work' | grep -q partial"
     rm -f "$work/part.json" "$work/part.trace"
 done
+
+# ---- a sample ----
+# windows_of CSV: the first token of each block of 2048
+windows_of() {
+    awk -F, '$5 == 0 && $2 % 2048 == 0 { printf "%s:%d ", $1, $2 / 2048 }' "$1"
+}
+for ctx in 2048 4096; do
+    run calibrate -m "$olmoe" -f "$work/one.txt" "$work/long.txt" -c $ctx --trace "$work/all.trace2" --trace-csv "$work/all.csv2" -o "$work/all2.json"
+    run calibrate -m "$olmoe" -f "$work/one.txt" "$work/long.txt" -c $ctx --every 3 --trace "$work/every.trace" --trace-csv "$work/every.csv" -o "$work/every.json"
+    is_code 0 "every third window, sequences of $ctx"
+    expected=$(windows_of "$work/all.csv2" | tr ' ' '\n' | awk -F: -v n=$((ctx / 2048)) 'NF > 1 && int($2 / n) % 3 == 0 { printf "%s ", $0 }')
+    check "... is the first of three" test "$(windows_of "$work/every.csv")" = "$expected"
+    # a sequence's routing does not depend on those before it
+    awk -F, -v n=$ctx '$1 ~ /^#/ || $1 == "text" || int($2 / n) % 3 == 0' "$work/all.csv2" | grep -v '^#' | cut -d, -f 1-3,5- >"$work/picked"
+    grep -v '^#' "$work/every.csv" | cut -d, -f 1-3,5- >"$work/sampled"
+    check "... as in a run of all" cmp "$work/picked" "$work/sampled"
+    check "... of which some are held out" grep -q '"held_out":{"tokens":[1-9]' "$work/every.json"
+done
+run calibrate -m "$olmoe" -f "$work/one.txt" --every 1 -o "$work/each.json"
+check "--every 1 is all" cmp "$work/each.json" "$work/1.json"
+run calibrate -m "$olmoe" -f "$work/long.txt" --every 2 --chunks 2 -o "$work/two.json"
+check "--chunks counts those of the sample" grep -q '"main":{"tokens":4096,' "$work/two.json"
+run calibrate -m "$olmoe" -f "$work/one.txt" --every 0 -o "$work/y.json"
+is_code 1 "--every 0 is refused"
+
 : >"$work/x.json.partial"
 run calibrate -m "$olmoe" -f "$work/one.txt" --chunks 1 -o "$work/x.json"
 is_code 1 "a broken rest is refused"
