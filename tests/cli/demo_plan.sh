@@ -18,4 +18,26 @@ run verify -m "$model" -f docs/demo/prompt.txt --plan "$work/plan.json" --npu-fr
 is_code 0 "verify: KL below 1e-4, the same first choice at 99.5 %"
 check "... by plan" grep -q '"tokens": [1-9]' "$work/out"
 check "... nothing dropped, nothing failed" test "$(grep -c '"\(dropped\|rerouted\|failures\)": 0,*$' "$work/out")" -eq 3
+
+# ---- the table at the end of ./setup demo: words of --stats by their places ----
+run run -m "$model" -f docs/demo/prompt.txt -n 0 --plan "$work/plan.json" --npu-from 2 -t 1 --stats --stats-out "$work/stats.json"
+is_code 0 "run --stats"
+# figure NAME: of the measured ones
+figure() {
+    tr -d ' \n' <"$work/stats.json" | awk '{ print substr($0, index($0, "\"measured\":")) }' | grep -o "\"$1\":[0-9.]*" | head -n 1 | grep -o '[0-9.]*$'
+}
+same() {
+    check "the demo's table finds $1 ($2, $3)" awk -v a="$2" -v b="$3" -v e="$4" 'BEGIN { n = "^[0-9.]+$"; exit !(a ~ n && b ~ n && a - b <= e && b - a <= e) }'
+}
+same "tokens" "$(awk '/^prompt eval time/ { print $8 }' "$work/err")" "$(awk '/ tokens by plan in / { print $1 }' "$work/err")" 0
+same "the host's CPU time" "$(awk '/^  host / { print $2 }' "$work/err")" \
+    "$(sed -n 's/.*"host_cpu_us": *\([0-9.]*\).*/\1/p' "$work/stats.json" | awk '{ print $1 / 1e6 }')" 0.001
+same "the device's" "$(awk '/^  device / { print $2 }' "$work/err")" "$(figure device_us | awk '{ print $1 / 1e6 }')" 0.001
+same "launches" "$(awk '/^  device / { print $8 }' "$work/err")" "$(figure launches)" 0
+same "launches of dense parts" "$(awk '/^  device / { print $10 }' "$work/err")" "$(figure part_launches)" 0
+same "pairs on the device" "$(awk '/^  rows / { print $2 }' "$work/err")" \
+    "$(awk -v d="$(figure device_rows)" -v p="$(figure pairs)" 'BEGIN { print 100 * d / p }')" 0.1
+same "padding" "$(awk '/^  rows / { print $10 }' "$work/err")" \
+    "$(awk -v d="$(figure device_rows)" -v c="$(figure computed_rows)" 'BEGIN { print 100 * (c - d) / c }')" 0.1
+same "dropped pairs" "$(awk '/^  rows / { print $16 }' "$work/err")" "$(figure dropped)" 0
 done_testing
