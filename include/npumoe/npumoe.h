@@ -550,9 +550,8 @@ typedef struct npumoe_calibrate_options {
     const char *trace_path;      /* record every routing decision; NULL = do not */
     npumoe_progress_fn progress; /* tokens counted so far; total is 0. false stops */
     void *progress_user;
-    uint64_t
-        every; /* count every n-th sequence of a text only, the first among them (every n-th window
-                       where sequences are shorter); 0 = all */
+    /* Of every n sequences of a text the first is counted (of every n windows, where sequences are shorter); 0 = all */
+    uint64_t every;
 } npumoe_calibrate_options;
 
 NPUMOE_API npumoe_calibrate_options npumoe_calibrate_options_default(void);

@@ -11,8 +11,8 @@
  * of 2048 a window is a sequence; longer ones hold several windows, shorter ones are several to a window. Each
  * begins as the model's texts begin: BOS takes the place of its first token, as in perplexity.
  *
- * SAMPLES. Of long texts every n-th sequence may be enough (window, where a sequence is shorter): the others are
- * tokenised and passed over. What follows numbers the windows that are counted.
+ * SAMPLES. Of a long text the first of every n sequences may be enough (of n windows, where a sequence is shorter); the
+ * others are tokenised and passed over. Which windows are held out goes by the number of those that are counted.
  *
  * RESUMING. npumoe_calibrator_save writes the profile with one more key, "resume": how many texts are
  * complete, how many windows of the next are counted, and a hash of their tokens. The resumed run is
@@ -43,7 +43,7 @@ struct npumoe_calibrator {
     npumoe_progress_fn progress;
     void *progress_user;
     uint64_t max_windows, windows; /* windows: counted, in all texts */
-    uint64_t every;                /* n-th sequence of a text is counted */
+    uint64_t every;                /* of so many sequences of a text the first is counted */
     uint32_t n_chunk;
     npumoe_token bos; /* -1 = none */
 
