@@ -293,7 +293,7 @@ static lane *choose(pipeline *p)
                              .stored = l->stored,
                              .age = l->pos,
                              .on_device = l->on_device,
-                             .attends = l->queries != NULL,
+                             .device_attends = l->queries != NULL,
                              .arrived = has_arrived(p, l),
                              .rest_us = l->stage == NM_STAGE_REST ? rest_us(p, l) : 0.0};
     }

@@ -271,14 +271,15 @@ static lane *choose(walk *w)
     nm_turn turns[NM_PLAN_MAX_IN_FLIGHT];
     for (uint32_t i = 0; i < w->n_lanes; i++) {
         const lane *l = &w->lanes[i];
-        turns[i] = (nm_turn){.stage = l->stage,
-                             .layer = l->layer,
-                             .stored = l->stored,
-                             .age = l->chunk,
-                             .on_device = l->on_device,
-                             .attends = l->stage == NM_STAGE_ATTEND && attends_on_device(w, l),
-                             .arrived = has_arrived(w, l),
-                             .rest_us = l->rest_us};
+        turns[i] =
+            (nm_turn){.stage = l->stage,
+                      .layer = l->layer,
+                      .stored = l->stored,
+                      .age = l->chunk,
+                      .on_device = l->on_device,
+                      .device_attends = l->stage == NM_STAGE_ATTEND && attends_on_device(w, l),
+                      .arrived = has_arrived(w, l),
+                      .rest_us = l->rest_us};
     }
     const uint32_t next = nm_turns_next(turns, w->n_lanes, w->p->loads->n_layers);
     return next < w->n_lanes ? &w->lanes[next] : NULL;

@@ -33,7 +33,7 @@ static bool begins_later(const all *a, const nm_turn *t)
         if (o->stage == NM_STAGE_REST)
             return false;
         later = later || (o->stage == NM_STAGE_ATTEND && o->layer == 0 && o->age < t->age &&
-                          o->on_device && o->attends && !is_behind(a, o));
+                          o->on_device && o->device_attends && !is_behind(a, o));
     }
     return later;
 }
@@ -42,7 +42,7 @@ static bool begins_later(const all *a, const nm_turn *t)
 static bool attends_later(const all *a, const nm_turn *t)
 {
     for (uint32_t i = 0; i < a->n; i++)
-        if (t->stage == NM_STAGE_ATTEND && !t->attends && a->turns[i].stage == NM_STAGE_JOIN)
+        if (t->stage == NM_STAGE_ATTEND && !t->device_attends && a->turns[i].stage == NM_STAGE_JOIN)
             return true;
     return false;
 }

@@ -36,12 +36,12 @@ typedef enum nm_stage {
 typedef struct nm_turn {
     nm_stage stage;
     uint32_t layer;
-    uint32_t stored; /* layers whose keys are in the cache */
-    size_t age;      /* smaller is older: its position, or its number */
-    bool on_device;  /* ATTEND: q, k and v come from there */
-    bool attends;    /* ATTEND: this layer's attention is the device's */
-    bool arrived;    /* what the stage needs of the device is there */
-    double rest_us;  /* REST: what is left of it */
+    uint32_t stored;     /* layers whose keys are in the cache */
+    size_t age;          /* smaller is older: its position, or its number */
+    bool on_device;      /* ATTEND: q, k and v come from there */
+    bool device_attends; /* ATTEND: this layer's attention is the device's */
+    bool arrived;        /* what the stage needs of the device is there */
+    double rest_us;      /* REST: what is left of it */
 } nm_turn;
 
 /* The place of the one that goes next, of a model with so many layers; n: nobody is ready. */

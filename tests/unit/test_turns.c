@@ -31,11 +31,10 @@ static void next_is(uint32_t expected, nm_turn a, nm_turn b, nm_turn c, const ch
     ok(got == expected, "%s: lane %d", what, (int)got);
 }
 
-static void test_rule(void)
+static void test_first_and_last(void)
 {
     const nm_turn idle = at(NM_STAGE_IDLE, 0, 0);
-    nm_turn waits = at(NM_STAGE_FINISH, 1, 0), first = at(NM_STAGE_ATTEND, 0, 100),
-            ready = at(NM_STAGE_ATTEND, 1, 300);
+    nm_turn waits = at(NM_STAGE_FINISH, 1, 0);
     waits.arrived = false;
     next_is(3, idle, idle, idle, "no chunk, nobody");
     next_is(3, waits, idle, idle, "not there yet, nobody");
@@ -50,29 +49,51 @@ static void test_rule(void)
     next_is(2, rests(1, 300, 1.0), rests(1, 200, 3.0), rests(2, 100, 2.0),
             "... which the younger one's never stands in for");
     next_is(2, rests(0, 300, 4.0), rests(1, 200, 4.0), rests(2, 100, 4.0), "equal ones by age");
-    ready.stored = 1;
-    first.stored = 0;
-    first.arrived = false;
-    next_is(3, ready, first, idle, "no attention before the older chunk's keys are stored");
-    first.layer = 1;
-    first.stored = 2;
-    next_is(0, ready, first, idle, "... and then it is");
     next_is(3, at(NM_STAGE_FINISH, 3, 300), waits, idle, "chunks end in order");
     next_is(0, at(NM_STAGE_FINISH, 2, 300), waits, idle, "... but finish layers as they like");
+    next_is(0, at(NM_STAGE_NORM, 3, 300), waits, idle, "... and begin the last one as they like");
+}
+
+static void test_attention_waits(void)
+{
+    const nm_turn idle = at(NM_STAGE_IDLE, 0, 0);
+    nm_turn older = at(NM_STAGE_ATTEND, 0, 100), ready = at(NM_STAGE_ATTEND, 1, 300);
+    older.arrived = false;
+    older.stored = 0;
+    ready.stored = 1;
+    next_is(3, ready, older, idle, "no attention before the older chunk's keys are stored");
+    older.layer = older.stored = 1;
+    next_is(3, ready, older, idle, "... those of this layer, too");
+    older.stored = 2;
+    next_is(0, ready, older, idle, "... and then it is");
     nm_turn joins = at(NM_STAGE_JOIN, 1, 100);
     joins.arrived = false;
     next_is(3, ready, joins, idle, "the host does not attend while another waits for its O");
-    ready.attends = true;
+    ready.device_attends = true;
     next_is(0, ready, joins, idle, "... the device may");
-    first = at(NM_STAGE_ATTEND, 0, 100);
-    first.stored = 0;
-    first.arrived = false;
-    first.on_device = first.attends = true;
-    const nm_turn begins = at(NM_STAGE_NORM, 0, 300);
+    next_is(1, at(NM_STAGE_ATTEND, 1, 100), at(NM_STAGE_JOIN, 0, 200), idle,
+            "... nor when that is there, of whichever chunk");
+}
+
+static void test_second_begins(void)
+{
+    const nm_turn idle = at(NM_STAGE_IDLE, 0, 0), begins = at(NM_STAGE_NORM, 0, 300);
+    nm_turn first = at(NM_STAGE_ATTEND, 0, 100), other, oldest = at(NM_STAGE_NORM, 0, 0);
+    first.stored = oldest.stored = 0;
+    first.arrived = oldest.arrived = false;
+    first.on_device = first.device_attends = true;
     next_is(3, begins, first, idle, "none begins before an older one's attention is the device's");
     next_is(0, begins, first, rests(0, 200, 2.0), "... unless there are experts for the host");
-    first.attends = false;
-    next_is(0, begins, first, idle, "attention of the host is not waited for");
+    next_is(0, begins, first, oldest, "... or that one has to wait itself");
+    other = first;
+    other.layer = 1;
+    next_is(0, begins, other, idle, "... and only of the first layer");
+    other = first;
+    other.device_attends = false;
+    next_is(0, begins, other, idle, "attention of the host is not waited for");
+    other = first;
+    other.on_device = false;
+    next_is(0, begins, other, idle, "... nor that without QKV from the device");
 }
 
 /* The place of the first event of that name, layer and lane among the trace's; -1: there is none. */
@@ -185,7 +206,9 @@ static void test_turns(void)
 int main(void)
 {
     static const char *const archs[] = {"olmoe", "qwen2moe"};
-    test_rule();
+    test_first_and_last();
+    test_attention_waits();
+    test_second_begins();
     plan_rig_start();
     for (size_t i = 0; i < sizeof archs / sizeof archs[0]; i++) {
         const tiny_spec t = tiny_default(archs[i]);
