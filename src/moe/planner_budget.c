@@ -17,7 +17,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { CELLS_ONE = 8192, CELLS_EACH = 360, MOST_WAYS = 64 };
+enum { CELLS_ONE = 8192, CELLS_EACH = 360, MOST_WAYS = 64, MOST_SLACK = 1 << 20 };
 
 typedef struct table {
     const nm_layer_work *layers;
@@ -163,8 +163,8 @@ static bool is_nearly_beaten(const nm_layer_work *l, const nm_way *w, double sla
     return false;
 }
 
-/* Leaves out ways that another one nearly beats, until few enough are left; the best one stays. Does not look at
- * budgets. They stay in the list: at other scores others are left out. */
+/* Leaves out ways that another one nearly beats, until few enough are left; the best one stays, and all that are as
+ * good, should there be so many. Does not look at budgets. They stay in the list: at other scores others are left out. */
 static void thin(nm_layer_work *l)
 {
     size_t left = l->n_ways;
@@ -173,7 +173,8 @@ static void thin(nm_layer_work *l)
         l->ways[i]->left_out = false;
         best = fmin(best, l->ways[i]->score);
     }
-    for (double slack = 1.001; left > MOST_WAYS; slack = 1.0 + 2.0 * (slack - 1.0))
+    for (double slack = 1.001; left > MOST_WAYS && slack < MOST_SLACK;
+         slack = 1.0 + 2.0 * (slack - 1.0))
         for (size_t i = l->n_ways; i-- > 1;) {
             nm_way *w = l->ways[i];
             if (w->left_out || w->score <= best || !is_nearly_beaten(l, w, slack))

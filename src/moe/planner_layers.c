@@ -286,7 +286,8 @@ npumoe_status nm_layer_take(nm_layer_work *l, nm_way *w, nm_offer *out, npumoe_e
     const bool possible = measure_way(p, w);
     w->score = possible ? nm_planner_score(p, &w->predicted, l->cpu_only_us) : HUGE_VAL;
     *out = (nm_offer){w->score, w->predicted, w->programs, w->bytes};
-    bool wanted = w->score < HUGE_VAL;
+    bool wanted =
+        w->score < HUGE_VAL && l->n_ways < UINT16_MAX; /* what a budget's table counts to */
     for (size_t i = 0; i < l->n_ways && wanted; i++)
         wanted = !beats(l->ways[i], w);
     if (!wanted) {
