@@ -41,7 +41,8 @@ static const cli_opt calibrate_opts[] = {
     {NULL, "--chunks", "N", cli_set_i64, AT(chunks), 1, 1e12,
      "stop after N windows of 2048 tokens; default: read all", false},
     {NULL, "--every", "N", cli_set_i64, AT(every), 1, 1e12,
-     "count every N-th window only: a sample of long texts, better than\ntheir beginning (1)",
+     "count every N-th window only (sequence, if longer): a sample of long\ntexts, better than "
+     "their beginning (1)",
      false},
     {"-c", "--ctx-size", "N", cli_set_i32, AT(ctx), 1, INT32_MAX,
      "tokens of a sequence (2048): a multiple of 2048, or a power of two\nbelow", false},

@@ -15,7 +15,7 @@
  * others are tokenised and passed over. Which windows are held out goes by the number of those that are counted.
  *
  * RESUMING. npumoe_calibrator_save writes the profile with one more key, "resume": how many texts are
- * complete, how many windows of the next are counted, and a hash of their tokens. The resumed run is
+ * complete, how many windows of the next are done (counted or passed over), and a hash of their tokens. The resumed run is
  * fed the same texts again; what was counted is tokenised and passed over (its tokens must have that hash).
  * Where a sequence holds several windows, those of the unfinished one are evaluated again, since the
  * cache is gone, but not counted. The result is bit for bit that of a run that was not stopped. */
@@ -296,10 +296,20 @@ static uint64_t hash_tokens(uint64_t h, const npumoe_token *tokens, uint32_t n)
     return h;
 }
 
+/* Takes next to no time, but there may be no end of them. */
+static npumoe_status pass_over(const npumoe_calibrator *c, npumoe_error *err)
+{
+    if (c->progress && !c->progress(c->progress_user, npumoe_calibrator_tokens(c), 0))
+        return nm_err_set(err, NPUMOE_ECANCELED, "calibration was cancelled");
+    return NPUMOE_OK;
+}
+
 /* What to do with the window that has gathered, as a resumed run sees it. wanted: it is one of the sample. */
 static npumoe_status pass_or_count(npumoe_calibrator *c, bool passed, bool wanted,
                                    npumoe_error *err)
 {
+    if (!wanted)
+        NM_TRY(pass_over(c, err));
     if (!passed) {
         if (!wanted)
             return NPUMOE_OK;
@@ -487,7 +497,7 @@ static npumoe_status read_resume(npumoe_calibrator *c, const nm_fields *root, np
     nm_fields f;
     char hash[20];
     uint32_t n_ctx, n_chunk;
-    uint64_t every;
+    uint64_t every = 1;
     int used = 0;
     NM_TRY(nm_fields_object(root, "resume", &f));
     NM_TRY(nm_fields_u64(&f, "complete", &c->resume_complete));
@@ -498,7 +508,8 @@ static npumoe_status read_resume(npumoe_calibrator *c, const nm_fields *root, np
     NM_TRY(nm_fields_u64(&f, "all_windows", &c->windows));
     NM_TRY(nm_fields_u32(&f, "n_ctx", 1, INT32_MAX, &n_ctx));
     NM_TRY(nm_fields_u32(&f, "n_chunk", 1, INT32_MAX, &n_chunk));
-    NM_TRY(nm_fields_u64(&f, "every", &every));
+    if (json_object_get(f.json, "every")) /* an older version's run counted all */
+        NM_TRY(nm_fields_u64(&f, "every", &every));
     NM_TRY(nm_fields_u64(&f, "trace_bytes", &c->trace_bytes));
     if (n_ctx != c->sequence || n_chunk != c->n_chunk)
         return nm_err_set(err, NPUMOE_EINVAL,
@@ -507,8 +518,8 @@ static npumoe_status read_resume(npumoe_calibrator *c, const nm_fields *root, np
                           n_ctx, n_chunk, c->sequence, c->n_chunk);
     if (every != c->every)
         return nm_err_set(err, NPUMOE_EINVAL,
-                          "the stopped run read one of %" PRIu64
-                          " sequences, this one one of %" PRIu64,
+                          "the stopped run counted every %" PRIu64
+                          ". window or sequence, this one every %" PRIu64 ".",
                           every, c->every);
     if ((c->trace_bytes > 0) != (c->trace_path != NULL))
         return nm_err_set(err, NPUMOE_EINVAL,
@@ -554,6 +565,8 @@ npumoe_status npumoe_calibrator_resume(npumoe_calibrator *c, const char *path, n
 npumoe_status npumoe_calibrator_finish(npumoe_calibrator *c, npumoe_profile **out,
                                        npumoe_error *err)
 {
+    if (c->trace_path && !c->trace) /* resumed, and there was nothing left to read */
+        NM_TRY(open_trace(c, err));
     if (c->trace)
         NM_TRY(nm_trace_writer_commit(c->trace, err));
     *out = c->profile;

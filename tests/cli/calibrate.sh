@@ -94,7 +94,16 @@ for ctx in 2048 4096; do
     check "... with the reason" grep -q 'the stopped run wrote a trace' "$work/err"
     run "$@" --every 5 -o "$work/part.json" --trace "$work/part.trace"
     is_code 1 "... another sample"
-    check "... with the reason" grep -q "one of $every sequences, this one one of 5" "$work/err"
+    check "... with the reason" grep -q "counted every $every. window or sequence, this one every 5" "$work/err"
+    cp "$work/part.json.partial" "$work/full.json.partial"
+    cp "$work/part.trace.partial" "$work/full.trace.partial"
+    run "$@" --chunks 1 -o "$work/full.json" --trace "$work/full.trace"
+    is_code 0 "... with no more to read"
+    run calibrate --trace "$work/full.trace" --trace-csv "$work/full.csv"
+    run calibrate --show-statistics "$work/full.json"
+    check "... profile and trace are of the same tokens" \
+        test "$(awk -F, '$5 == 0' "$work/full.csv" | wc -l)" -eq "$(sed -n 's/^tokens  *\([0-9]*\) in.*/\1/p' "$work/out")"
+    check "... and nothing is left" test ! -e "$work/full.json.partial" -a ! -e "$work/full.trace.partial"
     run calibrate -m "$olmoe" -f "$work/two.txt" "$work/long.txt" -c $ctx --every $every -o "$work/part.json" --trace "$work/part.trace"
     is_code 1 "... other texts, too"
     check "... by name" grep -q "'two.txt'.*'one.txt'" "$work/err"
@@ -128,6 +137,20 @@ run calibrate -m "$olmoe" -f "$work/one.txt" --every 1 -o "$work/each.json"
 check "--every 1 is all" cmp "$work/each.json" "$work/1.json"
 run calibrate -m "$olmoe" -f "$work/long.txt" --every 2 --chunks 2 -o "$work/two.json"
 check "--chunks counts those of the sample" grep -q '"main":{"tokens":4096,' "$work/two.json"
+# there may be no end of what is passed over
+mkfifo "$work/endless"
+for seconds in 0.7 4 15; do # the first window takes a while under sanitizers
+    (while cat "$work/one.txt"; do :; done >"$work/endless" 2>/dev/null) &
+    "$NPUMOE" calibrate -m "$olmoe" -f - --every 1000000 -o "$work/endless.json" --restart <"$work/endless" >"$work/out" 2>"$work/err" &
+    pid=$!
+    sleep $seconds
+    kill -TERM $pid
+    wait $pid
+    code=$?
+    ! grep -q 'are kept' "$work/err" || break
+done
+is_code 143 "a text without end is stopped"
+check "... keeping the first window" grep -q '2048 tokens are kept' "$work/err"
 run calibrate -m "$olmoe" -f "$work/one.txt" --every 0 -o "$work/y.json"
 is_code 1 "--every 0 is refused"
 
