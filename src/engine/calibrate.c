@@ -304,21 +304,16 @@ static npumoe_status pass_over(const npumoe_calibrator *c, npumoe_error *err)
     return NPUMOE_OK;
 }
 
-/* What to do with the window that has gathered, as a resumed run sees it. wanted: it is one of the sample. */
+/* What to do with the window that has gathered. passed: a stopped run has done it; but those of its last sequence are
+ * evaluated again. wanted: it is one of the sample. */
 static npumoe_status pass_or_count(npumoe_calibrator *c, bool passed, bool wanted,
                                    npumoe_error *err)
 {
-    if (!wanted)
-        NM_TRY(pass_over(c, err));
-    if (!passed) {
-        if (!wanted)
-            return NPUMOE_OK;
-        NM_TRY(evaluate(c, err));
-        return count(c, err);
-    }
-    const uint64_t per_sequence = windows_per_sequence(c);
-    if (wanted && c->text_windows / per_sequence == c->resume_windows / per_sequence)
-        NM_TRY(evaluate(c, err));
+    const uint64_t n = windows_per_sequence(c);
+    const bool evaluated = wanted && (!passed || c->text_windows / n == c->resume_windows / n);
+    NM_TRY(evaluated ? evaluate(c, err) : pass_over(c, err));
+    if (!passed)
+        return wanted ? count(c, err) : NPUMOE_OK;
     if (c->text_windows + 1 == c->resume_windows && c->text_hash != c->resume_hash)
         return nm_err_set(err, NPUMOE_EINVAL,
                           "'%s' is not the text that the stopped run read: its first %" PRIu64
