@@ -6,6 +6,7 @@
 #include "safe.h"
 #include "verbs.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -199,6 +200,20 @@ static void print_beside(const json_t *r)
     fprintf(stderr, "times as long, the device beside a busy host %.2f\n", at(beside, "device"));
 }
 
+/* With one chunk nothing overlaps but its own experts: half of a prompt is one of two that do. */
+static void print_chunk_hint(const json_t *r)
+{
+    enum { LEAST = 64, STEP = 32 };
+    const uint64_t prompt = report_u64(r, "prompt"), chunk = report_u64(r, "chunk");
+    if (prompt < LEAST || prompt > chunk || report_u64(r, "programs") == 0)
+        return;
+    fprintf(stderr,
+            "  a prompt of %" PRIu64 " tokens is one chunk of %" PRIu64
+            ", in which host and device wait for each other; two overlap: try --chunk %" PRIu64
+            "\n",
+            prompt, chunk, (prompt / 2 + STEP - 1) / STEP * STEP);
+}
+
 static void print_summary(const char *plan)
 {
     char *text = NULL, a[32];
@@ -224,6 +239,7 @@ static void print_summary(const char *plan)
             (int)at(r, "programs"), human_bytes(report_u64(r, "bytes"), a, sizeof a),
             100.0 * at(r, "predicted.device_share"), 100.0 * at(r, "predicted.padding_share"));
     print_beside(r);
+    print_chunk_hint(r);
     json_decref(r);
     npumoe_text_free(&text);
 }
