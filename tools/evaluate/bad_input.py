@@ -45,7 +45,7 @@ def cases(material, good, lossy):
         ("a plan of another version", ["--plan", version], "refused", "version"),
         ("half a plan", ["--plan", half], "refused", "JSON"),
         ("an empty file", ["--plan", empty], "refused", "JSON"),
-        ("a profile as plan", ["--plan", material.profile("demo", 1)], "refused", "npumoe-profile"),
+        ("a profile as plan", ["--plan", material.profile("demo")], "refused", "npumoe-profile"),
         ("no such file", ["--plan", work.path("none.json")], "refused", "none.json"),
         ("too little device memory", ["--plan", good, "--npu-mem", "100K", *forced], "either", "plan again"),
         ("the same, --require-npu", ["--plan", good, "--npu-mem", "100K", *require], "refused", ""),
@@ -103,9 +103,9 @@ def evaluate(material, quick):
     model = "demo"
 
     def make():
-        cost = material.cost(model, CHUNK, 1)
-        good, _ = material.plan("bad.good", material.profile(model, 1), cost, CHUNK, PROMPT, [])
-        lossy, _ = material.plan("bad.lossy", material.profile(model, 1), cost, CHUNK, PROMPT,
+        cost = material.cost(model, CHUNK)
+        good, _ = material.plan("bad.good", material.profile(model), cost, CHUNK, PROMPT, [])
+        lossy, _ = material.plan("bad.lossy", material.profile(model), cost, CHUNK, PROMPT,
                                  ["--overflow", "prune", "--all-experts", "--alone"])
         answer = run_case(material, [])["out"]
         rows = []
