@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -102,9 +103,8 @@ typedef struct run {
 static bool show_progress(void *user, uint64_t done, uint64_t total)
 {
     run *r = user;
-    const double per_byte = r->bytes_read > 1 << 16
-                                ? (double)done / (double)r->bytes_read
-                                : 0.25 / (r->a->every > 1 ? (double)r->a->every : 1.0);
+    const double per_byte = r->bytes_read > 1 << 16 ? (double)done / (double)r->bytes_read
+                                                    : 0.25 / fmax(1.0, (double)r->a->every);
     total = (uint64_t)(per_byte * (double)r->bytes);
     if (r->a->chunks > 0 && (uint64_t)r->a->chunks * 2048 < total)
         total = (uint64_t)r->a->chunks * 2048;

@@ -205,7 +205,8 @@ static void print_chunk_hint(const json_t *r)
 {
     enum { LEAST = 64, STEP = 32 };
     const uint64_t prompt = report_u64(r, "prompt"), chunk = report_u64(r, "chunk");
-    if (prompt < LEAST || prompt > chunk || report_u64(r, "programs") == 0)
+    if (prompt < LEAST || prompt > chunk || report_u64(r, "programs") == 0 ||
+        report_u64(r, "in_flight") < 2)
         return;
     fprintf(stderr,
             "  a prompt of %" PRIu64 " tokens is one chunk of %" PRIu64
