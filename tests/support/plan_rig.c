@@ -4,6 +4,7 @@
 #include "engine/session.h"
 #include "moe/profile.h"
 #include "support/counting.h"
+#include "support/synth.h"
 #include "support/tiny.h"
 #include "tap.h"
 
@@ -15,6 +16,14 @@ void plan_rig_start(void)
         plan_rig_prompt[i] = (npumoe_token)((i * 37 + i * i * 11) % RIG_VOCAB);
 }
 
+void plan_rig_family(const char *arch)
+{
+    const tiny_spec t = tiny_default(arch);
+    npumoe_error err;
+    if (tiny_write(&t, tiny_path(), &err) != NPUMOE_OK)
+        bail("%s", err.message);
+}
+
 /* ---- plans by hand ------------------------------------------------------------------------------ */
 
 static nm_curve curve(double us)
@@ -24,6 +33,7 @@ static nm_curve curve(double us)
 
 static void fill_cost(nm_plan *p, const plan_spec *s)
 {
+    static const nm_cost_part parts[] = {NM_PART_QKV, NM_PART_O, NM_PART_SHARED};
     nm_cost *c = &p->cost;
     c->geometry = p->model.geometry;
     memcpy(c->isa, "test", 5);
@@ -37,21 +47,10 @@ static void fill_cost(nm_plan *p, const plan_spec *s)
         c->device_part[i] = curve(10);
     }
     c->host_watts = c->device_watts = -1;
-    c->device = (nm_cost_device){
-        .name = "tile",
-        .shares_weights = true,
-        .has_linear = true,
-        .has_attention = true,
-        .slots = UINT32_MAX,
-        .capacity_multiple = 16,
-        .capacity_min = 16,
-        .capacity_max = 65536,
-        .queue_depth = 64,
-        .program_bytes = UINT64_MAX,
-        .total_bytes = UINT64_MAX,
-        .expert_bytes = 1000,
-        .part_bytes = {[NM_PART_QKV] = 10, [NM_PART_O] = 20, [NM_PART_SHARED] = 30},
-        .threads = 1};
+    c->device = synth_device(1000);
+    c->device.shares_weights = c->device.has_linear = c->device.has_attention = true;
+    for (uint32_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+        c->device.part_bytes[parts[i]] = 10 * (i + 1);
 }
 
 static void fill_layer(nm_plan *p, nm_plan_layer *l, const plan_spec *s)
@@ -84,31 +83,39 @@ static void fill_layer(nm_plan *p, nm_plan_layer *l, const plan_spec *s)
         p->programs += p->attention_chunks = s->attention ? s->attention : RIG_MANY;
 }
 
+nm_plan_model plan_rig_model(const npumoe_model *m)
+{
+    const nm_config *c = &m->config;
+    const nm_expert_weights *w = &m->weights.layers[0].experts;
+    nm_plan_model out = {
+        .n_layer = c->n_layer,
+        .geometry = {.n_embd = c->n_embd,
+                     .n_ff = c->layers[0].n_ff,
+                     .n_ff_shared = c->layers[0].n_ff_shared,
+                     .n_expert = c->n_expert,
+                     .n_expert_used = c->n_expert_used,
+                     .n_head = c->layers[0].n_head,
+                     .n_head_kv = c->layers[0].n_head_kv,
+                     .dim_k = c->layers[0].dim_k,
+                     .dim_v = c->layers[0].dim_v,
+                     .type = {w->gate.mat.type, w->up.mat.type, w->down.mat.type}}};
+    npumoe_error err = {0};
+    strncpy(out.architecture, m->architecture, NM_COST_NAME - 1);
+    if (nm_profile_router_hash(c, &m->weights, &out.router_hash, &err) != NPUMOE_OK)
+        bail("no hash: %s", err.message);
+    return out;
+}
+
 char *plan_rig_json(npumoe_model *m, const plan_spec *s)
 {
     const npumoe_allocator *a = nm_allocator_default();
     const nm_config *c = &m->config;
-    const nm_expert_weights *w = &m->weights.layers[0].experts;
     nm_plan *p = nm_zalloc(a, sizeof *p);
     npumoe_error err = {0};
     char *json = NULL;
     p->allocator = a;
     p->overflow = s->overflow;
-    p->model.n_layer = c->n_layer;
-    strncpy(p->model.architecture, m->architecture, NM_COST_NAME - 1);
-    p->model.geometry =
-        (nm_cost_geometry){.n_embd = c->n_embd,
-                           .n_ff = c->layers[0].n_ff,
-                           .n_ff_shared = c->layers[0].n_ff_shared,
-                           .n_expert = c->n_expert,
-                           .n_expert_used = c->n_expert_used,
-                           .n_head = c->n_head,
-                           .n_head_kv = c->n_head_kv,
-                           .dim_k = c->dim_k,
-                           .dim_v = c->dim_v,
-                           .type = {w->gate.mat.type, w->up.mat.type, w->down.mat.type}};
-    if (nm_profile_router_hash(c, &m->weights, &p->model.router_hash, &err) != NPUMOE_OK)
-        bail("no hash: %s", err.message);
+    p->model = plan_rig_model(m);
     p->model.router_hash = s->router_hash ? s->router_hash : p->model.router_hash;
     p->chunk = s->chunk ? s->chunk : RIG_CHUNK;
     p->in_flight = s->in_flight;

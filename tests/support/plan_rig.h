@@ -46,6 +46,11 @@ typedef struct run {
     char *report, *trace, *log;
 } run;
 
+/* Writes the tiny model of that family, which all that follows runs. */
+void plan_rig_family(const char *arch);
+/* What a plan says of the model that it is for. */
+nm_plan_model plan_rig_model(const npumoe_model *m);
+
 /* A run by that plan, with two threads, a device in fp32 and all else as usual. */
 run_spec plan_rig_run(const plan_spec *p);
 /* These bail out where not even a model can be had, or where some memory does not come back. */

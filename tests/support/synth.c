@@ -102,6 +102,20 @@ static nm_curve line(double at_one, double per_row)
     return c;
 }
 
+nm_cost_device synth_device(uint64_t expert_bytes)
+{
+    return (nm_cost_device){.name = "tile",
+                            .slots = UINT32_MAX,
+                            .capacity_multiple = 16,
+                            .capacity_min = 16,
+                            .capacity_max = 65536,
+                            .queue_depth = 64,
+                            .program_bytes = UINT64_MAX,
+                            .total_bytes = UINT64_MAX,
+                            .expert_bytes = expert_bytes,
+                            .threads = 1};
+}
+
 nm_cost synth_cost(const nm_plan_model *model, uint32_t chunk, double launch_us)
 {
     nm_cost c = {.geometry = model->geometry,
@@ -122,18 +136,10 @@ nm_cost synth_cost(const nm_plan_model *model, uint32_t chunk, double launch_us)
     c.gather = line(0.5, 0.4);
     c.scatter = line(0.5, 0.6);
     c.host_part[NM_PART_QKV] = c.host_part[NM_PART_O] = line(100.0, 12.0);
-    c.device = (nm_cost_device){.name = "tile",
-                                .weights = "file",
-                                .has_linear = true,
-                                .slots = UINT32_MAX,
-                                .capacity_multiple = 16,
-                                .capacity_min = 16,
-                                .capacity_max = 4096,
-                                .queue_depth = 64,
-                                .program_bytes = UINT64_MAX,
-                                .total_bytes = UINT64_MAX,
-                                .expert_bytes = 3u * 2048 * 1024 * 2,
-                                .threads = 1};
+    c.device = synth_device(3u * 2048 * 1024 * 2);
+    memcpy(c.device.weights, "file", sizeof "file");
+    c.device.has_linear = true;
+    c.device.capacity_max = 4096;
     c.device.part_bytes[NM_PART_QKV] = c.device.part_bytes[NM_PART_O] = 4u * 2048 * 2048;
     return c;
 }

@@ -24,6 +24,9 @@ bool synth_loads(const synth_shape *shape, synth_rng *r, nm_loads *out);
 /* OLMoE's geometry (2048 x 1024, Q4_K) with n_expert experts. */
 nm_plan_model synth_model(uint32_t n_layers, uint32_t n_expert, uint32_t k);
 
+/* A device of one thread without limits of slots and bytes. */
+nm_cost_device synth_device(uint64_t expert_bytes);
+
 /* Times like those of one core with AVX-512 and one with AMX: host expert 60 us + 12 us per row, device
  * some 4 us per row; launches of launch_us. Slots and bytes without limit. */
 nm_cost synth_cost(const nm_plan_model *model, uint32_t chunk, double launch_us);

@@ -418,10 +418,7 @@ int main(void)
     static const char *const archs[] = {"olmoe", "qwen2moe", "qwen3moe", "phimoe"};
     plan_rig_start();
     for (size_t i = 0; i < sizeof archs / sizeof archs[0]; i++) {
-        const tiny_spec t = tiny_default(archs[i]);
-        npumoe_error err;
-        if (tiny_write(&t, tiny_path(), &err) != NPUMOE_OK)
-            bail("%s", err.message);
+        plan_rig_family(archs[i]);
         run *cpu = plan_rig_cpu();
         test_exact(archs[i], cpu);
         if (i < 2) {

@@ -5,6 +5,8 @@
 #include "engine/model.h"
 #include "engine/session.h"
 #include "moe/profile.h"
+#include "support/plan_rig.h"
+#include "support/synth.h"
 #include "support/tiny.h"
 #include "tap.h"
 
@@ -50,47 +52,16 @@ static nm_cost make_cost(const nm_plan_model *m, uint32_t slots)
     c.gather = c.scatter = line(1, 0.1);
     c.host_layer = c.host_part[NM_PART_ATTENTION] = c.host_part[NM_PART_QKV] =
         c.host_part[NM_PART_O] = line(10, 0.1);
-    c.device = (nm_cost_device){.name = "tile",
-                                .shares_weights = true,
-                                .slots = slots,
-                                .capacity_multiple = 16,
-                                .capacity_min = 16,
-                                .capacity_max = 65536,
-                                .queue_depth = 64,
-                                .program_bytes = UINT64_MAX,
-                                .total_bytes = UINT64_MAX,
-                                .expert_bytes = 25000,
-                                .threads = 1};
+    c.device = synth_device(25000);
+    c.device.shares_weights = true;
+    c.device.slots = slots;
     return c;
-}
-
-static void describe(const npumoe_model *m, nm_plan_model *out)
-{
-    const nm_config *c = &m->config;
-    const nm_expert_weights *w = &m->weights.layers[0].experts;
-    npumoe_error err;
-    *out =
-        (nm_plan_model){.n_layer = c->n_layer,
-                        .geometry = {.n_embd = c->n_embd,
-                                     .n_ff = c->layers[0].n_ff,
-                                     .n_ff_shared = c->layers[0].n_ff_shared,
-                                     .n_expert = c->n_expert,
-                                     .n_expert_used = c->n_expert_used,
-                                     .n_head = c->layers[0].n_head,
-                                     .n_head_kv = c->layers[0].n_head_kv,
-                                     .dim_k = c->layers[0].dim_k,
-                                     .dim_v = c->layers[0].dim_v,
-                                     .type = {w->gate.mat.type, w->up.mat.type, w->down.mat.type}}};
-    strncpy(out->architecture, m->architecture, NM_COST_NAME - 1);
-    if (nm_profile_router_hash(c, &m->weights, &out->router_hash, &err) != NPUMOE_OK)
-        bail("no hash: %s", err.message);
 }
 
 /* Planned for loads that nobody has: only the first experts are busy. */
 static char *make_plan(const npumoe_model *m, nm_plan_policy policy, uint32_t slots)
 {
-    nm_plan_model model;
-    describe(m, &model);
+    const nm_plan_model model = plan_rig_model(m);
     const nm_cost cost = make_cost(&model, slots);
     const uint32_t n = model.geometry.n_expert, k = model.geometry.n_expert_used;
     uint32_t load[3][4 * 8];

@@ -211,10 +211,7 @@ int main(void)
     test_second_begins();
     plan_rig_start();
     for (size_t i = 0; i < sizeof archs / sizeof archs[0]; i++) {
-        const tiny_spec t = tiny_default(archs[i]);
-        npumoe_error err;
-        if (tiny_write(&t, tiny_path(), &err) != NPUMOE_OK)
-            bail("%s", err.message);
+        plan_rig_family(archs[i]);
         test_slices(archs[i]);
         if (i == 0) {
             test_repeated();
