@@ -268,6 +268,13 @@ NPUMOE_API npumoe_eval_options npumoe_eval_options_default(void);
 NPUMOE_API npumoe_status npumoe_session_eval(npumoe_session *session, const npumoe_token *tokens,
                                              size_t n_tokens, const npumoe_eval_options *options,
                                              npumoe_error *err);
+/* Touches the memory that a prompt of n_tokens would be the first to touch: the weights, which the system otherwise maps
+ * page by page when they are used, as much of the cache, working memory, and the device's buffers. Not needed: the
+ * first prompt does the same on its way, and is slower for it. Tokens, logits and results stay what they are. The
+ * session's progress function is told of bytes. ECANCELED when it says so, ETOOLONG when n_tokens > n_ctx, EINVAL
+ * inside a callback of an evaluation with the same model. */
+NPUMOE_API npumoe_status npumoe_session_warm_up(npumoe_session *session, size_t n_tokens,
+                                                npumoe_error *err);
 /* n_vocab floats after the last evaluated token; valid until the next eval; NULL before one. */
 NPUMOE_API const float *npumoe_session_logits(const npumoe_session *session);
 /* Tokens the KV cache stands for right now. */
@@ -645,6 +652,8 @@ typedef struct npumoe_planner_options {
     void *progress_user;
     const char
         *npu_weights; /* how the device keeps them, as in npumoe_device_options; NULL = "file" */
+    /* with objective latency: the host's time at most this share of what it takes alone, if any plan does with less; 0 = any */
+    double host_limit;
 } npumoe_planner_options;
 
 NPUMOE_API npumoe_planner_options npumoe_planner_options_default(void);

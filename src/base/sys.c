@@ -13,6 +13,56 @@
 
 #ifdef __APPLE__
 #include <sys/sysctl.h>
+#endif
+
+/* From the first page of it to its last. */
+static char *pages_of(const void *p, size_t *bytes, size_t *page)
+{
+    *page = (size_t)nm_sys_page_bytes();
+    const uintptr_t from = (uintptr_t)p / *page * *page, end = (uintptr_t)p + *bytes;
+    *bytes = end > from ? (size_t)(end - from) : 0;
+    return (char *)from;
+}
+
+/* In one call, where the kernel has it (Linux 5.14). */
+static bool populate(char *from, size_t bytes, bool write)
+{
+#ifdef MADV_POPULATE_WRITE
+    return madvise(from, bytes, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) == 0;
+#else
+    (void)from;
+    (void)bytes;
+    (void)write;
+    return false;
+#endif
+}
+
+/* A page's first byte may lie before the memory, and be somebody else's. */
+void nm_sys_touch(void *p, size_t bytes)
+{
+    size_t page, all = bytes;
+    char *const from = pages_of(p, &all, &page);
+    if (bytes == 0 || populate(from, all, true))
+        return;
+    volatile char *at = p;
+    for (size_t i = 0; i < bytes; i += page)
+        at[i] = at[i];
+    at[bytes - 1] = at[bytes - 1];
+}
+
+void nm_sys_touch_read_only(const void *p, size_t bytes)
+{
+    size_t page, all = bytes;
+    char *const from = pages_of(p, &all, &page);
+    if (bytes == 0 || populate(from, all, false))
+        return;
+    const volatile char *at = p;
+    for (size_t i = 0; i < bytes; i += page)
+        (void)at[i];
+    (void)at[bytes - 1];
+}
+
+#ifdef __APPLE__
 
 void nm_sys_cpu_model(char *buf, size_t buf_bytes)
 {

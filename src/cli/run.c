@@ -24,7 +24,7 @@ typedef struct run_args {
     int64_t n_predict;
     cli_strings stop, then;
     const char *plan_out;
-    bool ignore_eos, special, display_prompt, no_parse_special;
+    bool ignore_eos, special, display_prompt, no_parse_special, warm_up;
 } run_args;
 
 static const cli_opt run_opts[] = {
@@ -34,6 +34,9 @@ static const cli_opt run_opts[] = {
      "answer this prompt too, for itself; may be given again", true},
     {NULL, "--plan-out", "FILE", cli_set_string, offsetof(run_args, plan_out), 0, 0,
      "write the plan for the loads of these prompts: another one, if\nre-planning finds one", true},
+    {NULL, "--warmup", NULL, cli_set_flag, offsetof(run_args, warm_up), 0, 0,
+     "touch all memory that the prompt needs beforehand, so that its\ntime is that of a later one",
+     true},
     {"-r", "--reverse-prompt", "TEXT", cli_add_string, offsetof(run_args, stop), 0, 0,
      "stop before this text; may be given again (also --stop)", true},
     {NULL, "--ignore-eos", NULL, cli_set_flag, offsetof(run_args, ignore_eos), 0, 0,
@@ -297,6 +300,18 @@ static bool spares_inputs(const run_args *a)
     return npu_spares_inputs(&a->npu, &a->model, a->common.log_file, a->text.file);
 }
 
+/* How long it took is part of loading. */
+static int warm_up(opened *o, double *load_seconds)
+{
+    npumoe_error err = {0};
+    const double start = ui_now();
+    ui_progress_begin(&o->bar, "warm-up", "bytes");
+    npumoe_status st = npumoe_session_warm_up(o->session, o->n_tokens, &err);
+    ui_progress_end(&o->bar);
+    *load_seconds += ui_now() - start;
+    return st == NPUMOE_OK ? 0 : ui_fail(st, &err);
+}
+
 static int answer_one(run_args *a, const ui_log *log, opened *o, const char *text, size_t bytes,
                       double load_seconds)
 {
@@ -307,6 +322,8 @@ static int answer_one(run_args *a, const ui_log *log, opened *o, const char *tex
         ui_note("%zu prompt tokens, context %u, seed %llu", o->n_tokens,
                 npumoe_session_n_ctx(o->session),
                 (unsigned long long)npumoe_sampler_seed(o->sampler));
+    if (code == 0 && a->warm_up)
+        code = warm_up(o, &load_seconds);
     if (code == 0 && a->display_prompt)
         out_text(text, bytes);
     if (code == 0)

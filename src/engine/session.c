@@ -21,6 +21,7 @@
 #include "engine/memory.h"
 #include "engine/model.h"
 #include "engine/pipeline.h"
+#include "engine/warm.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -221,6 +222,22 @@ void nm_session_reset(npumoe_session *session)
 
 /* ---- evaluation ----------------------------------------------------------------------------- */
 
+static npumoe_status too_long(const npumoe_session *s, size_t n_tokens, npumoe_error *err)
+{
+    return nm_err_set(err, NPUMOE_ETOOLONG, "%zu tokens do not fit a context of %" PRIu32, n_tokens,
+                      s->kv.n_ctx);
+}
+
+/* The threads are the model's. */
+static npumoe_status lock_model(const npumoe_session *s, npumoe_error *err)
+{
+    if (pthread_mutex_lock(&s->model->lock) == 0)
+        return NPUMOE_OK;
+    return nm_err_set(err, NPUMOE_EINVAL,
+                      "a callback of an evaluation must not evaluate a session of the same "
+                      "model: it would wait for itself");
+}
+
 static npumoe_status check_tokens(const npumoe_session *s, const npumoe_token *tokens,
                                   size_t n_tokens, const npumoe_eval_options *o, npumoe_error *err)
 {
@@ -228,8 +245,7 @@ static npumoe_status check_tokens(const npumoe_session *s, const npumoe_token *t
     if (n_tokens == 0)
         return nm_err_set(err, NPUMOE_EINVAL, "an evaluation needs at least one token");
     if (n_tokens > s->kv.n_ctx)
-        return nm_err_set(err, NPUMOE_ETOOLONG, "%zu tokens do not fit a context of %" PRIu32,
-                          n_tokens, s->kv.n_ctx);
+        return too_long(s, n_tokens, err);
     if (o->on_logits && o->logits_from >= n_tokens)
         return nm_err_set(err, NPUMOE_EINVAL, "logits_from: found %zu, expected less than %zu",
                           o->logits_from, n_tokens);
@@ -461,13 +477,61 @@ npumoe_status npumoe_session_eval(npumoe_session *session, const npumoe_token *t
     npumoe_session *s = session;
     NM_TRY(check_tokens(s, tokens, n_tokens, o, err));
     const uint64_t start = nm_clock_ns();
-    if (pthread_mutex_lock(&s->model->lock) != 0)
-        return nm_err_set(err, NPUMOE_EINVAL,
-                          "a callback of an evaluation must not evaluate a session of the same "
-                          "model: it would wait for itself");
+    NM_TRY(lock_model(s, err));
     npumoe_status st = eval_locked(s, tokens, n_tokens, o, start, err);
     pthread_mutex_unlock(&s->model->lock);
     return st;
+}
+
+/* ---- warming up ----------------------------------------------------------------------------- */
+
+static void warm_buffer(void *user, void *data, size_t bytes)
+{
+    nm_warm_memory(user, data, bytes);
+}
+
+static void warm(const npumoe_session *s, nm_warm *w, size_t n_tokens)
+{
+    const npumoe_model *m = s->model;
+    const uint32_t n_lanes = s->placement ? s->placement->n_lanes : 1;
+    nm_buffers b;
+    for (size_t i = 0; i < nm_gguf_n_tensors(m->gguf); i++) {
+        const nm_gguf_tensor *t = nm_gguf_tensor_at(m->gguf, i);
+        nm_warm_read_only(w, t->data, (size_t)t->bytes);
+    }
+    for (uint32_t i = 0; i < s->kv.n_layer; i++) {
+        const nm_kv_layer *l = &s->kv.layers[i];
+        nm_warm_memory(w, s->kv.data + l->k_at, n_tokens * l->k_pos_bytes);
+        nm_warm_memory(w, s->kv.data + l->v_at, n_tokens * l->v_pos_bytes);
+    }
+    const size_t first =
+        nm_buffers_plan(&b, &m->config, s->buf[0].n_chunk, nm_pool_size(m->pool), NULL);
+    nm_warm_memory(w, s->scratch[0], first);
+    const size_t lane = nm_buffers_plan_lane(&b, &b, &m->config, NULL);
+    for (uint32_t i = 1; i < n_lanes; i++)
+        nm_warm_memory(w, s->scratch[i], lane);
+    if (s->placement)
+        nm_executor_each_buffer(s->placement->ex, warm_buffer, w);
+}
+
+npumoe_status npumoe_session_warm_up(npumoe_session *session, size_t n_tokens, npumoe_error *err)
+{
+    const npumoe_session *s = session;
+    nm_warm count = {0};
+    if (n_tokens > s->kv.n_ctx)
+        return too_long(s, n_tokens, err);
+    NM_TRY(lock_model(s, err));
+    warm(s, &count, n_tokens);
+    nm_warm w = {.pool = s->model->pool,
+                 .go_on = s->progress,
+                 .user = s->progress_user,
+                 .total = count.bytes};
+    warm(s, &w, n_tokens);
+    pthread_mutex_unlock(&s->model->lock);
+    return w.cancelled ? nm_err_set(err, NPUMOE_ECANCELED,
+                                    "cancelled after touching %" PRIu64 " of %" PRIu64 " bytes",
+                                    w.bytes, w.total)
+                       : NPUMOE_OK;
 }
 
 /* ---- reading -------------------------------------------------------------------------------- */

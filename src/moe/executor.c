@@ -397,6 +397,23 @@ static npumoe_status make_scratch(nm_executor *ex, npumoe_error *err)
     return NPUMOE_OK;
 }
 
+void nm_executor_each_buffer(const nm_executor *ex,
+                             void (*fn)(void *user, void *data, size_t bytes), void *user)
+{
+    for (uint32_t i = 0; i < ex->n_slots; i++) {
+        const nm_npu_buffer *const both[] = {&ex->slots[i].in, &ex->slots[i].out};
+        for (int j = 0; j < 2; j++)
+            fn(user, both[j]->data, both[j]->bytes);
+    }
+    for (uint32_t i = 0; i < ex->o.n_lanes; i++) {
+        const exec_lane *lane = &ex->lanes[i];
+        const nm_npu_buffer *const all[] = {&lane->rows, &lane->wide, &lane->out};
+        for (int j = 0; j < 3; j++)
+            fn(user, all[j]->data, all[j]->bytes);
+        fn(user, lane->acc, (size_t)ex->o.n_tokens * ex->n_embd * sizeof *lane->acc);
+    }
+}
+
 npumoe_status nm_exec_complete(nm_executor *ex, npumoe_error *err)
 {
     NM_TRY(make_slots(ex, err));

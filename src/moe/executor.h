@@ -96,6 +96,10 @@ nm_exec_change nm_executor_compare(const nm_executor *ex, const nm_plan *next);
 npumoe_status nm_executor_replace(nm_executor **ex, nm_plan *next, nm_exec_change *change,
                                   npumoe_error *err);
 
+/* The memory of all launches and chunks in flight. Nothing may be in flight. */
+void nm_executor_each_buffer(const nm_executor *ex,
+                             void (*fn)(void *user, void *data, size_t bytes), void *user);
+
 /* Prompts of at least so many tokens go by plan; UINT32_MAX: none. */
 uint32_t nm_executor_from(const nm_executor *ex);
 /* Programs that were loaded. */
