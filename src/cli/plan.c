@@ -15,7 +15,7 @@ typedef struct plan_args {
     npumoe_planner_options o;
     const char *output, *cost, *save_cost, *npu_precision, *precision;
     int32_t chunk, prompt, n_past, in_flight, tiers, group, capacities, slots, launch_us,
-        npu_threads, threads;
+        npu_threads, threads, host_cpu;
     bool quiet;
 } plan_args;
 
@@ -48,6 +48,10 @@ static const cli_opt plan_opts[] = {
      "ours; or to compare with: paper, ladder, naive, cpu (ours)", false},
     {NULL, "--objective", "NAME", cli_set_string, AT(o.objective), 0, 0,
      "latency, cpu (host time, never slower than without a\ndevice), energy (latency)", false},
+    {NULL, "--host-cpu", "PERCENT", cli_set_i32, AT(host_cpu), 1, 100,
+     "most CPU time of the host, of what it takes without a\ndevice: the quickest plan that needs "
+     "no more; default:\nthe quickest of all",
+     false},
     {NULL, "--overflow", "NAME", cli_set_string, AT(o.overflow), 0, 0,
      "rows beyond a capacity: spill, repass (exact); prune,\nreroute (lossy); default: the "
      "policy's own, spill for ours",
@@ -153,6 +157,7 @@ static bool read_args(plan_args *a)
     o->n_prompt = (uint32_t)a->prompt;
     o->n_past = (uint32_t)a->n_past;
     o->n_in_flight = (uint32_t)a->in_flight;
+    o->host_limit = a->host_cpu / 100.0;
     o->n_tiers = (uint32_t)a->tiers;
     o->max_group = (uint32_t)a->group;
     o->max_capacities = (uint32_t)a->capacities;
@@ -215,6 +220,19 @@ static void print_chunk_hint(const json_t *r)
             prompt, chunk, (prompt / 2 + STEP - 1) / STEP * STEP);
 }
 
+/* Host CPU time, and whether it is within the limit that was asked for. */
+static void print_host(const json_t *r)
+{
+    const double share = at(r, "host_share"), limit = at(r, "host_limit");
+    fprintf(stderr, "  the host works for %.1f %% of the time that it takes alone", 100.0 * share);
+    if (limit > 0.0 && share > limit)
+        fprintf(stderr, "; no plan found with %.0f %% that is quicker than the host",
+                100.0 * limit);
+    else if (limit > 0.0)
+        fprintf(stderr, " (limit: %.0f %%)", 100.0 * limit);
+    fprintf(stderr, "\n");
+}
+
 static void print_summary(const char *plan)
 {
     char *text = NULL, a[32];
@@ -239,6 +257,7 @@ static void print_summary(const char *plan)
     fprintf(stderr, "  %d programs, %s; %.0f %% of the pairs on the device, %.0f %% padding\n",
             (int)at(r, "programs"), human_bytes(report_u64(r, "bytes"), a, sizeof a),
             100.0 * at(r, "predicted.device_share"), 100.0 * at(r, "predicted.padding_share"));
+    print_host(r);
     print_beside(r);
     print_chunk_hint(r);
     json_decref(r);

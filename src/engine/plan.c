@@ -78,6 +78,7 @@ static npumoe_status read_options(const npumoe_planner_options *o, nm_planner_op
         NM_TRY(find_name("objective", o->objective, objective_at, &v, err));
         p.objective = (nm_objective)v;
     }
+    p.host_limit = o->host_limit == 1.0 ? 0.0 : o->host_limit; /* any */
     const bool lossy = nm_overflow_is_lossy(p.overflow);
     p.n_tiers = or_default(o->n_tiers, p.n_tiers);
     p.max_group = or_default(o->max_group, p.max_group);

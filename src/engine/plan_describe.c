@@ -231,6 +231,7 @@ static json_t *plan_json(const nm_plan *p)
     nm_describe_put(o, "cpu_only", times_json(&p->cpu_only, pairs * whole));
     nm_describe_put(o, "speedup", number(share(p->cpu_only.us, p->predicted.us)));
     nm_describe_put(o, "host_share", number(share(p->predicted.host_us, p->cpu_only.host_us)));
+    nm_describe_put(o, "host_limit", number(p->host_limit));
     nm_describe_put(o, "bound_us", number(p->bound_us));
     nm_describe_put(o, "gap", number(p->gap));
     if (p->predicted.joules >= 0.0)

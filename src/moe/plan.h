@@ -159,6 +159,7 @@ typedef struct nm_plan {
     nm_plan_policy policy;
     nm_overflow overflow;
     nm_objective objective;
+    double host_limit; /* most host time asked for, as a share of the host alone; 0 = any */
     nm_plan_model model;
     uint32_t chunk;     /* T that capacities are for */
     uint32_t in_flight; /* chunks at a time that the prediction assumes */
@@ -192,6 +193,12 @@ enum {
     NM_PLAN_AHEAD = 2, /* launches that are in flight at least, if there are any */
     NM_PLAN_AHEAD_US = 8000 /* and what they take, beyond the time until the host looks again */
 };
+
+/* What such a share is, for a prompt that takes the host alone so long. */
+static inline double nm_plan_most_host_us(double host_limit, double cpu_only_us)
+{
+    return host_limit > 0.0 ? host_limit * cpu_only_us * (1.0 + 1e-9) : NM_PLAN_MOST_US;
+}
 
 /* Which of a group's programs runs when its busiest expert has `load` rows: an index into
  * capacities. */

@@ -127,6 +127,8 @@ static json_t *plan_json(const nm_plan *p)
     json_object_set_new(o, "policy", json_string(nm_plan_policy_name(p->policy)));
     json_object_set_new(o, "overflow", json_string(nm_overflow_name(p->overflow)));
     json_object_set_new(o, "objective", json_string(nm_objective_name(p->objective)));
+    if (p->host_limit > 0.0)
+        json_object_set_new(o, "host_limit", nm_fields_number(p->host_limit));
     json_object_set_new(o, "model", model_json(&p->model));
     json_object_set_new(o, "chunk", json_integer(p->chunk));
     json_object_set_new(o, "in_flight", json_integer(p->in_flight));
@@ -303,6 +305,8 @@ static npumoe_status read_names(const nm_fields *f, nm_plan *p)
     p->overflow = (nm_overflow)v;
     NM_TRY(read_name(f, "objective", objective_name, "latency, energy or cpu", &v));
     p->objective = (nm_objective)v;
+    if (json_object_get(f->json, "host_limit"))
+        NM_TRY(nm_fields_real(f, "host_limit", 0.0, 1.0, &p->host_limit));
     return NPUMOE_OK;
 }
 

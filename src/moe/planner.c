@@ -87,6 +87,15 @@ static npumoe_status check_options(const nm_planner_options *o, const nm_cost *c
                           "plan: policy ladder with overflow %s: a ladder loses nothing; expected "
                           "spill or repass",
                           nm_overflow_name(o->overflow));
+    if (!(o->host_limit >= 0.0 && o->host_limit <= 1.0))
+        return nm_err_set(err, NPUMOE_EINVAL,
+                          "plan: limit of host time: found %g, expected a share, 0 to 1",
+                          o->host_limit);
+    if (o->host_limit > 0.0 && (o->objective != NM_OBJECTIVE_LATENCY || o->n_prompt == 0))
+        return nm_err_set(err, NPUMOE_EINVAL,
+                          "plan: a limit of host time is for objective latency and a prompt of "
+                          "known length; found %s and %u tokens",
+                          nm_objective_name(o->objective), o->n_prompt);
     return o->objective == NM_OBJECTIVE_ENERGY ? check_energy(c, err) : NPUMOE_OK;
 }
 
@@ -100,74 +109,6 @@ npumoe_status nm_planner_tell(const nm_planner *p, uint32_t done, npumoe_error *
     return NPUMOE_OK;
 }
 
-/* What a way is worth when a prompt is what counts: layers overlap, so that a device which is late in one
- * makes up for it in another, and one price of its time is right for all of them. price < 0: the layer's own
- * time. A layer of which a prompt wants one row takes what room is left. without: parts that no way may have. */
-static void set_scores(const nm_planner *p, nm_layer_work *layers, double price, uint32_t without)
-{
-    const uint32_t whole = nm_planner_whole_layers(p);
-    for (uint32_t l = 0; l < p->loads->n_layers; l++)
-        for (size_t i = 0; i < layers[l].n_ways; i++) {
-            nm_way *w = layers[l].ways[i];
-            const nm_prediction *x = &w->predicted;
-            w->score = price < 0.0 ? x->us : price * x->device_us + (1.0 - price) * x->host_us;
-            w->score = nm_planner_padded(w->score, x) * (l < whole ? 1.0 : 0.01);
-            if (w->parts & without)
-                w->score = HUGE_VAL;
-        }
-}
-
-typedef struct choices {
-    uint32_t *now, *best; /* [n_layers] way of each layer */
-    nm_way **ways;
-    double best_us;
-} choices;
-
-/* Chooses at the scores as they are; keeps it if its prompt is the quickest so far. */
-static npumoe_status choose_once(const nm_planner *p, nm_layer_work *layers, choices *c,
-                                 bool thorough, npumoe_error *err)
-{
-    const uint32_t n = p->loads->n_layers;
-    nm_prediction x = {0};
-    NM_TRY(nm_planner_choose(p, layers, n, thorough, c->now, err));
-    for (uint32_t l = 0; l < n; l++)
-        c->ways[l] = layers[l].ways[c->now[l]];
-    NM_TRY(nm_planner_schedule(p, c->ways, &x, err));
-    const double us = nm_planner_padded(x.us, &x);
-    if (us < c->best_us) {
-        c->best_us = us;
-        memcpy(c->best, c->now, n * sizeof *c->best);
-    }
-    return NPUMOE_OK;
-}
-
-/* By each layer's own score; for the latency of prompts with two chunks in flight by other prices, too, and without
- * attention or any part on the device: what is best for layers by themselves need not be so in a row, and the prompt is
- * what decides. */
-static npumoe_status choose_ways(const nm_planner *p, nm_layer_work *layers, choices *c,
-                                 npumoe_error *err)
-{
-    static const double prices[] = {-1.0, 0.25, 0.35, 0.42, 0.48, 0.52, 0.58, 0.65, 0.75};
-    static const uint32_t without[] = {0, 1u << NM_PART_ATTENTION, NM_PARTS_ALL};
-    const size_t n_prices = sizeof prices / sizeof prices[0];
-    const bool prompt = p->n_chunks > 0 && p->options.objective == NM_OBJECTIVE_LATENCY;
-    const size_t n = !prompt ? 1 : p->two ? 3 * n_prices : 3;
-    size_t best = 0;
-    c->best_us = HUGE_VAL;
-    for (size_t i = 0; i < n; i++) {
-        const double before = c->best_us;
-        if (prompt)
-            set_scores(p, layers, prices[i / 3], without[i % 3]);
-        NM_TRY(choose_once(p, layers, c, n <= 3, err));
-        best = c->best_us < before ? i : best;
-    }
-    if (n > 3) {
-        set_scores(p, layers, prices[best / 3], without[best % 3]);
-        NM_TRY(choose_once(p, layers, c, true, err));
-    }
-    return NPUMOE_OK;
-}
-
 static npumoe_status run_ours(const nm_planner *p, nm_layer_work *layers, nm_way **out,
                               npumoe_error *err)
 {
@@ -176,21 +117,7 @@ static npumoe_status run_ours(const nm_planner *p, nm_layer_work *layers, nm_way
         NM_TRY(nm_planner_ours(&layers[l], err));
         NM_TRY(nm_planner_tell(p, l + 1, err));
     }
-    choices c = {.now = nm_alloc_array(p->a, n, sizeof *c.now),
-                 .best = nm_alloc_array(p->a, n, sizeof *c.best),
-                 .ways = nm_alloc_array(p->a, n, sizeof *c.ways)};
-    npumoe_status st = c.now && c.best && c.ways
-                           ? choose_ways(p, layers, &c, err)
-                           : nm_err_nomem(err, n * sizeof *c.ways, "placing programs");
-    for (uint32_t l = 0; l < n && st == NPUMOE_OK; l++) {
-        nm_way **ways = layers[l].ways;
-        out[l] = ways[c.best[l]]; /* out of the list, into the plan's hands */
-        ways[c.best[l]] = NULL;
-    }
-    nm_free(p->a, c.now);
-    nm_free(p->a, c.best);
-    nm_free(p->a, c.ways);
-    return st;
+    return nm_planner_choose_ways(p, layers, out, err);
 }
 
 /* ---- the plan ------------------------------------------------------------------------------- */
@@ -238,6 +165,7 @@ static npumoe_status plan_new(const nm_planner *p, nm_plan **out, npumoe_error *
                       .policy = o->policy,
                       .overflow = o->overflow,
                       .objective = o->objective,
+                      .host_limit = o->host_limit,
                       .model = *p->model,
                       .chunk = p->loads->chunk,
                       .in_flight = p->n_lanes,
@@ -369,6 +297,7 @@ out:
 
 /* ---- among policies ------------------------------------------------------------------------- */
 
+/* To be made small. */
 static double worth(const nm_plan *p)
 {
     switch (p->objective) {
@@ -380,7 +309,8 @@ static double worth(const nm_plan *p)
     case NM_OBJECTIVE_END:
         break;
     }
-    return p->predicted.us;
+    const double most = nm_plan_most_host_us(p->host_limit, p->cpu_only.host_us);
+    return p->predicted.host_us <= most ? p->predicted.us : NM_PLAN_MOST_US + p->predicted.host_us;
 }
 
 /* Keeps the structure of the better plan under the name of ours, and the other's figures beside it. */

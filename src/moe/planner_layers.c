@@ -269,9 +269,13 @@ static bool measure_way(const nm_planner *p, nm_way *w)
     return possible;
 }
 
-static bool beats(const nm_way *a, const nm_way *b)
+/* Where host time is limited, a way that takes less of it is one to keep, if it is less by something that counts. */
+static bool beats(const nm_layer_work *l, const nm_way *a, const nm_way *b)
 {
-    return a->score <= b->score && a->programs <= b->programs && a->bytes <= b->bytes;
+    static const double counts = 1.0 / 128.0;
+    const bool spares = l->p->options.host_limit > 0.0 &&
+                        b->predicted.host_us < a->predicted.host_us - counts * l->cpu_only_us;
+    return a->score <= b->score && a->programs <= b->programs && a->bytes <= b->bytes && !spares;
 }
 
 npumoe_status nm_layer_offer(nm_layer_work *l, nm_way *w, nm_offer *out, npumoe_error *err)
@@ -289,13 +293,13 @@ npumoe_status nm_layer_take(nm_layer_work *l, nm_way *w, nm_offer *out, npumoe_e
     bool wanted =
         w->score < HUGE_VAL && l->n_ways < UINT16_MAX; /* what a budget's table counts to */
     for (size_t i = 0; i < l->n_ways && wanted; i++)
-        wanted = !beats(l->ways[i], w);
+        wanted = !beats(l, l->ways[i], w);
     if (!wanted) {
         nm_free(p->a, w);
         return NPUMOE_OK;
     }
     for (size_t i = l->n_ways; i-- > 1;)
-        if (beats(w, l->ways[i])) {
+        if (beats(l, w, l->ways[i])) {
             nm_free(p->a, l->ways[i]);
             l->ways[i] = l->ways[--l->n_ways];
         }

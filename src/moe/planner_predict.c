@@ -63,6 +63,7 @@ nm_planner_options nm_planner_options_of(const nm_plan *plan)
     o.policy = plan->policy;
     o.overflow = plan->overflow;
     o.objective = plan->objective;
+    o.host_limit = plan->host_limit;
     o.n_tiers = plan->n_tiers;
     o.max_group = plan->max_group;
     o.max_capacities = plan->max_capacities;

@@ -9,6 +9,7 @@
  *   planner_ways.c    ways of a layer for ours
  *   planner_fixed.c   the other policies: structures that do not ask for costs
  *   planner_popular.c residency for these, by popularity
+ *   planner_choose.c  one way per layer: at which price of the device's time
  *   planner_budget.c  one way per layer under two budgets
  *   planner_bound.c   the lower bound
  *   planner_predict.c a plan and other loads
@@ -42,6 +43,7 @@ typedef struct nm_way {
     uint64_t bytes;
     nm_prediction predicted;
     double score;  /* to be made small; HUGE_VAL = not allowed by the objective */
+    bool spares;   /* host time; otherwise another one is as good (planner_choose.c) */
     bool left_out; /* planner_budget.c: too many others are as good */
 } nm_way;
 
@@ -232,6 +234,10 @@ npumoe_status nm_planner_popular(const nm_planner *p, nm_layer_work *layers, nm_
  * thousands in all units, not only in those that count to their end, which takes up to 20 times as long. */
 npumoe_status nm_planner_choose(const nm_planner *p, nm_layer_work *layers, uint32_t n_layers,
                                 bool thorough, uint32_t *choice, npumoe_error *err);
+
+/* The ways of all layers for the objective, out of their lists into out[n_layers]: the caller's. */
+npumoe_status nm_planner_choose_ways(const nm_planner *p, nm_layer_work *layers, nm_way **out,
+                                     npumoe_error *err);
 
 /* Lower bounds in us: of each layer without budgets, of their sum with them. */
 npumoe_status nm_planner_bound(const nm_planner *p, const nm_layer_work *layers, uint32_t n_layers,

@@ -16,10 +16,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BISECTIONS = 14, PREFIXES = 24, SWEEPS = 3, N_CHEAPER = 3 };
+enum { BISECTIONS = 14, PREFIXES = 24, SWEEPS = 3, N_CHEAPER = 5 };
 
 /* Prices for budgets that bind, as shares of the balanced one. */
-static const double cheaper[N_CHEAPER] = {0.5, 0.2, 0.03};
+static const double cheaper[N_CHEAPER] = {0.5, 0.2, 0.03, 0.85, 0.7};
 
 typedef struct shape {
     uint32_t group, tiers, capacities, parts;

@@ -21,7 +21,9 @@ ROWS = {
     "+tiers": ["--max-group", 1, "--all-experts", *STATIC],
     "+groups": ["--all-experts", *STATIC],
     "+residency": STATIC,
-    "full": [],
+    # a third of the host is wanted; a prompt loads experts otherwise than its profile
+    "full": ["--host-cpu", 28],
+    "quickest": [],
 }
 FIGURES = ("wait", "busy", "occupied", "launches", "parts", "padding", "overflow", "dropped", "device_share", "failures",
            "fallbacks", "load")
@@ -61,7 +63,7 @@ def plan_cell(material, cell):
 def run_command(material, model, prompt, kind="new-tales", plan=None, extra=(), host=None):
     """`npumoe run` of one prompt, by a plan or on the CPU."""
     work = material.work
-    args = ["run", "-m", material.model(model), "-f", material.prompt(model, kind, prompt), "-c", max(prompt, 64), "-n", 0,
+    args = ["run", "-m", material.model(model), "-f", material.prompt(model, kind, prompt), "-c", max(prompt, 64), "-n", 0, "--warmup",
             *(material.host() if host is None else host)]
     if plan:
         args += ["--plan", plan, "--stats-out", work.path("stats.json")]
@@ -89,7 +91,7 @@ def run_cell(material, cell):
     runs = material.work.in_turn(f"cell-{cell_name(cell)}", commands, cell["rounds"], warm=[material.model(cell["model"])],
                                  least=cell.get("least", LEAST_RUNS), twice=[key for key in commands if key[0] == TWICE])
     machine = material.work.machine
-    return {**cell, "date": machine["date"], "commit": machine["commit"],
+    return {**cell, "date": machine["date"], "commit": machine["commit"], "warm": True,
             "rows": [row_of(key, of_key, plans.get(key, (None, None))[1]) for key, of_key in runs.items()]}
 
 

@@ -85,7 +85,7 @@ def run_model(material, model, prompt):
         for name, plan, _ in plans:
             if name == "as calibrated" or title == "tales":
                 commands[title, name] = material.work.command(
-                    "run", "-m", material.model(model), "-f", material.prompt(model, kind, prompt), "-c", prompt, "-n", 0,
+                    "run", "-m", material.model(model), "-f", material.prompt(model, kind, prompt), "-c", prompt, "-n", 0, "--warmup",
                     *material.host(), "--plan", plan, "--stats-out", material.work.path("stats.json"), *routed)
     rows = []
     for (title, name), runs in material.work.in_turn(f"drift-{model}", commands, ROUNDS, warm=[material.model(model)]).items():

@@ -144,14 +144,16 @@ def ablation(data, bars):
     worst = min(shares, key=lambda x: x[0])
     text += [f"`full` reaches {100 * median([x[0] for x in shares]):.0f} % of *no loss*, median; {100 * worst[0]:.0f} % least "
              f"({where(worst)})."]
+    text += quickest(data["cells"])
     ablation_bars(data, bars)
     return text
 
 
 def measured(cells):
     """When and from what the cells of a table come."""
-    stamps = sorted({(c["date"], c["commit"]) for c in cells})
-    return "Begun " + ", ".join(f"{date} (commit {commit})" for date, commit in stamps) + "."
+    stamps = sorted({(c["date"], c["commit"], c.get("warm", False)) for c in cells})
+    return "Begun " + ", ".join(f"{date} (commit {commit}{'' if warm else '; memory not touched beforehand'})"
+                                for date, commit, warm in stamps) + "."
 
 
 def grouped(cells):
@@ -183,7 +185,8 @@ def no_loss(cell, cpus):
 def overview(group, cpus):
     columns = [(c, latency) for c in group for latency in c["latencies"]]
     head = ["row"] + [f"{c['chunk']}" + (f" +{latency} us" if latency else "") for c, latency in columns]
-    rows = [[row] + [time_of(find(c, row, latency)) for c, latency in columns] for row in [*ROWS, ALL_CORES]]
+    rows = [[row] + [time_of(find(c, row, latency)) for c, latency in columns] for row in [*ROWS, ALL_CORES]
+            if any(find(c, row, latency) for c, latency in columns)]
     rows.append(["no loss"] + [ms(no_loss(c, cpus)) for c, _ in columns])
     return table(head, rows)
 
@@ -200,6 +203,19 @@ def details(data):
                      table(["row", "ms", "host CPU s", "device busy s", "launches", "padding %", "overflow %", "lost pairs",
                             "on device %", "programs", "MiB", "predicted ms"], rows), ""]
     return text
+
+
+def quickest(cells):
+    """What the limit of host time costs, and gives, where both were measured."""
+    def ratios(of):
+        return [of(find(c, "full", x), find(c, "quickest", x)) for c in cells for x in c["latencies"] if find(c, "quickest", x)]
+    times = ratios(lambda full, free: least(full) / least(free) - 1)
+    if not times:
+        return []
+    host = ratios(lambda full, free: full["host_cpu_s"] / free["host_cpu_s"] - 1)
+    return ["", f"`full` is the quickest plan that is predicted to take at most 28 % of the host's CPU time; `quickest` is without that limit. With "
+            f"it a prompt takes {100 * median(times):+.1f} % of time, median ({100 * max(times):+.1f} % most), and "
+            f"{100 * median(host):+.1f} % of the host's ({100 * min(host):+.1f} % least)."]
 
 
 def detail(cell, row, latency):
