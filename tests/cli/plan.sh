@@ -52,6 +52,31 @@ run plan $profile --chunk 64 --cost "$work/slow.json" -q -o - --policy naive
 with=$(json 'print $t->{launch_us}' "$work/slow.json")
 check "... which is taken out where nobody asks for it" json 'exit !($t->{cost}{added_launch_us} == 0 && abs($t->{cost}{launch_us} + 150 - '"$with"') < 0.01)' "$work/out"
 
+# ---- a limit of host time ----
+# a device that is ten times as quick: it could do nearly all
+perl -MJSON::PP -e 'local $/; my $t = decode_json(<STDIN>); for my $k (grep /^device_/, keys %$t) { $_->[1] *= 0.1 for @{$t->{$k}} } print encode_json($t)' <"$work/cost.json" >"$work/quick.json"
+for limit in 60 35; do
+    run plan $profile --chunk 64 --cost "$work/quick.json" --host-cpu $limit -o "$work/limit$limit.json"
+    is_code 0 "plan --host-cpu $limit"
+    check "... keeps to it" json 'exit !($t->{host_limit} == '$limit' / 100 && $t->{predicted}{host_us} <= $t->{host_limit} * $t->{cpu_only}{host_us} * 1.000001)' "$work/limit$limit.json"
+    check "... the summary has both" grep -q "the host works for [0-9.]* % of the time that it takes alone (limit: $limit %)" "$work/err"
+done
+run plan $profile --chunk 64 --cost "$work/quick.json" --host-cpu 1 -o "$work/limit1.json"
+is_code 0 "a limit that nothing keeps"
+check "... the least there is, not slower than without" json 'exit !($t->{predicted}{us} <= $t->{cpu_only}{us} && $t->{predicted}{host_us} < 0.36 * $t->{cpu_only}{host_us})' "$work/limit1.json"
+check "... is said" grep -q 'no plan found with 1 % that is quicker than the host' "$work/err"
+run explain "$work/limit35.json" --json
+check "explain knows the limit" json 'exit !($t->{host_limit} == 0.35 && $t->{host_share} <= 0.35)' "$work/out"
+run plan $profile --chunk 64 --cost "$work/quick.json" --host-cpu 100 -o "$work/any.json"
+check "100 % is no limit" json 'exit exists $t->{host_limit}' "$work/any.json"
+run plan $profile --chunk 64 --cost "$work/quick.json" --host-cpu 30 --objective cpu
+is_code 1 "a limit with another objective"
+check "... is refused" grep -q 'a limit of host time is for objective latency' "$work/err"
+for limit in 0 101 third; do
+    run plan $profile --chunk 64 --cost "$work/quick.json" --host-cpu $limit
+    is_code 1 "--host-cpu $limit"
+done
+
 # ---- the form of weights ----
 # scalar kernels keep panels of fp32: 3 matrices of 64 x 64 or more, four bytes a weight
 run plan $profile --chunk 64 -t 1 --isa scalar --npu-isa scalar --npu-weights packed --save-cost "$work/packed.json" -o "$work/packed.plan.json"

@@ -16,6 +16,8 @@ check "... no progress bar where there is no terminal" sh -c "! grep -q '#' '$wo
 run run -m "$qwen" -p 'the sea and the' -n 20 --temp 0 -s 5 --no-perf
 check "greedy is the same for every seed" cmp "$work/out" "$work/answer"
 check "--no-perf is silent" test ! -s "$work/err"
+run run -m "$qwen" -p 'the sea and the' -n 20 --temp 0 --warmup
+check "... and after a warm-up" cmp "$work/out" "$work/answer"
 for t in 1 2 3; do
     run run -m "$qwen" -p 'the sea and the' -n 20 --temp 0 -t $t
     check "... and for $t threads" cmp "$work/out" "$work/answer"
