@@ -226,8 +226,7 @@ static void print_host(const json_t *r)
     const double share = at(r, "host_share"), limit = at(r, "host_limit");
     fprintf(stderr, "  the host works for %.1f %% of the time that it takes alone", 100.0 * share);
     if (limit > 0.0 && share > limit)
-        fprintf(stderr, "; no plan found with %.0f %% that is quicker than the host",
-                100.0 * limit);
+        fprintf(stderr, "; no plan with %.0f %% was found", 100.0 * limit);
     else if (limit > 0.0)
         fprintf(stderr, " (limit: %.0f %%)", 100.0 * limit);
     fprintf(stderr, "\n");

@@ -87,7 +87,7 @@ typedef struct nm_planner_options {
     nm_overflow overflow;
     nm_objective objective;
     /* With LATENCY: most of the host's time, as a share of what it takes alone. The quickest plan within it, or, if there is
-     * none, the one with the least of it that is not slower than the host alone. 0 = any. */
+     * none, that with the least product of time and host time; never one that is slower than the host alone. 0 = any. */
     double host_limit;
     uint32_t n_tiers;        /* capacities per layer */
     uint32_t max_group;      /* experts per group */

@@ -56,13 +56,14 @@ static int rank(const choices *c, double us, double host_us)
     return us > c->most_us ? 2 : host_us > c->most_host_us ? 1 : 0;
 }
 
-/* Within the limits the quicker one, else the one with less host time. */
+/* Within the limits the quicker one. Above the limit of host time, for one percent less of that a prompt may take one percent
+ * longer: the very least of it could take any time. */
 static bool is_better(const choices *c, double us, double host_us)
 {
     const int now = rank(c, us, host_us), before = rank(c, c->best_us, c->best_host_us);
     if (now != before)
         return now < before;
-    return now == 1 ? host_us < c->best_host_us : us < c->best_us;
+    return now == 1 ? us * host_us < c->best_us * c->best_host_us : us < c->best_us;
 }
 
 /* Walks the ways in c->now and keeps them if they are the best so far. */
