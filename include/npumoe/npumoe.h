@@ -231,7 +231,8 @@ typedef struct npumoe_session_options {
     uint32_t n_ctx;   /* tokens the KV cache holds; 0 = min(the model's, 4096) */
     uint32_t n_chunk; /* tokens that prefill processes together (ubatch); 0 = 2048 */
     npumoe_kv_type type_k, type_v;
-    npumoe_progress_fn progress; /* tokens of one eval; false cancels, finished chunks stay */
+    npumoe_progress_fn progress; /* tokens of one eval; false cancels, finished chunks stay. In a
+                                    warm-up: bytes */
     void *progress_user;
     bool ignore_plan; /* evaluate on the CPU although the model has a plan */
 } npumoe_session_options;
@@ -272,7 +273,8 @@ NPUMOE_API npumoe_status npumoe_session_eval(npumoe_session *session, const npum
  * page by page when they are used, as much of the cache, working memory, and the device's buffers. Not needed: the
  * first prompt does the same on its way, and is slower for it. Tokens, logits and results stay what they are. The
  * session's progress function is told of bytes. ECANCELED when it says so, ETOOLONG when n_tokens > n_ctx, EINVAL
- * inside a callback of an evaluation with the same model. */
+ * inside a callback of an evaluation or a warm-up with the same model. A file larger than free memory is read in
+ * vain. */
 NPUMOE_API npumoe_status npumoe_session_warm_up(npumoe_session *session, size_t n_tokens,
                                                 npumoe_error *err);
 /* n_vocab floats after the last evaluated token; valid until the next eval; NULL before one. */
@@ -652,7 +654,8 @@ typedef struct npumoe_planner_options {
     void *progress_user;
     const char
         *npu_weights; /* how the device keeps them, as in npumoe_device_options; NULL = "file" */
-    /* with objective latency: the host's time at most this share of what it takes alone, if any plan does with less; 0 = any */
+    /* the host's time at most this share of what it takes alone: the quickest plan within it, or, if there is none, that
+     * with the least product of time and host time. 0, 1 = any; only with policy ours and objective latency */
     double host_limit;
 } npumoe_planner_options;
 

@@ -225,7 +225,7 @@ static void print_host(const json_t *r)
 {
     const double share = at(r, "host_share"), limit = at(r, "host_limit");
     fprintf(stderr, "  the host works for %.1f %% of the time that it takes alone", 100.0 * share);
-    if (limit > 0.0 && share > limit)
+    if (limit > 0.0 && share > limit * (1.0 + 1e-6))
         fprintf(stderr, "; no plan with %.0f %% was found", 100.0 * limit);
     else if (limit > 0.0)
         fprintf(stderr, " (limit: %.0f %%)", 100.0 * limit);

@@ -234,8 +234,8 @@ static npumoe_status lock_model(const npumoe_session *s, npumoe_error *err)
     if (pthread_mutex_lock(&s->model->lock) == 0)
         return NPUMOE_OK;
     return nm_err_set(err, NPUMOE_EINVAL,
-                      "a callback of an evaluation must not evaluate a session of the same "
-                      "model: it would wait for itself");
+                      "a callback of an evaluation or a warm-up must not begin another one with "
+                      "the same model: it would wait for itself");
 }
 
 static npumoe_status check_tokens(const npumoe_session *s, const npumoe_token *tokens,

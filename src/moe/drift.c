@@ -280,6 +280,9 @@ npumoe_status nm_drift_cost(const nm_plan *plan, const nm_loads *loads, double *
     case NM_OBJECTIVE_LATENCY:
     case NM_OBJECTIVE_END:
         *cost = with.us;
+        if (plan->host_limit > 0.0) /* as the planner: one percent above the limit is one of time */
+            *cost *=
+                fmax(1.0, with.host_us / nm_plan_most_host_us(plan->host_limit, without.host_us));
         break;
     }
     return NPUMOE_OK;

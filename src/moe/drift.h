@@ -72,7 +72,7 @@ double nm_drift_shift(const nm_drift *d);
 /* ---- judging ---------------------------------------------------------------------------------- */
 
 /* What the plan's objective counts, for these loads: us of a chunk, host us, or joules; smaller is
- * better. Changes nothing in the plan. */
+ * better. Above a limit of host time, us times how many times the limit it takes. Changes nothing in the plan. */
 npumoe_status nm_drift_cost(const nm_plan *plan, const nm_loads *loads, double *cost,
                             npumoe_error *err);
 /* The plan's own options and cost table, other loads. The policy must be NM_POLICY_OURS: the others do

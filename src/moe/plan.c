@@ -281,6 +281,14 @@ npumoe_status nm_plan_check(const nm_plan *plan, npumoe_error *err)
                           plan->chunk, NM_PLAN_MAX_CHUNK);
     if (plan->n_layers == 0)
         return nm_err_set(err, NPUMOE_EFORMAT, "plan: layers: found none, expected at least 1");
+    if (plan->host_limit > 0.0 && (plan->policy != NM_POLICY_OURS || plan->n_prompt == 0 ||
+                                   plan->objective != NM_OBJECTIVE_LATENCY))
+        return nm_err_set(
+            err, NPUMOE_EFORMAT,
+            "plan: host_limit: found %g with policy %s, objective %s and a prompt of %u "
+            "tokens, expected policy ours, objective latency and a prompt",
+            plan->host_limit, nm_plan_policy_name(plan->policy), nm_objective_name(plan->objective),
+            plan->n_prompt);
     NM_TRY(check_attention(plan, err));
     NM_TRY(check_times(plan, err));
     programs = plan->attention_chunks;

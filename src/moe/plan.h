@@ -194,10 +194,12 @@ enum {
     NM_PLAN_AHEAD_US = 8000 /* and what they take, beyond the time until the host looks again */
 };
 
+#define NM_PLAN_EQUAL 1e-9 /* a share of time that is none: sums are rounded */
+
 /* What such a share is, for a prompt that takes the host alone so long. */
 static inline double nm_plan_most_host_us(double host_limit, double cpu_only_us)
 {
-    return host_limit > 0.0 ? host_limit * cpu_only_us * (1.0 + 1e-9) : NM_PLAN_MOST_US;
+    return host_limit > 0.0 ? host_limit * cpu_only_us * (1.0 + NM_PLAN_EQUAL) : NM_PLAN_MOST_US;
 }
 
 /* Which of a group's programs runs when its busiest expert has `load` rows: an index into

@@ -91,6 +91,11 @@ static npumoe_status check_options(const nm_planner_options *o, const nm_cost *c
         return nm_err_set(err, NPUMOE_EINVAL,
                           "plan: limit of host time: found %g, expected a share, 0 to 1",
                           o->host_limit);
+    if (o->host_limit > 0.0 && (o->policy != NM_POLICY_OURS || o->all_experts))
+        return nm_err_set(err, NPUMOE_EINVAL,
+                          "plan: a limit of host time is for policy ours, which chooses what is on "
+                          "the device; found %s",
+                          o->all_experts ? "all experts on it" : nm_plan_policy_name(o->policy));
     if (o->host_limit > 0.0 && (o->objective != NM_OBJECTIVE_LATENCY || o->n_prompt == 0))
         return nm_err_set(err, NPUMOE_EINVAL,
                           "plan: a limit of host time is for objective latency and a prompt of "
@@ -110,14 +115,14 @@ npumoe_status nm_planner_tell(const nm_planner *p, uint32_t done, npumoe_error *
 }
 
 static npumoe_status run_ours(const nm_planner *p, nm_layer_work *layers, nm_way **out,
-                              npumoe_error *err)
+                              nm_planner_limits *limits, npumoe_error *err)
 {
     const uint32_t n = p->loads->n_layers;
     for (uint32_t l = 0; l < n; l++) {
         NM_TRY(nm_planner_ours(&layers[l], err));
         NM_TRY(nm_planner_tell(p, l + 1, err));
     }
-    return nm_planner_choose_ways(p, layers, out, err);
+    return nm_planner_choose_ways(p, layers, out, limits, err);
 }
 
 /* ---- the plan ------------------------------------------------------------------------------- */
@@ -228,21 +233,28 @@ static npumoe_status fill_plan(const nm_planner *p, nm_layer_work *layers, nm_wa
     return st;
 }
 
-/* The fewest chunks in flight with which a prompt takes hardly longer than with any number: each has memory of its own. */
-static npumoe_status choose_lanes(nm_planner *p, nm_way *const *ways, npumoe_error *err)
+/* The fewest chunks in flight with which a prompt takes hardly longer than with any number: each has memory of its own. What
+ * is within the limits does not leave them for that: beside a device at work the host takes longer. */
+static npumoe_status choose_lanes(nm_planner *p, nm_way *const *ways,
+                                  const nm_planner_limits *limits, npumoe_error *err)
 {
     static const double hardly = 1.01;
-    double us[NM_PLAN_MAX_IN_FLIGHT + 1], least = HUGE_VAL;
-    uint32_t n = 2;
-    for (p->n_lanes = n; p->n_lanes <= NM_PLAN_MAX_IN_FLIGHT; p->n_lanes++) {
+    nm_prediction all = {0};
+    p->n_lanes = NM_PLAN_MAX_IN_FLIGHT;
+    NM_TRY(nm_planner_schedule(p, ways, &all, err));
+    const bool within = all.host_us <= limits->most_host_us;
+    double us[NM_PLAN_MAX_IN_FLIGHT + 1], least = nm_planner_padded(all.us, &all);
+    us[NM_PLAN_MAX_IN_FLIGHT] = least;
+    for (p->n_lanes = 2; p->n_lanes < NM_PLAN_MAX_IN_FLIGHT; p->n_lanes++) {
         nm_prediction x = {0};
         NM_TRY(nm_planner_schedule(p, ways, &x, err));
-        us[p->n_lanes] = nm_planner_padded(x.us, &x);
+        const bool leaves = within && (x.host_us > limits->most_host_us || x.us > limits->most_us);
+        us[p->n_lanes] = leaves ? HUGE_VAL : nm_planner_padded(x.us, &x);
         least = fmin(least, us[p->n_lanes]);
     }
-    while (us[n] > hardly * least)
-        n++;
-    p->n_lanes = n;
+    p->n_lanes = 2;
+    while (us[p->n_lanes] > hardly * least)
+        p->n_lanes++;
     return NPUMOE_OK;
 }
 
@@ -254,6 +266,7 @@ static npumoe_status make_one(const npumoe_allocator *a, const nm_plan_model *mo
                               npumoe_error *err)
 {
     nm_planner p;
+    nm_planner_limits limits = nm_planner_limits_of(0.0, NULL);
     nm_layer_work *layers = NULL;
     nm_way **ways = NULL;
     nm_plan *plan = NULL;
@@ -268,11 +281,11 @@ static npumoe_status make_one(const npumoe_allocator *a, const nm_plan_model *mo
         goto out;
     }
     if (options->policy == NM_POLICY_OURS && !options->all_experts)
-        st = run_ours(&p, layers, ways, err);
+        st = run_ours(&p, layers, ways, &limits, err);
     else
         st = nm_planner_popular(&p, layers, ways, err);
     if (st == NPUMOE_OK && options->in_flight == 0)
-        st = choose_lanes(&p, ways, err);
+        st = choose_lanes(&p, ways, &limits, err);
     if (st == NPUMOE_OK)
         st = plan_new(&p, &plan, err);
     if (st == NPUMOE_OK)
@@ -309,16 +322,26 @@ static double worth(const nm_plan *p)
     case NM_OBJECTIVE_END:
         break;
     }
-    const double most = nm_plan_most_host_us(p->host_limit, p->cpu_only.host_us);
-    return p->predicted.host_us <= most ? p->predicted.us : NM_PLAN_MOST_US + p->predicted.host_us;
+    return p->predicted.us;
+}
+
+/* Whether the other plan is better by what ours was made for. */
+static bool beats(const nm_plan *b, const nm_plan *a)
+{
+    if (a->host_limit == 0.0)
+        return worth(b) < worth(a);
+    const nm_planner_limits m = nm_planner_limits_of(a->host_limit, &a->cpu_only);
+    return nm_planner_is_better(&m, b->predicted.us, b->predicted.host_us, a->predicted.us,
+                                a->predicted.host_us);
 }
 
 /* Keeps the structure of the better plan under the name of ours, and the other's figures beside it. */
 static void take_better(nm_plan **ours, nm_plan **other)
 {
     nm_plan *a = *ours, *b = *other;
-    if (worth(b) < worth(a)) {
+    if (beats(b, a)) {
         b->policy = a->policy;
+        b->host_limit = a->host_limit;
         b->n_tiers = a->n_tiers;
         b->bound_us = a->bound_us;
         for (uint32_t l = 0; l < b->n_layers; l++)
@@ -342,6 +365,7 @@ static npumoe_status compare(nm_plan **ours, const nm_loads *loads,
         nm_planner_options o = *options;
         nm_plan *other = NULL;
         o.policy = others[i];
+        o.host_limit = 0.0;
         o.progress = NULL;
         if (nm_overflow_is_lossy(o.overflow))
             o.overflow = NM_OVERFLOW_SPILL;

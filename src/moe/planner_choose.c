@@ -22,7 +22,7 @@ typedef struct choices {
     uint32_t *now, *best;  /* [n_layers] way of each layer */
     uint32_t *over, *fast; /* above the limit: by the least, and the quickest */
     nm_way **ways;
-    double most_host_us, most_us; /* where host time is limited: no slower than the host alone */
+    nm_planner_limits limits;
     double best_us, best_host_us; /* of best; HUGE_VAL: none yet */
     double over_host_us, fast_us;
 } choices;
@@ -51,19 +51,27 @@ static void set_scores(const choices *c, const choosing *of)
 }
 
 /* 0: within the limits; 1: too much host time; 2: slower than the host alone. */
-static int rank(const choices *c, double us, double host_us)
+static int rank(const nm_planner_limits *m, double us, double host_us)
 {
-    return us > c->most_us ? 2 : host_us > c->most_host_us ? 1 : 0;
+    return us > m->most_us ? 2 : host_us > m->most_host_us ? 1 : 0;
 }
 
-/* Within the limits the quicker one. Above the limit of host time, for one percent less of that a prompt may take one percent
- * longer: the very least of it could take any time. */
-static bool is_better(const choices *c, double us, double host_us)
+nm_planner_limits nm_planner_limits_of(double host_limit, const nm_prediction *cpu_only)
 {
-    const int now = rank(c, us, host_us), before = rank(c, c->best_us, c->best_host_us);
+    const nm_planner_limits none = {NM_PLAN_MOST_US, NM_PLAN_MOST_US};
+    return host_limit > 0.0
+               ? (nm_planner_limits){cpu_only->us * (1.0 + NM_PLAN_EQUAL),
+                                     nm_plan_most_host_us(host_limit, cpu_only->host_us)}
+               : none;
+}
+
+bool nm_planner_is_better(const nm_planner_limits *m, double us, double host_us, double than_us,
+                          double than_host_us)
+{
+    const int now = rank(m, us, host_us), before = rank(m, than_us, than_host_us);
     if (now != before)
         return now < before;
-    return now == 1 ? us * host_us < c->best_us * c->best_host_us : us < c->best_us;
+    return now == 1 ? us * host_us < than_us * than_host_us : us < than_us;
 }
 
 /* Walks the ways in c->now and keeps them if they are the best so far. */
@@ -74,16 +82,16 @@ static npumoe_status walk(choices *c, nm_prediction *x, npumoe_error *err)
         c->ways[l] = c->layers[l].ways[c->now[l]];
     NM_TRY(nm_planner_schedule(c->p, c->ways, x, err));
     const double us = nm_planner_padded(x->us, x);
-    if (is_better(c, us, x->host_us)) {
+    if (nm_planner_is_better(&c->limits, us, x->host_us, c->best_us, c->best_host_us)) {
         c->best_us = us;
         c->best_host_us = x->host_us;
         memcpy(c->best, c->now, n * sizeof *c->best);
     }
-    if (x->host_us > c->most_host_us && x->host_us < c->over_host_us) {
+    if (x->host_us > c->limits.most_host_us && x->host_us < c->over_host_us) {
         c->over_host_us = x->host_us;
         memcpy(c->over, c->now, n * sizeof *c->over);
     }
-    if (x->host_us > c->most_host_us && us < c->fast_us) {
+    if (x->host_us > c->limits.most_host_us && us < c->fast_us) {
         c->fast_us = us;
         memcpy(c->fast, c->now, n * sizeof *c->fast);
     }
@@ -111,7 +119,7 @@ static npumoe_status try_between(choices *c, choosing of, double within, double 
         of.price = 0.5 * (within + above);
         set_scores(c, &of);
         NM_TRY(choose_once(c, true, &x, err));
-        *(x.host_us <= c->most_host_us ? &within : &above) = of.price;
+        *(x.host_us <= c->limits.most_host_us ? &within : &above) = of.price;
     }
     for (int i = -EVENLY / 2; i < 3 * EVENLY / 2; i++) {
         of.price = fmin(fmax(from + step * (i + 0.5), 0.01), 0.99);
@@ -141,7 +149,7 @@ static npumoe_status try_mixed(choices *c, const uint32_t *within, const uint32_
     memcpy(c->now + from, within + from, (to - from) * sizeof *c->now);
     if (fits(c))
         NM_TRY(walk(c, &x, err));
-    *yes = x.host_us <= c->most_host_us;
+    *yes = x.host_us <= c->limits.most_host_us;
     return NPUMOE_OK;
 }
 
@@ -192,12 +200,10 @@ static size_t list_prices(const choices *c, double *prices)
 {
     static const double some[] = {-1.0, 0.25, 0.35, 0.42, 0.48, 0.52, 0.58, 0.65, 0.75};
     const size_t n_some = sizeof some / sizeof some[0];
-    size_t n = 0;
-    if (!c->p->two) {
-        prices[n++] = some[0];
+    size_t n = 1;
+    prices[0] = some[0];
+    if (!c->p->two && c->p->options.host_limit == 0.0)
         return n;
-    }
-    prices[n++] = some[0];
     if (c->p->options.host_limit > 0.0) {
         prices[n++] = 0.05;
         prices[n++] = 0.15;
@@ -219,10 +225,12 @@ static npumoe_status try_prices(choices *c, choosing of, choosing *best, npumoe_
         NM_TRY(choose_once(c, n == 1, &x, err));
         if (c->best_us != us || c->best_host_us != host_us)
             *best = of;
-        if (of.price > 0.0 && x.host_us <= c->most_host_us)
+        if (of.price > 0.0 && x.host_us <= c->limits.most_host_us) {
             within = of.price;
-        else if (of.price > 0.0 && above < 0.0)
+            above = -1.0; /* the first one behind it */
+        } else if (of.price > 0.0 && above < 0.0) {
             above = of.price;
+        }
     }
     return within > 0.0 && above > within ? try_between(c, of, within, above, err) : NPUMOE_OK;
 }
@@ -242,7 +250,6 @@ static npumoe_status choose_prompt(choices *c, npumoe_error *err)
     return choose_once(c, true, &x, err);
 }
 
-/* Ways that are there for the host's sake alone. */
 static void mark_sparing(nm_layer_work *l)
 {
     for (size_t i = 0; i < l->n_ways; i++) {
@@ -264,15 +271,16 @@ static npumoe_status choose_all(choices *c, npumoe_error *err)
         return choose_once(c, true, &x, err);
     if (p->options.host_limit == 0.0)
         return choose_prompt(c, err);
-    for (uint32_t l = 0; l < n; l++) /* all on the host */
-        c->ways[l] = c->layers[l].ways[0];
+    for (uint32_t l = 0; l < n; l++)
+        c->ways[l] = c->layers[l].ways[0]; /* all on the host */
     NM_TRY(nm_planner_schedule(p, c->ways, &x, err));
-    c->most_host_us = nm_plan_most_host_us(p->options.host_limit, x.host_us);
-    c->most_us = nm_planner_padded(x.us, &x) * (1.0 + 1e-9);
+    c->limits = nm_planner_limits_of(p->options.host_limit, &x);
+    memset(c->now, 0, n * sizeof *c->now);
+    NM_TRY(walk(c, &x, err));
     for (uint32_t l = 0; l < n; l++)
         mark_sparing(&c->layers[l]);
     NM_TRY(choose_prompt(c, err));
-    if (rank(c, c->best_us, c->best_host_us) > 0 || c->over_host_us == HUGE_VAL)
+    if (rank(&c->limits, c->best_us, c->best_host_us) > 0 || c->over_host_us == HUGE_VAL)
         return NPUMOE_OK;
     uint32_t *room = nm_alloc_array(p->a, 2u * n, sizeof *room);
     if (!room)
@@ -283,7 +291,7 @@ static npumoe_status choose_all(choices *c, npumoe_error *err)
 }
 
 npumoe_status nm_planner_choose_ways(const nm_planner *p, nm_layer_work *layers, nm_way **out,
-                                     npumoe_error *err)
+                                     nm_planner_limits *limits, npumoe_error *err)
 {
     const uint32_t n = p->loads->n_layers;
     choices c = {.p = p,
@@ -293,8 +301,7 @@ npumoe_status nm_planner_choose_ways(const nm_planner *p, nm_layer_work *layers,
                  .over = nm_alloc_array(p->a, n, sizeof *c.over),
                  .fast = nm_alloc_array(p->a, n, sizeof *c.fast),
                  .ways = nm_alloc_array(p->a, n, sizeof *c.ways),
-                 .most_host_us = NM_PLAN_MOST_US,
-                 .most_us = NM_PLAN_MOST_US,
+                 .limits = nm_planner_limits_of(0.0, NULL),
                  .best_us = HUGE_VAL,
                  .best_host_us = HUGE_VAL,
                  .over_host_us = HUGE_VAL,
@@ -302,6 +309,7 @@ npumoe_status nm_planner_choose_ways(const nm_planner *p, nm_layer_work *layers,
     npumoe_status st = c.now && c.best && c.over && c.fast && c.ways
                            ? choose_all(&c, err)
                            : nm_err_nomem(err, n * sizeof *c.ways, "placing programs");
+    *limits = c.limits;
     for (uint32_t l = 0; l < n && st == NPUMOE_OK; l++) {
         nm_way **ways = layers[l].ways;
         out[l] = ways[c.best[l]];

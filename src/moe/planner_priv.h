@@ -43,7 +43,7 @@ typedef struct nm_way {
     uint64_t bytes;
     nm_prediction predicted;
     double score;  /* to be made small; HUGE_VAL = not allowed by the objective */
-    bool spares;   /* host time; otherwise another one is as good (planner_choose.c) */
+    bool spares;   /* only that: another one is as good but for its host time (planner_choose.c) */
     bool left_out; /* planner_budget.c: too many others are as good */
 } nm_way;
 
@@ -235,9 +235,22 @@ npumoe_status nm_planner_popular(const nm_planner *p, nm_layer_work *layers, nm_
 npumoe_status nm_planner_choose(const nm_planner *p, nm_layer_work *layers, uint32_t n_layers,
                                 bool thorough, uint32_t *choice, npumoe_error *err);
 
-/* The ways of all layers for the objective, out of their lists into out[n_layers]: the caller's. */
+/* What a prompt may take where host time is limited. */
+typedef struct nm_planner_limits {
+    double most_us, most_host_us;
+} nm_planner_limits;
+
+/* cpu_only: of the host alone. Without a limit anything is within. */
+nm_planner_limits nm_planner_limits_of(double host_limit, const nm_prediction *cpu_only);
+/* Whether one prompt is better than another: a quicker one, both being within the limits. Above the limit of host time, for one
+ * percent less of that a prompt may take one percent longer: the very least of it could take any time. Slower than
+ * the host alone is worse than any. */
+bool nm_planner_is_better(const nm_planner_limits *m, double us, double host_us, double than_us,
+                          double than_host_us);
+
+/* The ways of all layers for the objective, out of their lists into out[n_layers]: the caller's. *limits: that they were chosen by. */
 npumoe_status nm_planner_choose_ways(const nm_planner *p, nm_layer_work *layers, nm_way **out,
-                                     npumoe_error *err);
+                                     nm_planner_limits *limits, npumoe_error *err);
 
 /* Lower bounds in us: of each layer without budgets, of their sum with them. */
 npumoe_status nm_planner_bound(const nm_planner *p, const nm_layer_work *layers, uint32_t n_layers,

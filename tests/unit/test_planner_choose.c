@@ -3,6 +3,7 @@
 #include "support/synth.h"
 #include "tap.h"
 
+#include "moe/drift.h"
 #include "moe/planner_priv.h"
 
 #include <math.h>
@@ -39,19 +40,29 @@ static void set_device(nm_cost *c, double factor)
     c->device.has_attention = true;
 }
 
-static nm_plan *make(const setting *x, double limit, bool compare)
+static nm_planner_options options_of(double limit, bool compare)
 {
     nm_planner_options o = nm_planner_options_default();
-    nm_plan *plan = NULL;
-    npumoe_error err = {0};
     o.in_flight = 0;
     o.n_prompt = PROMPT;
     o.host_limit = limit;
     o.compare = compare;
+    return o;
+}
+
+static nm_plan *make_with(const setting *x, nm_planner_options o)
+{
+    nm_plan *plan = NULL;
+    npumoe_error err = {0};
     if (nm_planner_make(nm_allocator_default(), &x->model, &x->loads, &x->cost, &o, &plan, &err) !=
         NPUMOE_OK)
-        bail("limit %g: %s", limit, err.message);
+        bail("limit %g: %s", o.host_limit, err.message);
     return plan;
+}
+
+static nm_plan *make(const setting *x, double limit, bool compare)
+{
+    return make_with(x, options_of(limit, compare));
 }
 
 static double share(const nm_plan *p)
@@ -119,7 +130,7 @@ static void test_all_shares(void)
     unsigned reached = 0, used = 0, rising = 0;
     for (int percent = 30; percent >= 10; percent -= 2) {
         nm_plan *p = make(&x, percent / 100.0, false);
-        reached += share(p) <= percent / 100.0;
+        reached += share(p) <= percent / 100.0 * (1.0 + 1e-9);
         used += share(p) >= 0.75 * percent / 100.0 || p->predicted.us <= quickest->predicted.us;
         rising += p->predicted.us >= us * 0.98;
         us = p->predicted.us;
@@ -134,23 +145,86 @@ static void test_all_shares(void)
     nm_loads_free(nm_allocator_default(), &x.loads);
 }
 
-/* A device that is much slower than the host: what it can spare is little, and nothing is slower than without. */
+static double product(const nm_plan *p)
+{
+    return p->predicted.us * p->predicted.host_us;
+}
+
+/* Devices that can spare the host little: nothing is slower than without, and the last percents do not cost any time. Other
+ * policies, of which some place whatever they can, are held against it by the same rule. */
 static void test_out_of_reach(void)
 {
+    static const double factors[] = {1.0, 1.5, 2.2, 4.0};
     const synth_shape s = {3, 16, 2, 256, 12, 0.5, 0.4};
     setting x = make_setting(&s, 5.0);
-    set_device(&x.cost, 4.0);
-    nm_plan *quickest = make(&x, 0.0, false), *p = make(&x, 0.05, false);
-    ok(share(p) > 0.05, "5 %% is out of reach: %.0f %%", 100.0 * share(p));
-    ok(p->predicted.us <= p->cpu_only.us * (1.0 + 1e-9), "not slower than the host alone");
-    ok(p->predicted.host_us <= quickest->predicted.host_us * (1.0 + 1e-9),
-       "no more host time than the quickest");
-    nm_plan_free(&p);
-    nm_plan_free(&quickest);
+    for (size_t i = 0; i < sizeof factors / sizeof factors[0]; i++) {
+        set_device(&x.cost, factors[i]);
+        nm_plan *quickest = make(&x, 0.0, false), *alone = make(&x, 0.05, false),
+                *p = make(&x, 0.05, true);
+        ok(share(p) > 0.05, "device of %g: 5 %% is out of reach: %.0f %%", factors[i],
+           100.0 * share(p));
+        ok(p->predicted.us <= p->cpu_only.us * (1.0 + 1e-9) &&
+               alone->predicted.us <= alone->cpu_only.us * (1.0 + 1e-9),
+           "not slower than the host alone");
+        ok(product(p) <= product(alone) * (1.0 + 1e-9) &&
+               product(alone) <= product(quickest) * 1.001,
+           "time times host time is no more than the quickest's, nor after a look at others");
+        ok(p->policy == NM_POLICY_OURS && p->host_limit == 0.05, "and it says what was asked for");
+        nm_plan_free(&p);
+        nm_plan_free(&alone);
+        nm_plan_free(&quickest);
+    }
     nm_loads_free(nm_allocator_default(), &x.loads);
 }
 
-/* Others know no limits: they are taken if they keep to it, or if ours does not either and has more. */
+/* Prompts of one chunk, and one chunk at a time: nothing overlaps but experts, and host time can be had for time there, too. */
+static void test_one_chunk(void)
+{
+    const synth_shape s = {4, 24, 4, 256, 12, 0.8, 0.4};
+    setting x = make_setting(&s, 5.0);
+    set_device(&x.cost, 0.5);
+    for (int i = 0; i < 2; i++) {
+        nm_planner_options o = options_of(0.0, false);
+        o.n_prompt = i ? PROMPT : 256;
+        o.in_flight = i ? 1 : 0;
+        nm_plan *quickest = make_with(&x, o);
+        o.host_limit = 0.6 * share(quickest);
+        nm_plan *p = make_with(&x, o);
+        ok(share(p) <= o.host_limit * (1.0 + 1e-9), "%s: %.1f %% instead of %.1f",
+           i ? "one at a time" : "one chunk", 100.0 * share(p), 100.0 * share(quickest));
+        ok(p->predicted.us <= p->cpu_only.us, "quicker than the host alone");
+        nm_plan_free(&p);
+        nm_plan_free(&quickest);
+    }
+    nm_loads_free(nm_allocator_default(), &x.loads);
+}
+
+/* Beside a device at work the host takes longer, by as much as there are chunks in flight to keep it at work. */
+static void test_beside(void)
+{
+    const synth_shape s = {3, 24, 4, 256, 12, 0.8, 0.4};
+    unsigned kept = 0, made = 0;
+    setting x = make_setting(&s, 5.0);
+    for (int w = 0; w < NM_COST_WORKS; w++)
+        x.cost.beside[w] = 1.0 + synth_unit(&rng);
+    for (double factor = 0.4; factor < 0.9; factor += 0.1) {
+        set_device(&x.cost, factor);
+        for (int percent = 55; percent >= 30; percent -= 5) {
+            nm_planner_options o = options_of(percent / 100.0, false);
+            o.in_flight = NM_PLAN_MAX_IN_FLIGHT;
+            nm_plan *all = make_with(&x, o), *p = make(&x, percent / 100.0, false);
+            made += share(all) <= percent / 100.0;
+            kept += share(all) <= percent / 100.0 && share(p) <= percent / 100.0 * (1.0 + 1e-9);
+            nm_plan_free(&all);
+            nm_plan_free(&p);
+        }
+    }
+    ok(made > 10, "%u limits that can be kept", made);
+    is_u64(kept, made, "are kept, however many chunks are in flight");
+    nm_loads_free(nm_allocator_default(), &x.loads);
+}
+
+/* Others know no limits: they are taken if they are better by ours. */
 static void test_others(void)
 {
     const synth_shape s = {3, 24, 4, 256, 16, 0.9, 0.5};
@@ -159,11 +233,36 @@ static void test_others(void)
     for (int percent = 40; percent >= 10; percent -= 10) {
         nm_plan *alone = make(&x, percent / 100.0, false), *p = make(&x, percent / 100.0, true);
         ok(share(p) <= fmax(percent / 100.0, share(alone)) * (1.0 + 1e-9) &&
-               p->policy == NM_POLICY_OURS && p->host_limit == percent / 100.0,
+               p->predicted.us <= p->cpu_only.us && p->policy == NM_POLICY_OURS &&
+               p->host_limit == percent / 100.0,
            "%d %%, among policies: %.1f %%", percent, 100.0 * share(p));
         nm_plan_free(&alone);
         nm_plan_free(&p);
     }
+    nm_loads_free(nm_allocator_default(), &x.loads);
+}
+
+/* Re-planning weighs plans by it: one that is a tenth above its limit is as bad as one that takes a tenth longer. */
+static void test_drift(void)
+{
+    const synth_shape s = {3, 24, 4, 256, 16, 0.9, 0.5};
+    setting x = make_setting(&s, 5.0);
+    npumoe_error err = {0};
+    double free_cost, within, above;
+    set_device(&x.cost, 0.5);
+    nm_plan *p = make(&x, 0.0, false);
+    nm_prediction with, without;
+    if (nm_planner_judge(p, &x.loads, &with, &without, &err) != NPUMOE_OK ||
+        nm_drift_cost(p, &x.loads, &free_cost, &err) != NPUMOE_OK)
+        bail("%s", err.message);
+    const double at = with.host_us / without.host_us;
+    p->host_limit = 1.01 * at;
+    nm_drift_cost(p, &x.loads, &within, &err);
+    p->host_limit = at / 1.1;
+    nm_drift_cost(p, &x.loads, &above, &err);
+    ok(free_cost == with.us && within == with.us, "within its limit a plan costs its time");
+    ok(fabs(above / with.us - 1.1) < 1e-6, "a tenth above it, a tenth more");
+    nm_plan_free(&p);
     nm_loads_free(nm_allocator_default(), &x.loads);
 }
 
@@ -190,6 +289,9 @@ static void test_file(void)
            "1.25 is none");
     ok(strstr(err.message, "host_limit"), "... %s", err.message);
     npumoe_text_free(&text);
+    p->objective = NM_OBJECTIVE_CPU;
+    is_int(nm_plan_check(p, &err), NPUMOE_EFORMAT, "nor is one with another objective");
+    ok(strstr(err.message, "objective cpu"), "... %s", err.message);
     npumoe_text_free(&without);
     nm_plan_free(&p);
     nm_plan_free(&none);
@@ -224,6 +326,12 @@ static void test_refused(void)
     o.objective = NM_OBJECTIVE_LATENCY;
     o.n_prompt = 0;
     refuse(&x, o, "0 tokens");
+    o.n_prompt = PROMPT;
+    o.policy = NM_POLICY_PAPER;
+    refuse(&x, o, "found paper");
+    o.policy = NM_POLICY_OURS;
+    o.all_experts = true;
+    refuse(&x, o, "found all experts on it");
     nm_loads_free(nm_allocator_default(), &x.loads);
 }
 
@@ -233,6 +341,9 @@ int main(void)
     test_limits();
     test_all_shares();
     test_out_of_reach();
+    test_one_chunk();
+    test_beside();
+    test_drift();
     test_others();
     test_file();
     test_refused();

@@ -329,8 +329,8 @@ static void check_eval_in_callback(npumoe_model *m)
         is_int(npumoe_session_eval(s[0], prompt, 10, &eo, &err), NPUMOE_OK, "with a callback");
         is_int(in.status, NPUMOE_EINVAL, "that evaluates %s session", i ? "another" : "the same");
         is_str(in.err.message,
-               "a callback of an evaluation must not evaluate a session of the same model: it "
-               "would wait for itself",
+               "a callback of an evaluation or a warm-up must not begin another one with the same "
+               "model: it would wait for itself",
                "... is told not to");
         is_int((int64_t)npumoe_session_length(s[0]), 10, "... and the outer one is whole");
     }

@@ -21,7 +21,7 @@ ROWS = {
     "+tiers": ["--max-group", 1, "--all-experts", *STATIC],
     "+groups": ["--all-experts", *STATIC],
     "+residency": STATIC,
-    # a third of the host is wanted; a prompt loads experts otherwise than its profile
+    # so that a third of the host holds for prompts that load experts otherwise than the profile, too
     "full": ["--host-cpu", 28],
     "quickest": [],
 }
