@@ -23,31 +23,46 @@ static void run_rows(void *arg, int thread, int n_threads)
     (void)thread;
     (void)n_threads;
     nm_pool *pool = job->f->compute.pool;
-    for (size_t i = nm_pool_next(pool); i < job->n; i = nm_pool_next(pool))
-        job->fn(job, i);
+    for (size_t i = nm_pool_next(pool); i < job->n_rows; i = nm_pool_next(pool))
+        job->fn(job, job->row + i);
 }
 
-static void each_row(nm_layer_job *job, nm_row_fn fn)
+/* Rows [from, to). */
+static void each_row_of(nm_layer_job *job, uint32_t from, uint32_t to, nm_row_fn fn)
 {
     job->fn = fn;
-    if (job->n == 1)
-        fn(job, 0);
+    job->row = from;
+    job->n_rows = to - from;
+    if (job->n_rows == 1)
+        fn(job, from);
     else
         nm_pool_run(job->f->compute.pool, run_rows, job);
 }
 
-static void probe(const nm_layer_job *job, const char *name, const float *data, size_t cols)
+static void each_row(nm_layer_job *job, nm_row_fn fn)
+{
+    each_row_of(job, 0, job->n, fn);
+}
+
+/* Rows [from, to) of data. */
+static void probe(const nm_layer_job *job, const char *name, uint32_t from, uint32_t to,
+                  const float *data, size_t cols)
 {
     const nm_hooks *h = &job->f->hooks;
     if (h->tensor)
-        h->tensor(h->user, name, (int)job->layer, data, job->n, cols);
+        h->tensor(h->user, name, (int)job->layer, data + from * cols, to - from, cols);
 }
 
-/* Rows of width cols, one after the other. */
-static float **rows_of(float **at, float *x, uint32_t n, size_t cols)
+static void probe_all(const nm_layer_job *job, const char *name, const float *data, size_t cols)
+{
+    probe(job, name, 0, job->n, data, cols);
+}
+
+/* n rows of width cols from that row of x on, one after the other. */
+static float **rows_of(float **at, float *x, uint32_t from, uint32_t n, size_t cols)
 {
     for (uint32_t i = 0; i < n; i++)
-        at[i] = x + i * cols;
+        at[i] = x + (from + i) * cols;
     return at;
 }
 
@@ -56,8 +71,8 @@ static void product(const nm_forward *f, const nm_mat *w, const float *bias, uin
                     float *y)
 {
     nm_buffers *b = f->buf;
-    float **in = rows_of(b->rows_in, x, n, (size_t)w->cols);
-    const nm_linear l = {w, bias, rows_of(b->rows_out[0], y, n, (size_t)w->rows)};
+    float **in = rows_of(b->rows_in, x, 0, n, (size_t)w->cols);
+    const nm_linear l = {w, bias, rows_of(b->rows_out[0], y, 0, n, (size_t)w->rows)};
     nm_matmul(&f->compute, &l, 1, n, (const float *const *)in);
 }
 
@@ -206,39 +221,44 @@ static void add_attention_row(const nm_layer_job *job, size_t i)
     norm_row(f, &job->l->ffn_norm, x, f->buf->h + i * n);
 }
 
-void nm_layer_norm(nm_layer_job *job)
+void nm_layer_norm(nm_layer_job *job, uint32_t from, uint32_t to)
 {
-    each_row(job, attn_norm_row);
-    probe(job, "attn_norm", job->f->buf->h, job->f->config->n_embd);
+    if (from == to)
+        return;
+    each_row_of(job, from, to, attn_norm_row);
+    probe(job, "attn_norm", from, to, job->f->buf->h, job->f->config->n_embd);
 }
 
-void nm_layer_project(nm_layer_job *job)
+void nm_layer_project(nm_layer_job *job, uint32_t from, uint32_t to)
 {
     nm_forward *f = job->f;
     nm_buffers *b = f->buf;
     const nm_layer_weights *l = job->l;
-    float **in = rows_of(b->rows_in, b->h, job->n, f->config->n_embd);
+    const uint32_t n = to - from;
+    if (n == 0)
+        return;
+    float **in = rows_of(b->rows_in, b->h, from, n, f->config->n_embd);
     const nm_linear qkv[] = {
-        {&l->wq, l->bq, rows_of(b->rows_out[0], b->q, job->n, (size_t)l->wq.rows)},
-        {&l->wk, l->bk, rows_of(b->rows_out[1], b->k, job->n, (size_t)l->wk.rows)},
-        {&l->wv, l->bv, rows_of(b->rows_out[2], b->v, job->n, (size_t)l->wv.rows)},
+        {&l->wq, l->bq, rows_of(b->rows_out[0], b->q, from, n, (size_t)l->wq.rows)},
+        {&l->wk, l->bk, rows_of(b->rows_out[1], b->k, from, n, (size_t)l->wk.rows)},
+        {&l->wv, l->bv, rows_of(b->rows_out[2], b->v, from, n, (size_t)l->wv.rows)},
     };
     const nm_compute compute = attention_compute(f);
-    nm_matmul(&compute, qkv, 3, job->n, (const float *const *)in);
+    nm_matmul(&compute, qkv, 3, n, (const float *const *)in);
 }
 
-void nm_layer_store(nm_layer_job *job)
+void nm_layer_store(nm_layer_job *job, uint32_t from, uint32_t to)
 {
     const nm_buffers *b = job->f->buf;
-    each_row(job, finish_qkv_row);
-    probe(job, "Qcur", b->q, (size_t)job->l->wq.rows);
-    probe(job, "Kcur", b->k, (size_t)job->l->wk.rows);
-    probe(job, "Vcur", b->v, (size_t)job->l->wv.rows);
+    if (from == to)
+        return;
+    each_row_of(job, from, to, finish_qkv_row);
+    probe(job, "Qcur", from, to, b->q, (size_t)job->l->wq.rows);
+    probe(job, "Kcur", from, to, b->k, (size_t)job->l->wk.rows);
+    probe(job, "Vcur", from, to, b->v, (size_t)job->l->wv.rows);
 }
 
-/* The rows before `first` have done their part (keys and values); the others move to the front.
- * Returns the queries of the rows that stay. */
-static const float *drop_rows(nm_layer_job *job, uint32_t first)
+void nm_layer_drop(nm_layer_job *job, uint32_t first)
 {
     nm_buffers *b = job->f->buf;
     const size_t n = job->f->config->n_embd;
@@ -246,52 +266,54 @@ static const float *drop_rows(nm_layer_job *job, uint32_t first)
     job->pos0 += first;
     if (first > 0)
         memmove(b->x, b->x + first * n, job->n * n * sizeof *b->x);
-    return b->q + first * (size_t)job->l->wq.rows;
 }
 
-bool nm_layer_attend(nm_layer_job *job, uint32_t first)
+void nm_layer_attend(nm_layer_job *job, uint32_t from, uint32_t to)
 {
     nm_forward *f = job->f;
     nm_buffers *b = f->buf;
     const nm_layer_desc *d = job->d;
-    const float *q = drop_rows(job, first);
-    if (job->n == 0)
-        return false;
+    const size_t width = (size_t)d->n_head * d->dim_v;
+    if (from == to)
+        return;
     const nm_attention_args args = {
-        .n_q = job->n,
-        .pos0 = job->pos0,
+        .n_q = to - from,
+        .pos0 = job->pos0 + from,
         .n_head = d->n_head,
         .n_head_kv = d->n_head_kv,
         .dim_k = d->dim_k,
         .dim_v = d->dim_v,
         .scale = f->config->attention_scale,
         .window = d->window,
-        .q = q,
+        .q = b->q + from * (size_t)job->l->wq.rows,
         .k = nm_kv_keys(f->kv, job->layer),
         .v = nm_kv_values(f->kv, job->layer),
-        .out = b->h,
+        .out = b->h + from * width,
     };
     nm_attention(&f->compute, &args);
-    probe(job, "kqv_out", b->h, (size_t)d->n_head * d->dim_v);
-    return true;
+    probe(job, "kqv_out", from, to, b->h, width);
 }
 
-void nm_layer_output(nm_layer_job *job)
+void nm_layer_output(nm_layer_job *job, uint32_t from, uint32_t to)
 {
     const nm_buffers *b = job->f->buf;
+    const nm_mat *w = &job->l->wo;
     nm_forward f = *job->f;
+    if (from == to)
+        return;
     f.compute = attention_compute(job->f);
-    product(&f, &job->l->wo, job->l->bo, job->n, b->h, b->q);
+    product(&f, w, job->l->bo, to - from, b->h + from * (size_t)w->cols,
+            b->q + from * (size_t)w->rows);
 }
 
 void nm_layer_join(nm_layer_job *job)
 {
     const nm_buffers *b = job->f->buf;
     const size_t n = job->f->config->n_embd;
-    probe(job, "attn_out", b->q, n);
+    probe_all(job, "attn_out", b->q, n);
     each_row(job, add_attention_row);
-    probe(job, "ffn_inp", b->x, n);
-    probe(job, "ffn_norm", b->h, n);
+    probe_all(job, "ffn_inp", b->x, n);
+    probe_all(job, "ffn_norm", b->h, n);
 }
 
 /* ---- feed-forward --------------------------------------------------------------------------- */
@@ -329,12 +351,12 @@ static void route(nm_layer_job *job)
     const nm_config *c = f->config;
     /* A near tie decided the other way sends a token to another expert. */
     fine_product(f, &job->l->router, job->l->router_bias, job->n, b->h, b->router);
-    probe(job, "ffn_moe_logits", b->router, c->n_expert);
+    probe_all(job, "ffn_moe_logits", b->router, c->n_expert);
     each_row(job, route_row);
     if (f->routes)
         nm_routes_get(f->routes, job->layer, job->pos0, job->n, b->ids, b->weights);
-    probe(job, "ffn_moe_probs", b->router, c->n_expert);
-    probe(job, "ffn_moe_weights", b->weights, c->n_expert_used);
+    probe_all(job, "ffn_moe_probs", b->router, c->n_expert);
+    probe_all(job, "ffn_moe_weights", b->weights, c->n_expert_used);
     if (f->hooks.route)
         f->hooks.route(f->hooks.user, job->layer, job->pos0, job->n, c->n_expert_used, b->ids,
                        b->weights);
@@ -376,7 +398,7 @@ nm_expert_job nm_layer_route(nm_layer_job *job)
 
 void nm_layer_done(const nm_layer_job *job)
 {
-    probe(job, "l_out", job->f->buf->x, job->f->config->n_embd);
+    probe_all(job, "l_out", job->f->buf->x, job->f->config->n_embd);
 }
 
 /* ---- the chunk ------------------------------------------------------------------------------ */
@@ -404,14 +426,22 @@ uint32_t nm_layer_first_row(const nm_layer_job *job, uint32_t wanted)
     return last && !h->tensor && !h->route ? wanted : 0;
 }
 
+/* False: no row is left. */
 static bool attention(nm_layer_job *job, uint32_t first)
 {
-    nm_layer_norm(job);
-    nm_layer_project(job);
-    nm_layer_store(job);
-    if (!nm_layer_attend(job, first))
+    nm_buffers *b = job->f->buf;
+    const size_t unwanted = first * (size_t)job->l->wq.rows;
+    float *const q = b->q;
+    nm_layer_norm(job, 0, job->n);
+    nm_layer_project(job, 0, job->n);
+    nm_layer_store(job, 0, job->n);
+    nm_layer_drop(job, first);
+    if (job->n == 0)
         return false;
-    nm_layer_output(job);
+    b->q = q + unwanted;
+    nm_layer_attend(job, 0, job->n);
+    b->q = q;
+    nm_layer_output(job, 0, job->n);
     nm_layer_join(job);
     return true;
 }
@@ -447,7 +477,7 @@ bool nm_forward_chunk(nm_forward *f, const npumoe_token *tokens, uint32_t n, siz
 void nm_layer_end(nm_layer_job *job, uint32_t n, uint32_t wanted)
 {
     if (job->n == n)
-        drop_rows(job, wanted);
+        nm_layer_drop(job, wanted);
 }
 
 static void final_norm_row(const nm_layer_job *job, size_t i)

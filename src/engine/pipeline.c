@@ -55,7 +55,7 @@ static npumoe_status run_norm(pipeline *p, lane *l, npumoe_error *err)
     l->on_device = l->input != NULL;
     if (l->on_device)
         b->h = l->input;
-    nm_layer_norm(&l->job);
+    nm_layer_norm(&l->job, 0, l->job.n);
     b->h = own;
     l->stage = NM_STAGE_ATTEND;
     return l->on_device ? nm_exec_linear_submit(p->job->ex, number(p, l), err) : NPUMOE_OK;
@@ -79,7 +79,7 @@ static npumoe_status take_qkv(pipeline *p, lane *l, npumoe_error *err)
         b->h = l->input;
     if (l->queries)
         b->q = l->queries;
-    nm_layer_project(&l->job);
+    nm_layer_project(&l->job, 0, l->job.n);
     b->h = own;
     return NPUMOE_OK;
 }
@@ -107,23 +107,26 @@ static npumoe_status attend(pipeline *p, lane *l, npumoe_error *err)
     nm_buffers *b = l->f.buf;
     const uint32_t first = nm_layer_first_row(&l->job, l->wanted);
     float *own = b->h;
-    l->input =
-        nm_exec_linear_input(p->job->ex, number(p, l), l->job.layer, NM_PART_O, l->job.n - first);
-    l->on_device = l->input != NULL;
-    if (l->on_device)
-        b->h = l->input;
-    const bool rows = nm_layer_attend(&l->job, first);
-    b->h = own;
-    l->stage = NM_STAGE_JOIN;
-    if (!rows) {
+    nm_layer_drop(&l->job, first);
+    if (l->job.n == 0) {
         l->on_device = l->planned = false;
         l->run = (nm_expert_job){0};
         l->stage = NM_STAGE_FINISH;
         return NPUMOE_OK;
     }
+    l->input = nm_exec_linear_input(p->job->ex, number(p, l), l->job.layer, NM_PART_O, l->job.n);
+    l->on_device = l->input != NULL;
+    if (l->on_device)
+        b->h = l->input;
+    float *const q = b->q;
+    b->q = q + first * (size_t)l->job.l->wq.rows;
+    nm_layer_attend(&l->job, 0, l->job.n);
+    b->q = q;
+    b->h = own;
+    l->stage = NM_STAGE_JOIN;
     if (l->on_device)
         return nm_exec_linear_submit(p->job->ex, number(p, l), err);
-    nm_layer_output(&l->job);
+    nm_layer_output(&l->job, 0, l->job.n);
     return run_join(p, l, err);
 }
 
@@ -137,7 +140,7 @@ static npumoe_status run_attend(pipeline *p, lane *l, npumoe_error *err)
     if (st == NPUMOE_OK)
         st = take_qkv(p, l, err);
     if (st == NPUMOE_OK) {
-        nm_layer_store(&l->job);
+        nm_layer_store(&l->job, 0, l->job.n);
         l->stored = l->job.layer + 1;
         st = l->queries ? attend_on_device(p, l, err) : attend(p, l, err);
     }
@@ -164,10 +167,10 @@ static npumoe_status take_attention(pipeline *p, lane *l, npumoe_error *err)
             NM_TRY(nm_exec_linear_wait(p->job->ex, number(p, l), &nothing, err));
         l->on_device = false;
         b->q = l->queries;
-        nm_layer_attend(&l->job, 0);
+        nm_layer_attend(&l->job, 0, l->job.n);
         b->q = q;
     }
-    nm_layer_output(&l->job);
+    nm_layer_output(&l->job, 0, l->job.n);
     b->h = h;
     return NPUMOE_OK;
 }
@@ -185,7 +188,7 @@ static npumoe_status take_o(pipeline *p, lane *l, npumoe_error *err)
         return NPUMOE_OK;
     }
     b->h = l->input;
-    nm_layer_output(&l->job);
+    nm_layer_output(&l->job, 0, l->job.n);
     b->h = own;
     return NPUMOE_OK;
 }
