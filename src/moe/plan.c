@@ -5,6 +5,7 @@
 #include "quant/quant.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 const char *nm_plan_policy_name(nm_plan_policy p)
@@ -55,6 +56,25 @@ double nm_plan_attention(const nm_plan *plan, bool on_device, uint64_t n_past)
     const nm_curve *curve =
         on_device ? &c->device_part[NM_PART_ATTENTION] : &c->host_part[NM_PART_ATTENTION];
     return nm_curve_at(curve, (double)n_past + 1.0);
+}
+
+static uint32_t round_up(uint32_t n, uint32_t step)
+{
+    return (n + step - 1) / step * step;
+}
+
+uint32_t nm_plan_part_capacity(const nm_plan *plan, const nm_plan_layer *layer, nm_cost_part part,
+                               uint32_t step)
+{
+    return layer->part_rows[part] ? layer->part_rows[part] : round_up(plan->chunk, step);
+}
+
+bool nm_plan_shares_part(const nm_plan *plan, nm_cost_part part)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < plan->n_layers; i++)
+        any = any || plan->layers[i].part_rows[part] > 0;
+    return any;
 }
 
 uint32_t nm_plan_group_programs(const nm_plan_group *g)
@@ -191,6 +211,29 @@ static uint32_t count_tiers(const nm_plan_layer *l)
     return n;
 }
 
+/* Fewer than all: all of them are said by saying nothing. */
+static npumoe_status check_rows(const nm_plan *plan, const nm_plan_layer *l, nm_cost_part part,
+                                const where *w)
+{
+    const nm_cost_device *d = &plan->cost.device;
+    const uint32_t rows = l->part_rows[part], all = round_up(plan->chunk, d->capacity_multiple);
+    char what[64];
+    snprintf(what, sizeof what, "rows of %s", nm_cost_part_name(part));
+    if (rows == 0)
+        return NPUMOE_OK;
+    if (part != NM_PART_QKV && part != NM_PART_O)
+        return bad(w, what, rows, "none, as it is not shared: ", 0);
+    if (!l->on_device[part])
+        return bad(w, what, rows, "none, as it is the host's: ", 0);
+    if (rows < d->capacity_min)
+        return bad(w, what, rows, "at least ", d->capacity_min);
+    if (rows > d->capacity_max)
+        return bad(w, what, rows, "at most ", d->capacity_max);
+    if (rows % d->capacity_multiple != 0)
+        return bad(w, what, rows, "a multiple of ", d->capacity_multiple);
+    return rows < all ? NPUMOE_OK : bad(w, what, rows, "less than ", all);
+}
+
 static npumoe_status check_layer(const nm_plan *plan, uint32_t i, uint8_t *seen, uint64_t *programs,
                                  uint64_t *bytes, npumoe_error *err)
 {
@@ -211,6 +254,7 @@ static npumoe_status check_layer(const nm_plan *plan, uint32_t i, uint8_t *seen,
     }
     w.group = -1;
     for (int p = 0; p < NM_COST_PARTS; p++) {
+        NM_TRY(check_rows(plan, l, (nm_cost_part)p, &w));
         if (!l->on_device[p])
             continue;
         if (plan->cost.device_part[p].n == 0)
@@ -347,6 +391,36 @@ static npumoe_status geometry_fits(const nm_cost_geometry *found, const nm_cost_
     return NPUMOE_OK;
 }
 
+static bool has_capacity(const nm_cost_device *d, uint32_t rows)
+{
+    return rows >= d->capacity_min && rows <= d->capacity_max && rows % d->capacity_multiple == 0;
+}
+
+static npumoe_status no_capacity(const nm_cost_device *d, uint32_t layer, const char *what,
+                                 uint32_t rows, npumoe_error *err)
+{
+    return nm_err_set(err, NPUMOE_EUNSUPPORTED,
+                      "plan: layer %u, %s has capacity %u, but the device allows multiples of %u "
+                      "from %u to %u",
+                      layer, what, rows, d->capacity_multiple, d->capacity_min, d->capacity_max);
+}
+
+static npumoe_status layer_fits(const nm_plan_layer *l, const nm_cost_device *d, npumoe_error *err)
+{
+    char what[48];
+    for (uint32_t g = 0; g < l->n_groups; g++)
+        for (uint32_t i = 0; i < l->groups[g].n_capacities; i++) {
+            snprintf(what, sizeof what, "group %u", g);
+            if (!has_capacity(d, l->groups[g].capacities[i]))
+                return no_capacity(d, l->layer, what, l->groups[g].capacities[i], err);
+        }
+    for (int p = 0; p < NM_COST_PARTS; p++)
+        if (l->part_rows[p] > 0 && !has_capacity(d, l->part_rows[p]))
+            return no_capacity(d, l->layer, nm_cost_part_name((nm_cost_part)p), l->part_rows[p],
+                               err);
+    return NPUMOE_OK;
+}
+
 static npumoe_status device_fits(const nm_plan *plan, const nm_cost_device *have, npumoe_error *err)
 {
     const nm_cost_device *want = &plan->cost.device;
@@ -361,19 +435,7 @@ static npumoe_status device_fits(const nm_plan *plan, const nm_cost_device *have
             "the device keeps them as '%s'; make it with '%s' or plan again",
             want->weights, have->weights, want->weights);
     for (uint32_t l = 0; l < plan->n_layers; l++)
-        for (uint32_t g = 0; g < plan->layers[l].n_groups; g++) {
-            const nm_plan_group *group = &plan->layers[l].groups[g];
-            for (uint32_t i = 0; i < group->n_capacities; i++) {
-                const uint32_t c = group->capacities[i];
-                if (c < have->capacity_min || c > have->capacity_max ||
-                    c % have->capacity_multiple != 0)
-                    return nm_err_set(err, NPUMOE_EUNSUPPORTED,
-                                      "plan: layer %u, group %u has capacity %u, but the device "
-                                      "allows multiples of %u from %u to %u",
-                                      plan->layers[l].layer, g, c, have->capacity_multiple,
-                                      have->capacity_min, have->capacity_max);
-            }
-        }
+        NM_TRY(layer_fits(&plan->layers[l], have, err));
     return NPUMOE_OK;
 }
 

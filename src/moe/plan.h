@@ -10,7 +10,7 @@
  *       layer 0                          experts in no group run on the host
  *         group 0   experts 17 3 40 ..   capacities 64            one program, one launch per chunk
  *         group 1   experts 5 22 ..      capacities 16 32 64      three programs of the same weights
- *         parts     qkv host, attention device, o host, shared device
+ *         parts     qkv 640 rows, attention device, o host, shared device
  *       layer 1 ...
  *
  * A GROUP is a set of experts that go to the device in one launch: slice i of its program holds the
@@ -26,6 +26,9 @@
  * those that begin at multiples of `chunk` ends at position (i + 1) chunk and takes program i, if i is below
  * attention_chunks. Later chunks attend on the host.
  *
+ * A PART may be shared by rows: of QKV and O the device may take the first part_rows rows of a chunk, and the host the
+ * others at the same time. Then the part's program has that capacity, else the chunk rounded up.
+ *
  * Rows above the largest capacity are the plan's overflow policy's: SPILL gives them to the host while
  * the device runs, REPASS launches the group again with what is left (both exact); PRUNE and REROUTE
  * lose or move pairs and are there to be compared with.
@@ -36,6 +39,8 @@
  *   - capacities ascend strictly, are multiples of device.capacity_multiple, within capacity_min ..
  *     min(capacity_max, chunk rounded up to the multiple); a layer has at most n_tiers different ones
  *     (ladder and naive bring their own);
+ *   - of parts only QKV and O have rows, where they are on the device: multiples of device.capacity_multiple,
+ *     from capacity_min on, at most capacity_max, fewer than the chunk rounded up;
  *   - programs <= device.slots, bytes <= device.total_bytes, each program <= device.program_bytes.
  *     One program per capacity and group, and per part but attention; attention_chunks programs of that for
  *     all layers together, if one of them has it on the device, else 0; bytes count weights once per group
@@ -130,9 +135,10 @@ typedef struct nm_plan_rejected {
 } nm_plan_rejected;
 
 typedef struct nm_plan_layer {
-    uint32_t layer;                /* number in the model */
-    nm_expert_types types;         /* that it was made for; not known: whatever the file has */
-    bool on_device[NM_COST_PARTS]; /* by nm_cost_part */
+    uint32_t layer;                    /* number in the model */
+    nm_expert_types types;             /* that it was made for; not known: whatever the file has */
+    bool on_device[NM_COST_PARTS];     /* by nm_cost_part */
+    uint32_t part_rows[NM_COST_PARTS]; /* of a whole chunk, the first ones: the device's; 0 = all */
     uint32_t n_groups;
     nm_plan_group *groups; /* in launch order; owned by the plan */
     uint32_t programs;     /* slots */
@@ -221,6 +227,12 @@ uint32_t nm_plan_whole_layers(const nm_plan *plan);
 
 /* Attention of `chunk` queries after n_past tokens, on the device or not. */
 double nm_plan_attention(const nm_plan *plan, bool on_device, uint64_t n_past);
+
+/* Rows of a part's program, on a device with that step of capacities. */
+uint32_t nm_plan_part_capacity(const nm_plan *plan, const nm_plan_layer *layer, nm_cost_part part,
+                               uint32_t step);
+/* Whether in some layer host and device share this part by rows. */
+bool nm_plan_shares_part(const nm_plan *plan, nm_cost_part part);
 
 /* Slots and bytes that a group takes on the plan's device. */
 uint32_t nm_plan_group_programs(const nm_plan_group *g);

@@ -85,9 +85,22 @@ static json_t *rejected_json(const nm_plan_rejected *r, uint32_t n)
     return list;
 }
 
+/* NULL: every part is one side's alone. */
+static json_t *rows_json(const nm_plan_layer *l)
+{
+    json_t *o = NULL;
+    for (int i = 0; i < NM_COST_PARTS; i++) {
+        if (l->part_rows[i] == 0)
+            continue;
+        o = o ? o : json_object();
+        json_object_set_new(o, nm_cost_part_name((nm_cost_part)i), json_integer(l->part_rows[i]));
+    }
+    return o;
+}
+
 static json_t *layer_json(const nm_plan_layer *l)
 {
-    json_t *o = json_object(), *groups = json_array(), *parts = json_array();
+    json_t *o = json_object(), *groups = json_array(), *parts = json_array(), *rows = rows_json(l);
     json_object_set_new(o, "layer", json_integer(l->layer));
     if (l->types.known)
         json_object_set_new(o, "types", nm_expert_types_json(l->types.type));
@@ -96,6 +109,8 @@ static json_t *layer_json(const nm_plan_layer *l)
         if (l->on_device[i])
             json_array_append_new(parts, json_string(nm_cost_part_name((nm_cost_part)i)));
     json_object_set_new(o, "parts", parts);
+    if (rows)
+        json_object_set_new(o, "rows", rows);
     for (uint32_t i = 0; i < l->n_groups; i++) {
         const nm_plan_group *g = &l->groups[i];
         json_t *group = json_object();
@@ -240,6 +255,24 @@ static npumoe_status read_parts(const nm_fields *f, bool *on_device)
     return NPUMOE_OK;
 }
 
+static npumoe_status read_rows(const nm_fields *f, uint32_t *rows)
+{
+    nm_fields o;
+    size_t n = 0;
+    if (!json_object_get(f->json, "rows"))
+        return NPUMOE_OK;
+    NM_TRY(nm_fields_object(f, "rows", &o));
+    for (int p = 0; p < NM_COST_PARTS; p++) {
+        const char *name = nm_cost_part_name((nm_cost_part)p);
+        if (!json_object_get(o.json, name))
+            continue;
+        NM_TRY(nm_fields_u32(&o, name, 1, NM_COST_MAX_ROWS, &rows[p]));
+        n++;
+    }
+    return n == json_object_size(o.json) ? NPUMOE_OK
+                                         : nm_fields_bad(f, "rows", "numbers of rows of qkv, o");
+}
+
 static npumoe_status read_layer(const nm_fields *f, const nm_plan *plan, nm_plan_layer *l)
 {
     nm_fields list, o;
@@ -248,6 +281,7 @@ static npumoe_status read_layer(const nm_fields *f, const nm_plan *plan, nm_plan
     NM_TRY(nm_expert_types_read_if(f, &l->types));
     NM_TRY(nm_fields_real(f, "price", -1.0, 1.0, &l->price));
     NM_TRY(read_parts(f, l->on_device));
+    NM_TRY(read_rows(f, l->part_rows));
     NM_TRY(nm_fields_array(f, "groups", MOST_EXPERTS, &list, &n));
     l->groups = nm_alloc_array(plan->allocator, n, sizeof *l->groups);
     if (!l->groups)

@@ -207,10 +207,10 @@ static char *break_it(const char *text, const breakage *b)
     return out;
 }
 
-static void test_broken(const char *text)
+static void refuse_all(const char *text, const breakage *list, size_t n)
 {
-    for (size_t i = 0; i < sizeof breakages / sizeof breakages[0]; i++) {
-        const breakage *b = &breakages[i];
+    for (size_t i = 0; i < n; i++) {
+        const breakage *b = &list[i];
         char *broken = break_it(text, b);
         nm_plan *plan = NULL;
         npumoe_error err = {0};
@@ -279,6 +279,71 @@ static void test_fits(const nm_plan *plan)
     refuses(plan, &m, &d, 256, NPUMOE_EUNSUPPORTED, "chunk is 256");
 }
 
+/* ---- parts that host and device share by rows ------------------------------------------------- */
+
+static void share(nm_plan *plan, uint32_t layer, nm_cost_part part, uint32_t rows)
+{
+    nm_plan_layer *l = &plan->layers[layer];
+    if (!l->on_device[part]) {
+        plan->programs++;
+        plan->bytes += plan->cost.device.part_bytes[part];
+    }
+    l->on_device[part] = true;
+    l->part_rows[part] = rows;
+}
+
+static const breakage unshared[] = {
+    {{"layers", "#0", "rows"}, "16", "layers[0].rows: found 16"},
+    {{"layers", "#0", "rows"}, "{\"head\": 16}", "layers[0].rows: found an object"},
+    {{"layers", "#0", "rows", "qkv"}, "0", "layers[0].rows.qkv: found 0"},
+    {{"layers", "#0", "rows", "qkv"}, "\"16\"", "layers[0].rows.qkv: found \"16\""},
+    {{"layers", "#0", "rows", "qkv"}, "8", "layer 0: rows of qkv: found 8, expected at least 16"},
+    {{"layers", "#0", "rows", "qkv"}, "24", "rows of qkv: found 24, expected a multiple of 16"},
+    {{"layers", "#0", "rows", "o"}, "128", "rows of o: found 128, expected less than 128"},
+    {{"layers", "#0", "rows", "o"}, "8192", "rows of o: found 8192, expected at most 4096"},
+    {{"layers", "#0", "rows"}, "{\"shared\": 16}", "rows of shared: found 16, expected none"},
+    {{"layers", "#0", "rows"}, "{\"attention\": 16}", "rows of attention: found 16, expected none"},
+    {{"layers", "#2", "parts"}, "[]", "layer 2: rows of o: found 48, expected none, as it is the"},
+};
+
+static void test_rows(void)
+{
+    nm_plan *plan = make(), *again = NULL;
+    npumoe_error err = {0};
+    char *text = NULL, *second = NULL;
+    plan->cost.device.slots = UINT32_MAX;
+    share(plan, 0, NM_PART_QKV, 64);
+    share(plan, 0, NM_PART_O, 112);
+    share(plan, 2, NM_PART_O, 48);
+    if (nm_plan_print(plan, &text, &err) != NPUMOE_OK)
+        bail("a plan cannot be printed");
+    ok(strstr(text, "\"rows\": {\"qkv\": 64, \"o\": 112}") && strstr(text, "\"rows\": {\"o\": 48}"),
+       "rows are written");
+    is_int(nm_plan_parse(mem(), text, strlen(text), &again, &err), NPUMOE_OK, "and read: %s",
+           err.message);
+    for (uint32_t i = 0; again && i < again->n_layers; i++)
+        ok(memcmp(again->layers[i].part_rows, plan->layers[i].part_rows,
+                  sizeof plan->layers[i].part_rows) == 0,
+           "layer %u has the same rows", i);
+    if (again && nm_plan_print(again, &second, &err) == NPUMOE_OK)
+        is_str(second, text, "as the same text");
+    ok(nm_plan_shares_part(plan, NM_PART_QKV) && !nm_plan_shares_part(plan, NM_PART_SHARED),
+       "some layer shares QKV");
+    is_int(nm_plan_part_capacity(plan, &plan->layers[0], NM_PART_O, 16), 112, "of O a program");
+    is_int(nm_plan_part_capacity(plan, &plan->layers[1], NM_PART_O, 48), 144, "without: all rows");
+    nm_cost_device d = plan->cost.device;
+    const uint32_t n_groups = plan->layers[0].n_groups;
+    d.capacity_min = 80;
+    plan->layers[0].n_groups = 0;
+    refuses(plan, &plan->model, &d, 128, NPUMOE_EUNSUPPORTED, "layer 0, qkv has capacity 64");
+    plan->layers[0].n_groups = n_groups;
+    refuse_all(text, unshared, sizeof unshared / sizeof unshared[0]);
+    npumoe_text_free(&text);
+    npumoe_text_free(&second);
+    nm_plan_free(&again);
+    nm_plan_free(&plan);
+}
+
 int main(void)
 {
     nm_plan *plan = make();
@@ -288,7 +353,9 @@ int main(void)
     test_curves();
     test_round_trip(plan, text);
     test_cost_round_trip(plan);
-    test_broken(text);
+    refuse_all(text, breakages, sizeof breakages / sizeof breakages[0]);
+    ok(strstr(text, "\"rows\": {") == NULL, "without shared parts no rows are written");
+    test_rows();
     test_cut(text);
     test_fits(plan);
     npumoe_text_free(&text);
