@@ -90,13 +90,20 @@ static void plan_packed(nm_buffers *b, carver *cv, const nm_config *c, size_t n,
     b->packed = take(cv, b->packed_bytes, 1);
 }
 
-/* The two users of the shared area start at the same place. */
-static void plan_shared(nm_buffers *b, carver *cv, const nm_config *c, size_t n, const widths *w)
+static void plan_qkv(nm_buffers *b, carver *cv, const nm_config *c, size_t n, const widths *w)
 {
-    carver att = *cv, out = *cv;
-    b->q = take(&att, n * nm_max_size(w->q, c->n_embd), sizeof *b->q);
-    b->k = take(&att, n * w->k, sizeof *b->k);
-    b->v = take(&att, n * w->v, sizeof *b->v);
+    b->q = take(cv, n * nm_max_size(w->q, c->n_embd), sizeof *b->q);
+    b->k = take(cv, n * w->k, sizeof *b->k);
+    b->v = take(cv, n * w->v, sizeof *b->v);
+}
+
+/* The two users of the shared area start at the same place, unless they are apart. */
+static void plan_shared(nm_buffers *b, carver *cv, const nm_config *c, size_t n, const widths *w,
+                        bool apart)
+{
+    carver att = *cv;
+    plan_qkv(b, &att, c, n, w);
+    carver out = apart ? att : *cv;
     size_t rows = LOGIT_BLOCK_BYTES / ((size_t)c->n_vocab * sizeof(float));
     rows = nm_max_size(1, nm_min_size(rows, nm_min_size(n, LOGIT_BLOCK_ROWS)));
     b->logit_rows = (uint32_t)rows;
@@ -105,7 +112,7 @@ static void plan_shared(nm_buffers *b, carver *cv, const nm_config *c, size_t n,
 }
 
 size_t nm_buffers_plan(nm_buffers *b, const nm_config *c, uint32_t n_chunk, int n_threads,
-                       char *base)
+                       bool apart, char *base)
 {
     carver cv = {base, 0};
     const widths w = widest(c);
@@ -116,16 +123,19 @@ size_t nm_buffers_plan(nm_buffers *b, const nm_config *c, uint32_t n_chunk, int 
     b->scratch_bytes = nm_compute_scratch_bytes(w.cols, w.dim);
     b->scratch_bytes = (b->scratch_bytes + NM_ALIGN - 1) & ~(size_t)(NM_ALIGN - 1);
     b->scratch = take(&cv, (size_t)n_threads, b->scratch_bytes);
-    plan_shared(b, &cv, c, n_chunk, &w);
+    plan_shared(b, &cv, c, n_chunk, &w, apart);
     return cv.used;
 }
 
-size_t nm_buffers_plan_lane(nm_buffers *b, const nm_buffers *first, const nm_config *c, char *base)
+size_t nm_buffers_plan_lane(nm_buffers *b, const nm_buffers *first, const nm_config *c, bool apart,
+                            char *base)
 {
     carver cv = {base, 0};
     const widths w = widest(c);
     *b = *first;
     plan_rows(b, &cv, c, first->n_chunk, &w);
     plan_routing(b, &cv, c, first->n_chunk);
+    if (apart)
+        plan_qkv(b, &cv, c, first->n_chunk, &w);
     return cv.used;
 }

@@ -8,6 +8,9 @@
  *                                                              attention: q  k  v
  *                                                              logits:    rows x n_vocab
  *
+ * Where several chunks are in flight and the host projects some rows of one while a device has the others, q, k and v
+ * live while other chunks have their turns, and end: then each chunk has these for itself ("apart").
+ *
  * Rows are packed: their stride is the width of the layer at work. One set serves one chunk in
  * flight; a pipeline of two chunks takes two sets. */
 #ifndef NM_ENGINE_BUFFERS_H
@@ -45,11 +48,14 @@ typedef struct nm_buffers {
     uint32_t logit_rows;
 } nm_buffers;
 
-/* Lays the buffers out from base (NM_ALIGN aligned; NULL = only count) and returns the bytes. */
+/* Lays the buffers out from base (NM_ALIGN aligned; NULL = only count) and returns the bytes. With `apart`, q, k and v
+ * are nobody else's, neither logits nor other chunks'. */
 size_t nm_buffers_plan(nm_buffers *b, const nm_config *c, uint32_t n_chunk, int n_threads,
-                       char *base);
+                       bool apart, char *base);
 
-/* The same for another chunk in flight: rows and routing of its own, the rest is first's. */
-size_t nm_buffers_plan_lane(nm_buffers *b, const nm_buffers *first, const nm_config *c, char *base);
+/* The same for another chunk in flight: rows and routing of its own, with `apart` q, k and v, too; the rest is
+ * first's. */
+size_t nm_buffers_plan_lane(nm_buffers *b, const nm_buffers *first, const nm_config *c, bool apart,
+                            char *base);
 
 #endif

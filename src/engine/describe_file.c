@@ -345,7 +345,8 @@ static json_t *describe_memory(const file_view *f, const tensor_sums *s, uint32_
     put_kv(c, kv, n_ctx, "q8_0", NM_TYPE_Q8_0);
     nm_describe_put(o, "kv_bytes", kv);
     nm_buffers plan;
-    uint64_t scratch = nm_buffers_plan(&plan, c, n_chunk, nm_pool_default_threads(), NULL), f16;
+    uint64_t scratch = nm_buffers_plan(&plan, c, n_chunk, nm_pool_default_threads(), false, NULL),
+             f16;
     /* and the session's tokens and logits (session.c) */
     scratch += (uint64_t)n_ctx * sizeof(npumoe_token) + (uint64_t)c->n_vocab * sizeof(float);
     nm_describe_put(o, "scratch_bytes", nm_describe_u64(scratch));

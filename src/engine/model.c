@@ -79,7 +79,7 @@ static npumoe_status check_fit(npumoe_model *m, int n_threads, npumoe_error *err
     nm_buffers b;
     nm_memory_need need = {.weights_bytes = tensor_bytes(m->gguf)};
     NM_TRY(nm_kv_bytes(c, n_ctx, NM_TYPE_F16, NM_TYPE_F16, &need.kv_bytes, err));
-    need.scratch_bytes = nm_buffers_plan(&b, c, n_ctx, n_threads, NULL);
+    need.scratch_bytes = nm_buffers_plan(&b, c, n_ctx, n_threads, false, NULL);
     need.scratch_bytes += (uint64_t)n_ctx * sizeof(npumoe_token) + c->n_vocab * sizeof(float);
     const nm_memory have = nm_memory_read(m->memory_limit_bytes);
     return nm_memory_check_load(&have, &need, err);

@@ -282,6 +282,7 @@ static npumoe_status set_up(nm_placement *p, npumoe_model *m, const npumoe_plan_
     p->pool = m->pool;
     compare_settings(p, m);
     p->n_lanes = o->n_in_flight ? o->n_in_flight : p->plan->in_flight;
+    p->apart = p->n_lanes > 1 && nm_plan_shares_part(p->plan, NM_PART_QKV);
     p->thread_ns =
         nm_alloc_array(m->allocator, (size_t)nm_pool_size(m->pool), sizeof *p->thread_ns);
     p->timings.layer_ns =

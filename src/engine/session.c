@@ -32,6 +32,7 @@ struct npumoe_session {
     nm_kv kv;
     nm_buffers buf[NM_EXEC_MAX_LANES]; /* one per chunk in flight; without a plan the first alone */
     char *scratch[NM_EXEC_MAX_LANES];  /* what each points into */
+    bool apart;                        /* each has q, k and v of its own (engine/buffers.h) */
     nm_forward forward;
     nm_placement *placement; /* the model's plan, when the session was made; NULL = none */
     uint64_t scratch_bytes;
@@ -70,6 +71,7 @@ npumoe_model *nm_session_model(const npumoe_session *session)
 /* The sizes of a session, from the options and the model. */
 typedef struct plan {
     uint32_t n_ctx, n_chunk, type_k, type_v;
+    bool apart;
     uint64_t kv_bytes, scratch_bytes;
 } plan;
 
@@ -94,9 +96,11 @@ static npumoe_status make_plan(npumoe_model *m, const npumoe_session_options *o,
     NM_TRY(nm_kv_type(o->type_k, &p->type_k, err));
     NM_TRY(nm_kv_type(o->type_v, &p->type_v, err));
     NM_TRY(nm_kv_bytes(c, p->n_ctx, p->type_k, p->type_v, &p->kv_bytes, err));
-    p->scratch_bytes = nm_buffers_plan(&b, c, p->n_chunk, nm_pool_size(m->pool), NULL);
+    p->apart = placement && placement->apart;
+    p->scratch_bytes = nm_buffers_plan(&b, c, p->n_chunk, nm_pool_size(m->pool), p->apart, NULL);
     if (placement)
-        p->scratch_bytes += (placement->n_lanes - 1) * nm_buffers_plan_lane(&b, &b, c, NULL);
+        p->scratch_bytes +=
+            (placement->n_lanes - 1) * nm_buffers_plan_lane(&b, &b, c, p->apart, NULL);
     p->scratch_bytes += (uint64_t)p->n_ctx * sizeof(npumoe_token) + c->n_vocab * sizeof(float);
     return nm_model_check_memory(m, p->kv_bytes, p->scratch_bytes, err);
 }
@@ -106,8 +110,9 @@ static size_t plan_buffers(npumoe_session *s, uint32_t i, const plan *p, char *s
 {
     const nm_config *c = &s->model->config;
     if (i == 0)
-        return nm_buffers_plan(&s->buf[0], c, p->n_chunk, nm_pool_size(s->model->pool), scratch);
-    return nm_buffers_plan_lane(&s->buf[i], &s->buf[0], c, scratch);
+        return nm_buffers_plan(&s->buf[0], c, p->n_chunk, nm_pool_size(s->model->pool), p->apart,
+                               scratch);
+    return nm_buffers_plan_lane(&s->buf[i], &s->buf[0], c, p->apart, scratch);
 }
 
 static npumoe_status allocate(npumoe_session *s, const plan *p, npumoe_error *err)
@@ -166,6 +171,7 @@ npumoe_status npumoe_session_new(npumoe_model *model, const npumoe_session_optio
         hold_placement(s, true);
     s->progress = o->progress;
     s->progress_user = o->progress_user;
+    s->apart = p.apart;
     s->scratch_bytes = p.scratch_bytes;
     s->reserved_bytes = p.kv_bytes + p.scratch_bytes;
     atomic_fetch_add(&model->session_bytes, s->reserved_bytes);
@@ -387,8 +393,10 @@ static bool planned_progress(void *user, size_t tokens)
 static npumoe_status eval_planned(npumoe_session *s, size_t end, npumoe_error *err)
 {
     nm_placement *p = s->placement;
-    /* Who watches routing sees chunks in order. */
-    s->eval_lanes = s->forward.hooks.route ? 1 : p->n_lanes;
+    /* Who watches routing sees chunks in order; and another plan may want what the first one had no use for. */
+    const bool alone =
+        s->forward.hooks.route || (nm_plan_shares_part(p->plan, NM_PART_QKV) && !s->apart);
+    s->eval_lanes = alone ? 1 : p->n_lanes;
     const nm_pipeline_job job = {
         .forward = &s->forward,
         .ex = p->ex,
@@ -505,9 +513,9 @@ static void warm(const npumoe_session *s, nm_warm *w, size_t n_tokens)
         nm_warm_memory(w, s->kv.data + l->v_at, n_tokens * l->v_pos_bytes);
     }
     const size_t first =
-        nm_buffers_plan(&b, &m->config, s->buf[0].n_chunk, nm_pool_size(m->pool), NULL);
+        nm_buffers_plan(&b, &m->config, s->buf[0].n_chunk, nm_pool_size(m->pool), s->apart, NULL);
     nm_warm_memory(w, s->scratch[0], first);
-    const size_t lane = nm_buffers_plan_lane(&b, &b, &m->config, NULL);
+    const size_t lane = nm_buffers_plan_lane(&b, &b, &m->config, s->apart, NULL);
     for (uint32_t i = 1; i < n_lanes; i++)
         nm_warm_memory(w, s->scratch[i], lane);
     if (s->placement)

@@ -23,10 +23,10 @@ static void evaluate(const nm_config *c, const nm_weights *w, nm_pool *pool, con
     const npumoe_allocator *a = nm_allocator_default();
     nm_buffers buf;
     nm_kv kv = {0};
-    size_t need = nm_buffers_plan(&buf, c, 2, 1, NULL);
+    size_t need = nm_buffers_plan(&buf, c, 2, 1, false, NULL);
     char *scratch = need <= MOST_SCRATCH ? nm_alloc_aligned(a, need) : NULL;
     if (scratch && nm_kv_init(&kv, c, N_CTX, NM_TYPE_F16, NM_TYPE_F16, a, NULL) == NPUMOE_OK) {
-        nm_buffers_plan(&buf, c, 2, 1, scratch);
+        nm_buffers_plan(&buf, c, 2, 1, false, scratch);
         nm_forward f = {.config = c,
                         .weights = w,
                         .compute = {.kern = kern,
