@@ -235,7 +235,8 @@ npumoe_status nm_npu_buffer_init(nm_npu *npu, nm_npu_buffer *b, size_t bytes, np
 void nm_npu_buffer_fini(nm_npu *npu, nm_npu_buffer *b); /* all zero is fine */
 
 /* EINVAL: not loaded, or a buffer too small; EDEVICE. *ticket = 0 with OK: the queue is full. in and out
- * must not overlap, and nobody but launches before this one touches them until wait() has returned. */
+ * must not overlap, and nobody but launches before this one touches them, as far as the program's shape goes
+ * (in_bytes, out_bytes), until wait() has returned; what lies behind is the caller's. */
 npumoe_status nm_npu_submit(nm_npu *npu, nm_program *p, const nm_npu_buffer *in, nm_npu_buffer *out,
                             uint64_t *ticket, npumoe_error *err);
 /* The same of any program; EINVAL: ATTENTION without a cache, or another program with one. */

@@ -20,7 +20,7 @@
  *
  * A chunk's own buffers are what these steps leave for the next: x, h, the angles, routing. q, k, v and
  * packed rows live inside a step, or from a step to the next: chunks that take turns may share them if
- * nothing comes between. */
+ * nothing comes between. Where some rows are projected long before they are stored, q, k and v are the chunk's, too. */
 #ifndef NM_ENGINE_LAYER_H
 #define NM_ENGINE_LAYER_H
 

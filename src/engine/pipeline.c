@@ -6,6 +6,7 @@
 #include "moe/turns.h"
 
 #include <math.h>
+#include <string.h>
 
 typedef struct lane {
     nm_forward f; /* with buffers of its own */
@@ -13,8 +14,9 @@ typedef struct lane {
     nm_stage stage;
     uint32_t n, wanted;
     size_t pos;
-    uint32_t stored;    /* layers whose keys and values are in the cache */
-    bool on_device;     /* QKV or O, which the stage waits for */
+    uint32_t stored; /* layers whose keys and values are in the cache */
+    uint32_t
+        taken; /* rows of QKV or O that the device has, the first ones; 0: the stage waits for none */
     bool attends;       /* attention is on the device, and O after it, if that is */
     float *input;       /* what was given to QKV or O */
     float *queries;     /* and to attention */
@@ -46,86 +48,159 @@ static float *queries_of(const pipeline *p, const lane *l)
                                    l->f.kv->n_ctx);
 }
 
+/* How many of n rows of a part the device takes, and where it wants them: l->input. */
+static uint32_t take_rows(const pipeline *p, lane *l, nm_cost_part part, uint32_t n)
+{
+    uint32_t rows = 0;
+    l->input = nm_exec_linear_input(p->job->ex, number(p, l), l->job.layer, part, n, &rows);
+    return l->input ? rows : 0;
+}
+
+/* The device's rows of QKV first. What is left of them to the host it computes while the device is at work. */
 static npumoe_status run_norm(pipeline *p, lane *l, npumoe_error *err)
 {
     nm_buffers *b = l->f.buf;
-    float *own = b->h;
+    float *const own = b->h;
     l->queries = queries_of(p, l);
-    l->input = nm_exec_linear_input(p->job->ex, number(p, l), l->job.layer, NM_PART_QKV, l->job.n);
-    l->on_device = l->input != NULL;
-    if (l->on_device)
-        b->h = l->input;
-    nm_layer_norm(&l->job, 0, l->job.n);
-    b->h = own;
+    l->taken = take_rows(p, l, NM_PART_QKV, l->job.n);
     l->stage = NM_STAGE_ATTEND;
-    return l->on_device ? nm_exec_linear_submit(p->job->ex, number(p, l), err) : NPUMOE_OK;
+    if (l->taken > 0) {
+        b->h = l->input;
+        nm_layer_norm(&l->job, 0, l->taken);
+        b->h = own;
+        NM_TRY(nm_exec_linear_submit(p->job->ex, number(p, l), err));
+    }
+    nm_layer_norm(&l->job, l->taken, l->job.n);
+    if (l->taken > 0)
+        nm_layer_project(&l->job, l->taken, l->job.n);
+    return NPUMOE_OK;
 }
 
-/* q, k, v from the device, or, if it failed, from the rows that it was given. */
-static npumoe_status take_qkv(pipeline *p, lane *l, npumoe_error *err)
+/* The first l->taken rows of q, k, v from the device: *out. NULL: all are the host's, as the device failed, and its rows
+ * were computed from what it was given, or as it had none. */
+static npumoe_status take_qkv(pipeline *p, lane *l, float **out, npumoe_error *err)
 {
     nm_buffers *b = l->f.buf;
-    const size_t rows = nm_exec_linear_rows(p->job->ex);
-    float *out = NULL, *own = b->h;
-    if (l->on_device)
-        NM_TRY(nm_exec_linear_wait(p->job->ex, number(p, l), &out, err));
-    if (out) {
-        b->q = out;
-        b->k = b->q + rows * (size_t)l->job.l->wq.rows;
-        b->v = b->k + rows * (size_t)l->job.l->wk.rows;
+    float *const own = b->h;
+    *out = NULL;
+    if (l->taken == 0) {
+        b->q = l->queries ? l->queries : b->q;
+        nm_layer_project(&l->job, 0, l->job.n);
         return NPUMOE_OK;
     }
-    if (l->on_device)
-        b->h = l->input;
-    if (l->queries)
-        b->q = l->queries;
-    nm_layer_project(&l->job, 0, l->job.n);
+    NM_TRY(nm_exec_linear_wait(p->job->ex, number(p, l), out, err));
+    if (*out)
+        return NPUMOE_OK;
+    b->h = l->input;
+    nm_layer_project(&l->job, 0, l->taken);
     b->h = own;
+    l->taken = 0;
     return NPUMOE_OK;
+}
+
+/* Keys and values of all rows into the cache. device: where its rows of q are; k and v follow. */
+static void store(pipeline *p, lane *l, float *device)
+{
+    nm_buffers *b = l->f.buf;
+    float *const q = b->q, *const k = b->k, *const v = b->v;
+    if (device) {
+        const size_t rows = nm_exec_linear_rows(p->job->ex, number(p, l));
+        b->q = device;
+        b->k = b->q + rows * (size_t)l->job.l->wq.rows;
+        b->v = b->k + rows * (size_t)l->job.l->wk.rows;
+        nm_layer_store(&l->job, 0, l->taken);
+        b->q = q;
+        b->k = k;
+        b->v = v;
+    }
+    nm_layer_store(&l->job, l->taken, l->job.n);
+    l->stored = l->job.layer + 1;
 }
 
 static npumoe_status run_join(pipeline *p, lane *l, npumoe_error *err);
 
-/* Attention, and O, if it is planned, right after it. */
+/* Attention, and O, if it is planned, right after it. Queries that the host computed go where the program reads them: over
+ * the device's keys and values, which are in the cache by now. */
 static npumoe_status attend_on_device(pipeline *p, lane *l, npumoe_error *err)
 {
     nm_executor *ex = p->job->ex;
+    const float *q = l->f.buf->q;
+    const size_t width = (size_t)l->job.l->wq.rows;
     const nm_npu_cache cache = {nm_kv_keys(l->f.kv, l->job.layer),
                                 nm_kv_values(l->f.kv, l->job.layer)};
+    if (q != l->queries)
+        memcpy(l->queries + l->taken * width, q + l->taken * width,
+               (l->job.n - l->taken) * width * sizeof *q);
     l->attends = true;
     l->stage = NM_STAGE_JOIN;
     NM_TRY(nm_exec_attention_submit(ex, number(p, l), &cache, err));
-    l->input = nm_exec_linear_input(ex, number(p, l), l->job.layer, NM_PART_O, l->job.n);
-    l->on_device = l->input != NULL;
-    return l->on_device ? nm_exec_linear_submit(ex, number(p, l), err) : NPUMOE_OK;
+    l->taken = take_rows(p, l, NM_PART_O, l->job.n);
+    return l->taken > 0 ? nm_exec_linear_submit(ex, number(p, l), err) : NPUMOE_OK;
 }
 
-/* Attention into the O program's input, or on to JOIN: what the host projects is in memory that lanes
- * share. */
-static npumoe_status attend(pipeline *p, lane *l, npumoe_error *err)
+/* Queries of a chunk: those of the first rows are the device's. */
+typedef struct queries {
+    float *device, *host;
+    uint32_t n_device;
+} queries;
+
+/* Attention of rows [from, to), wherever their queries are. */
+static void attend_rows(lane *l, const queries *q, uint32_t from, uint32_t to)
 {
     nm_buffers *b = l->f.buf;
+    const uint32_t cut = q->n_device < from ? from : q->n_device > to ? to : q->n_device;
+    b->q = q->device;
+    nm_layer_attend(&l->job, from, cut);
+    b->q = q->host;
+    nm_layer_attend(&l->job, cut, to);
+}
+
+/* The host's rows of O, from b->h, behind the device's. */
+static void put_output(const pipeline *p, lane *l)
+{
+    nm_buffers *b = l->f.buf;
+    float *const own = b->q;
+    b->q = nm_exec_linear_output(p->job->ex, number(p, l));
+    nm_layer_output(&l->job, l->taken, l->job.n);
+    b->q = own;
+}
+
+/* Attention on the host: first the rows that O's program takes, into its input; the others, and their part of O, while it
+ * runs. Without such a program on to JOIN: what the host projects is in memory that lanes may share. device: queries that
+ * are there, of the first l->taken rows. */
+static npumoe_status attend(pipeline *p, lane *l, float *device, npumoe_error *err)
+{
+    nm_buffers *b = l->f.buf;
+    float *const h = b->h, *const own = b->q;
     const uint32_t first = nm_layer_first_row(&l->job, l->wanted);
-    float *own = b->h;
+    const size_t unwanted = first * (size_t)l->job.l->wq.rows;
+    queries q = {.host = own + unwanted};
+    if (device && l->taken > first) {
+        q.n_device = l->taken - first;
+        q.device = device + unwanted;
+    }
+    l->taken = 0;
     nm_layer_drop(&l->job, first);
     if (l->job.n == 0) {
-        l->on_device = l->planned = false;
+        l->planned = false;
         l->run = (nm_expert_job){0};
         l->stage = NM_STAGE_FINISH;
         return NPUMOE_OK;
     }
-    l->input = nm_exec_linear_input(p->job->ex, number(p, l), l->job.layer, NM_PART_O, l->job.n);
-    l->on_device = l->input != NULL;
-    if (l->on_device)
-        b->h = l->input;
-    float *const q = b->q;
-    b->q = q + first * (size_t)l->job.l->wq.rows;
-    nm_layer_attend(&l->job, 0, l->job.n);
-    b->q = q;
-    b->h = own;
+    l->taken = take_rows(p, l, NM_PART_O, l->job.n);
     l->stage = NM_STAGE_JOIN;
-    if (l->on_device)
-        return nm_exec_linear_submit(p->job->ex, number(p, l), err);
+    if (l->taken > 0) {
+        b->h = l->input;
+        attend_rows(l, &q, 0, l->taken);
+        b->h = h;
+        NM_TRY(nm_exec_linear_submit(p->job->ex, number(p, l), err));
+    }
+    attend_rows(l, &q, l->taken, l->job.n);
+    b->q = own;
+    if (l->taken > 0) {
+        put_output(p, l);
+        return NPUMOE_OK;
+    }
     nm_layer_output(&l->job, 0, l->job.n);
     return run_join(p, l, err);
 }
@@ -133,39 +208,40 @@ static npumoe_status attend(pipeline *p, lane *l, npumoe_error *err)
 static npumoe_status run_attend(pipeline *p, lane *l, npumoe_error *err)
 {
     nm_buffers *b = l->f.buf;
-    float *const q = b->q, *const k = b->k, *const v = b->v;
-    const bool is_long = !l->on_device || (!l->queries && nm_layer_first_row(&l->job, l->wanted) <
+    float *const q = b->q, *device = NULL;
+    const bool is_long = l->taken == 0 || (!l->queries && nm_layer_first_row(&l->job, l->wanted) <
                                                               l->job.n); /* the host's, for long */
     npumoe_status st = is_long ? nm_exec_submit_all(p->job->ex, err) : NPUMOE_OK;
     if (st == NPUMOE_OK)
-        st = take_qkv(p, l, err);
+        st = take_qkv(p, l, &device, err);
     if (st == NPUMOE_OK) {
-        nm_layer_store(&l->job, 0, l->job.n);
-        l->stored = l->job.layer + 1;
-        st = l->queries ? attend_on_device(p, l, err) : attend(p, l, err);
+        store(p, l, device);
+        st = l->queries ? attend_on_device(p, l, err) : attend(p, l, device, err);
     }
     b->q = q;
-    b->k = k;
-    b->v = v;
     return st;
 }
 
-/* What the device attended to is where O finds it. If O is the host's, or the device failed, in which case O has
- * read nothing, the host goes on from here. */
+/* What the device attended to is where O finds it, and where the host finds its own rows of O. If the device failed, O has
+ * read nothing, and the host goes on from here. */
 static npumoe_status take_attention(pipeline *p, lane *l, npumoe_error *err)
 {
     nm_buffers *b = l->f.buf;
     float *out, *nothing, *const h = b->h, *const q = b->q;
     NM_TRY(nm_exec_attention_wait(p->job->ex, number(p, l), &out, err));
     l->attends = false;
-    if (out && l->on_device)
+    if (out && l->taken > 0) {
+        b->h = out;
+        put_output(p, l);
+        b->h = h;
         return NPUMOE_OK;
+    }
     if (out) {
         b->h = out;
     } else {
-        if (l->on_device)
+        if (l->taken > 0)
             NM_TRY(nm_exec_linear_wait(p->job->ex, number(p, l), &nothing, err));
-        l->on_device = false;
+        l->taken = 0;
         b->q = l->queries;
         nm_layer_attend(&l->job, 0, l->job.n);
         b->q = q;
@@ -175,20 +251,19 @@ static npumoe_status take_attention(pipeline *p, lane *l, npumoe_error *err)
     return NPUMOE_OK;
 }
 
-/* Rows of O in b->q: from the device, or the host computes them from what O was given. */
+/* Rows of O in b->q: with those from the device, or the host computes them from what O was given. */
 static npumoe_status take_o(pipeline *p, lane *l, npumoe_error *err)
 {
     nm_buffers *b = l->f.buf;
-    float *out = NULL, *own = b->h;
-    if (!l->on_device)
+    float *out = NULL, *const own = b->h;
+    if (l->taken == 0)
         return NPUMOE_OK;
     NM_TRY(nm_exec_linear_wait(p->job->ex, number(p, l), &out, err));
-    if (out) {
-        b->q = out;
+    b->q = nm_exec_linear_output(p->job->ex, number(p, l));
+    if (out)
         return NPUMOE_OK;
-    }
     b->h = l->input;
-    nm_layer_output(&l->job, 0, l->job.n);
+    nm_layer_output(&l->job, 0, l->taken);
     b->h = own;
     return NPUMOE_OK;
 }
@@ -218,12 +293,21 @@ static npumoe_status route(pipeline *p, lane *l, npumoe_error *err)
                          err);
 }
 
+/* In two steps where the device attends and the host has rows of O: these when attention has ended, before O has. */
+static bool joins_twice(const lane *l)
+{
+    return l->attends && l->taken > 0 && l->taken < l->job.n;
+}
+
 static npumoe_status run_join(pipeline *p, lane *l, npumoe_error *err)
 {
     nm_buffers *b = l->f.buf;
     float *const q = b->q;
+    const bool again = joins_twice(l);
     if (l->attends)
         NM_TRY(take_attention(p, l, err));
+    if (again && l->taken > 0)
+        return NPUMOE_OK;
     NM_TRY(take_o(p, l, err));
     nm_layer_join(&l->job);
     b->q = q;
@@ -267,7 +351,9 @@ static bool has_arrived(const pipeline *p, const lane *l)
     switch (l->stage) {
     case NM_STAGE_ATTEND:
     case NM_STAGE_JOIN:
-        return (!l->on_device && !l->attends) || nm_exec_parts_are_done(ex, number(p, l));
+        if (joins_twice(l))
+            return nm_exec_attention_is_done(ex, number(p, l));
+        return (l->taken == 0 && !l->attends) || nm_exec_parts_are_done(ex, number(p, l));
     case NM_STAGE_FINISH:
         return !l->planned || nm_exec_is_done(ex, number(p, l));
     case NM_STAGE_NORM:
@@ -295,7 +381,7 @@ static lane *choose(pipeline *p)
                              .layer = l->job.layer,
                              .stored = l->stored,
                              .age = l->pos,
-                             .on_device = l->on_device,
+                             .on_device = l->taken > 0,
                              .device_attends = l->queries != NULL,
                              .arrived = has_arrived(p, l),
                              .rest_us = l->stage == NM_STAGE_REST ? rest_us(p, l) : 0.0};

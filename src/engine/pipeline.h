@@ -3,10 +3,17 @@
  * A lane takes one chunk through the layers in stages; between two stages it may wait for the device:
  *
  *   NORM     h = norm(x)                        -> QKV program, if planned
+ *            q, k, v of rows that it does not take
  *   ATTEND   q, k, v; rope; cache; attention    -> O program, if planned; or attention is a program, too
+ *            O of rows that it does not take
  *   JOIN     residual, norm, router, dispatch   -> the groups' programs
  *   REST     what is left to the host of the experts
  *   FINISH   what the device did is added
+ *
+ * ROWS. Of QKV and O the device may take the first rows of a chunk (moe/plan.h), and the host computes the others
+ * while it does: of QKV in NORM, of O in ATTEND, or, if the device attends, in a JOIN of its own, when attention has ended and
+ * O is under way. Its rows of q, k and v are then in the chunk's own buffers from NORM to ATTEND, so chunks in flight
+ * must not share these (buffers.h). A part that fails is computed by the host from what the device was given.
  *
  * With two lanes, chunk i + 1 is in layer l while chunk i is in layer l + 1: the host runs one chunk's
  * attention and routing while the device runs the other's experts. With more, somebody has work for either also while one
@@ -14,7 +21,7 @@
  * layer l only after chunk i has stored its keys and values there, and chunks end in order.
  *
  * Which lane goes next depends on what the device has finished; results do not: stages of different
- * lanes share nothing but the cache, whose order is fixed, and each lane's sums have an order of
+ * lanes share nothing that lives from one to the next but the cache, whose order is fixed, and each lane's sums have an order of
  * their own (moe/executor.h). Where attention is the device's, chunks begin at multiples of the plan's chunk, as its
  * programs do: a prompt that goes on at another position has a short one first, where a whole one follows.
  *

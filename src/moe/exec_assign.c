@@ -118,7 +118,7 @@ bool nm_exec_part_pays(const nm_executor *ex, uint32_t layer, nm_cost_part part,
     const nm_curve *host = &ex->o.plan->cost.host_part[part];
     const nm_curve *device = &ex->o.plan->cost.device_part[part];
     const nm_program *p = l->part[part];
-    if (p == NULL || l->part_failed[part] || rows == 0 || rows > p->capacity)
+    if (p == NULL || l->part_failed[part] || rows == 0)
         return false;
     return host->n == 0 || device->n == 0 ||
            nm_curve_at(host, rows) >= nm_curve_at(device, p->capacity);

@@ -6,7 +6,7 @@
  *
  * A group stays if the other plan has one with the same experts, in any order, and the capacities that both
  * have stay of it. Where programs share weights, the largest owns them and is freed last, so there a group
- * stays only if its largest capacity does. */
+ * stays only if its largest capacity does. A part stays if the other plan has it with as many rows. */
 #include "moe/executor_priv.h"
 
 #include <inttypes.h>
@@ -58,6 +58,16 @@ static nm_program **program_of(exec_group *g, uint32_t capacity)
     return NULL;
 }
 
+/* Whether the old program of a part is the one that the other plan wants there. */
+static bool part_stays(const nm_executor *old, const nm_plan *next, const nm_plan_layer *l,
+                       nm_cost_part part)
+{
+    const exec_layer *from = &old->layers[l->layer];
+    const nm_program *p = from->part[part];
+    return l->on_device[part] && p && !from->part_failed[part] &&
+           p->capacity == nm_exec_part_capacity(old, next, l, part);
+}
+
 /* ---- counting --------------------------------------------------------------------------------- */
 
 static uint64_t group_bytes(const nm_cost *c, const nm_plan_group *g, uint32_t n_programs)
@@ -80,17 +90,16 @@ static void compare_group(const nm_executor *ex, uint32_t layer, const nm_plan_g
         shares && kept > 0 ? 0 : group_bytes(&ex->o.plan->cost, g, g->n_capacities - kept);
 }
 
-static void compare_parts(const nm_executor *ex, const nm_plan_layer *next, nm_exec_change *c)
+static void compare_parts(const nm_executor *ex, const nm_plan *next, const nm_plan_layer *l,
+                          nm_exec_change *c)
 {
-    const exec_layer *l = &ex->layers[next->layer];
     for (int i = 0; i < NM_COST_PARTS; i++) {
-        if (i == NM_PART_ATTENTION)
+        if (i == NM_PART_ATTENTION || !l->on_device[i])
             continue;
-        const uint64_t bytes = ex->o.plan->cost.device.part_bytes[i];
-        const bool there = l->part[i] && !l->part_failed[i];
-        c->kept += there && next->on_device[i];
-        c->loaded += !there && next->on_device[i];
-        c->loaded_bytes += !there && next->on_device[i] ? bytes : 0;
+        const bool stays = part_stays(ex, next, l, (nm_cost_part)i);
+        c->kept += stays;
+        c->loaded += !stays;
+        c->loaded_bytes += stays ? 0 : ex->o.plan->cost.device.part_bytes[i];
     }
 }
 
@@ -110,7 +119,7 @@ nm_exec_change nm_executor_compare(const nm_executor *ex, const nm_plan *next)
         const nm_plan_layer *l = &next->layers[i];
         for (uint32_t g = 0; g < l->n_groups; g++)
             compare_group(ex, l->layer, &l->groups[g], &c);
-        compare_parts(ex, l, &c);
+        compare_parts(ex, next, l, &c);
     }
     const uint32_t attention = common_attention(ex, next);
     c.kept += attention;
@@ -158,11 +167,19 @@ static void take_programs(nm_executor *ex, nm_executor *old, nm_plan *next)
                 keep_order(&pl->groups[g], group->kept_from->plan);
         }
         for (int part = 0; part < NM_COST_PARTS; part++)
-            if (pl->on_device[part] && from->part[part] && !from->part_failed[part]) {
+            if (part_stays(old, next, pl, (nm_cost_part)part)) {
                 move(&from->part[part], &to->part[part]);
                 ex->loaded++;
             }
     }
+}
+
+/* Whether that layer of the old plan would have this program, whose buffers are for no larger one. */
+static bool belongs(const nm_executor *old, const nm_plan_layer *l, nm_cost_part part,
+                    const nm_program *p)
+{
+    return p && l && l->on_device[part] &&
+           p->capacity == nm_exec_part_capacity(old, old->o.plan, l, part);
 }
 
 /* What has no home in the old executor is new, and stays here to be freed. */
@@ -183,7 +200,7 @@ static void give_back(nm_executor *ex, nm_executor *old)
                         move(&group->programs[j], &to->programs[c]);
         }
         for (int part = 0; part < NM_COST_PARTS; part++)
-            if (home->plan && home->plan->on_device[part] && !home->part[part])
+            if (!home->part[part] && belongs(old, home->plan, (nm_cost_part)part, l->part[part]))
                 move(&l->part[part], &home->part[part]);
     }
 }

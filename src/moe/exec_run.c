@@ -606,12 +606,14 @@ static float *begin_part(exec_part *l, nm_program *program, uint32_t layer, nm_c
 }
 
 float *nm_exec_linear_input(nm_executor *ex, uint32_t n, uint32_t layer, nm_cost_part part,
-                            uint32_t rows)
+                            uint32_t all, uint32_t *rows)
 {
     exec_lane *lane = &ex->lanes[n];
-    if (!nm_exec_part_pays(ex, layer, part, rows))
+    nm_program *p = ex->layers[layer].part[part];
+    if (!nm_exec_part_pays(ex, layer, part, all))
         return NULL;
-    return begin_part(&lane->linear, ex->layers[layer].part[part], layer, part, rows, &lane->rows);
+    *rows = all < p->capacity ? all : p->capacity;
+    return begin_part(&lane->linear, p, layer, part, *rows, &lane->rows);
 }
 
 static npumoe_status submit_part(nm_executor *ex, exec_part *l, const nm_npu_buffer *in,
@@ -667,6 +669,16 @@ npumoe_status nm_exec_linear_wait(nm_executor *ex, uint32_t n, float **out, npum
     return NPUMOE_OK;
 }
 
+float *nm_exec_linear_output(const nm_executor *ex, uint32_t n)
+{
+    return ex->lanes[n].out.data;
+}
+
+uint32_t nm_exec_linear_rows(const nm_executor *ex, uint32_t n)
+{
+    return ex->lanes[n].linear.program->capacity;
+}
+
 /* The program whose positions end with this chunk; of a short chunk, the rows that are missing are computed. */
 static nm_program *attention_for(const nm_executor *ex, uint32_t layer, size_t pos, uint32_t rows,
                                  size_t room)
@@ -696,6 +708,12 @@ npumoe_status nm_exec_attention_submit(nm_executor *ex, uint32_t n, const nm_npu
 {
     exec_lane *lane = &ex->lanes[n];
     return submit_part(ex, &lane->attention, &lane->wide, &lane->rows, cache, err);
+}
+
+bool nm_exec_attention_is_done(nm_executor *ex, uint32_t n)
+{
+    const exec_part *a = &ex->lanes[n].attention;
+    return a->ticket == 0 || nm_npu_poll(ex->o.npu, a->ticket);
 }
 
 npumoe_status nm_exec_attention_wait(nm_executor *ex, uint32_t n, float **out, npumoe_error *err)

@@ -130,6 +130,12 @@ static npumoe_status bring_group(nm_executor *ex, uint32_t layer, exec_group *g,
     return NPUMOE_OK;
 }
 
+uint32_t nm_exec_part_capacity(const nm_executor *ex, const nm_plan *plan,
+                               const nm_plan_layer *layer, nm_cost_part part)
+{
+    return nm_plan_part_capacity(plan, layer, part, ex->o.npu->caps.capacity_multiple);
+}
+
 static npumoe_status bring_part(nm_executor *ex, uint32_t layer, nm_cost_part part,
                                 npumoe_error *err)
 {
@@ -138,10 +144,10 @@ static npumoe_status bring_part(nm_executor *ex, uint32_t layer, nm_cost_part pa
     const nm_program_matrix o = {l->wo, l->bo};
     const nm_ffn_weights *f = &l->ffn;
     const nm_program_network shared = {f->gate, f->up, f->down, f->b_gate, f->b_up, f->b_down};
-    const uint32_t step = ex->o.npu->caps.capacity_multiple;
     nm_program_desc d = {.kind = NM_PROGRAM_LINEAR,
                          .act = ex->o.config->family->act,
-                         .capacity = (ex->o.plan->chunk + step - 1) / step * step,
+                         .capacity =
+                             nm_exec_part_capacity(ex, ex->o.plan, ex->layers[layer].plan, part),
                          .layer = layer,
                          .n = 1};
     switch (part) {
@@ -348,6 +354,8 @@ static npumoe_status make_buffers(nm_executor *ex, exec_lane *lane, npumoe_error
     }
     for (uint32_t i = 0; i < ex->n_attention; i++)
         widen(&attention, ex->attention[i]);
+    if (o.out > 0) /* the host's rows of O stand behind the device's */
+        o.out = nm_max_size(o.out, (size_t)ex->o.n_tokens * ex->n_embd * sizeof(float));
     const struct {
         nm_npu_buffer *to;
         size_t bytes;
@@ -580,12 +588,6 @@ size_t nm_executor_share(const nm_executor *ex, uint32_t chunk, size_t pos, size
 bool nm_executor_has_layer(const nm_executor *ex, uint32_t layer)
 {
     return ex->layers[layer].plan != NULL;
-}
-
-uint32_t nm_exec_linear_rows(const nm_executor *ex)
-{
-    const uint32_t step = ex->o.npu->caps.capacity_multiple;
-    return (ex->o.plan->chunk + step - 1) / step * step;
 }
 
 nm_exec_counts nm_executor_counts(const nm_executor *ex, uint32_t layer)

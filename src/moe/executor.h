@@ -164,18 +164,26 @@ void nm_exec_abandon(nm_executor *ex);
  * A lane has three buffers: QKV reads `rows` and writes `wide`; attention reads its queries at the front of
  * `wide`, where QKV left them, and writes `rows`; O reads that and writes `out`. So attention and O can be
  * submitted one after the other, and their rows never pass the host. If attention fails, so does O: what it
- * has read was nothing. */
+ * has read was nothing.
+ *
+ * QKV and O may be shared by rows (plan.h): the device takes the first ones, as many as the program has, and the host
+ * the others meanwhile. The buffers have room for all rows of a chunk where both sides use them: queries of the host's
+ * rows go behind the device's before attention is submitted, and the host writes its rows of O behind the device's. */
 
-/* Rows to write the input to, [n][inputs], or NULL: the host does this part (it is not in the plan, does
- * not work, or is not worth it for so few rows). */
+/* Rows to write the input to, [*rows][inputs], or NULL: the host does this part (it is not in the plan, does
+ * not work, or is not worth it for so few rows). *rows: how many of the n the device takes, the first ones. */
 float *nm_exec_linear_input(nm_executor *ex, uint32_t lane, uint32_t layer, nm_cost_part part,
-                            uint32_t n);
+                            uint32_t n, uint32_t *rows);
 npumoe_status nm_exec_linear_submit(nm_executor *ex, uint32_t lane, npumoe_error *err);
 /* Of the lane's parts that are in flight: whether wait would not wait. */
 bool nm_exec_parts_are_done(nm_executor *ex, uint32_t lane);
 /* *out: matrix by matrix, row m of the next begins nm_exec_linear_rows() rows after; NULL: it failed, and
  * the host must compute it from the rows that were written. */
 npumoe_status nm_exec_linear_wait(nm_executor *ex, uint32_t lane, float **out, npumoe_error *err);
+/* Where O's rows are, [n][n_embd]: those of the device once it has been waited for. */
+float *nm_exec_linear_output(const nm_executor *ex, uint32_t lane);
+/* Rows that the outputs of one matrix take, of the program that linear_input chose last. */
+uint32_t nm_exec_linear_rows(const nm_executor *ex, uint32_t lane);
 /* Where the queries of the chunk at `pos` are to be, [n][n_head * dim_k], or NULL: the host attends (it is not in
  * the plan, does not work, is not worth it for so few rows, or no program ends with this chunk, or after the
  * `room` positions of the cache). */
@@ -183,11 +191,11 @@ float *nm_exec_attention_input(nm_executor *ex, uint32_t lane, uint32_t layer, s
                                uint32_t n, size_t room);
 npumoe_status nm_exec_attention_submit(nm_executor *ex, uint32_t lane, const nm_npu_cache *cache,
                                        npumoe_error *err);
+/* Whether attention_wait would not wait. */
+bool nm_exec_attention_is_done(nm_executor *ex, uint32_t lane);
 /* *out: [n][n_head * dim_v]; NULL: it failed, the queries are where they were. */
 npumoe_status nm_exec_attention_wait(nm_executor *ex, uint32_t lane, float **out,
                                      npumoe_error *err);
-/* Rows that the outputs of one matrix take. */
-uint32_t nm_exec_linear_rows(const nm_executor *ex);
 
 /* ---- reading ----------------------------------------------------------------------------------- */
 

@@ -47,7 +47,7 @@ typedef struct exec_slot {
 /* A launch of a part that is a stage of its own: QKV, attention, O. */
 typedef struct exec_part {
     nm_program *program;
-    uint32_t layer, n;
+    uint32_t layer, n; /* rows that carry a token */
     nm_cost_part part;
     uint64_t ticket; /* 0 = not in flight */
     bool failed;
@@ -98,9 +98,12 @@ struct nm_executor {
     uint32_t *lost_first, *lost_order;
 };
 
+/* executor.c: rows of the part's program by that plan. */
+uint32_t nm_exec_part_capacity(const nm_executor *ex, const nm_plan *plan,
+                               const nm_plan_layer *layer, nm_cost_part part);
 /* exec_assign.c: fills the lane's passes, taken and dispatch from its input. */
 void nm_exec_assign(nm_executor *ex, exec_lane *lane);
-/* Whether the part's program is there and faster than the host for so many rows. */
+/* Whether the part's program is there and faster than the host for so many rows, which may be more than it takes. */
 bool nm_exec_part_pays(const nm_executor *ex, uint32_t layer, nm_cost_part part, uint32_t rows);
 /* exec_policy.c: make the lane's own dispatch. group_capacity[e]: rows the device takes of expert e in
  * this chunk, UINT32_MAX = e is the host's. */
