@@ -55,6 +55,7 @@ static void fill_cost(nm_plan *p, const plan_spec *s)
 
 static void fill_layer(nm_plan *p, nm_plan_layer *l, const plan_spec *s)
 {
+    const uint32_t rows[NM_COST_PARTS] = {[NM_PART_QKV] = s->qkv_rows, [NM_PART_O] = s->o_rows};
     l->n_groups = s->n_groups;
     l->groups = nm_alloc_array(p->allocator, s->n_groups, sizeof *l->groups);
     l->price = -1;
@@ -74,6 +75,7 @@ static void fill_layer(nm_plan *p, nm_plan_layer *l, const plan_spec *s)
     for (int i = 0; i < NM_COST_PARTS; i++) {
         l->on_device[i] = s->parts && !(s->without & 1u << i) &&
                           (i != NM_PART_SHARED || p->model.geometry.n_ff_shared);
+        l->part_rows[i] = l->on_device[i] ? rows[i] : 0;
         l->programs += l->on_device[i] && i != NM_PART_ATTENTION;
         l->bytes += l->on_device[i] ? p->cost.device.part_bytes[i] : 0;
     }
@@ -168,16 +170,27 @@ static void evaluate(run *r, npumoe_model *m, const run_spec *spec, counting *co
     npumoe_session_options so = npumoe_session_options_default();
     so.n_chunk = spec->n_chunk ? spec->n_chunk : RIG_CHUNK;
     so.type_k = so.type_v = NPUMOE_KV_F32; /* F16 would turn a last bit into one of eleven */
-    o.on_logits = keep;
+    npumoe_session_stats stats = {.struct_bytes = sizeof stats};
+    const uint32_t n = spec->n_prompt ? spec->n_prompt : RIG_PROMPT;
+    o.on_logits = spec->logits_from < n ? keep : NULL;
+    o.logits_from = spec->logits_from;
     o.user = r;
     r->status = npumoe_session_new(m, &so, &s, &r->err);
     if (r->status != NPUMOE_OK)
         return;
     const long before = count->calls;
-    r->status = npumoe_session_eval(s, plan_rig_prompt,
-                                    spec->n_prompt ? spec->n_prompt : RIG_PROMPT, &o, &r->err);
+    if (spec->n_first) {
+        r->status = npumoe_session_eval(s, plan_rig_prompt, spec->n_first, &o, &r->err);
+        o.logits_from = spec->n_first;
+    }
+    if (r->status == NPUMOE_OK)
+        r->status = npumoe_session_eval(s, plan_rig_prompt, n, &o, &r->err);
+    if (r->status == NPUMOE_OK && !o.on_logits)
+        keep(r, n - 1, npumoe_session_logits(s));
     r->calls_in_eval = count->calls - before;
     r->n_past = npumoe_session_length(s);
+    npumoe_session_get_stats(s, &stats);
+    r->scratch_bytes = stats.scratch_bytes;
     npumoe_session_free(&s);
 }
 

@@ -15,10 +15,12 @@ typedef struct plan_spec {
     uint32_t capacity;        /* of all groups; 0 = a ladder of 16 and 32 */
     uint32_t group, n_groups; /* experts per group; the first n_groups * group experts */
     uint32_t in_flight;
-    uint32_t crossover;   /* 0 = 17 */
-    bool parts;           /* QKV, attention, O and the shared expert on the device */
-    uint32_t attention;   /* chunks that have a program for it; 0 = RIG_MANY */
-    uint32_t without;     /* bits of parts that stay on the host */
+    uint32_t crossover; /* 0 = 17 */
+    bool parts;         /* QKV, attention, O and the shared expert on the device */
+    uint32_t attention; /* chunks that have a program for it; 0 = RIG_MANY */
+    uint32_t without;   /* bits of parts that stay on the host */
+    uint32_t qkv_rows;  /* rows of these that the device takes, where it has them; 0 = all */
+    uint32_t o_rows;
     uint64_t router_hash; /* not 0: another model's */
     uint32_t chunk;       /* 0 = RIG_CHUNK */
     double host_us;       /* of one row of an expert; 0 = 10 */
@@ -34,6 +36,8 @@ typedef struct run_spec {
     int n_threads;
     uint32_t trace_events;
     uint32_t n_prompt, n_chunk; /* 0 = RIG_PROMPT, RIG_CHUNK */
+    uint32_t n_first;           /* evaluated before; the rest of the prompt goes on from there */
+    uint32_t logits_from;       /* of these tokens on; n_prompt: of the last one alone */
 } run_spec;
 
 typedef struct run {
@@ -43,6 +47,7 @@ typedef struct run {
     npumoe_plan_stats stats;
     long calls_in_eval;
     size_t n_past;
+    uint64_t scratch_bytes; /* of the session */
     char *report, *trace, *log;
 } run;
 
