@@ -64,17 +64,32 @@ static void line(const char *name, const char *value)
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
-/* Layers that have a part on the device. */
-static int layers_with(const json_t *layers, const char *part)
+/* Rows of a chunk that the device takes of a part, the host the others; 0: one side has all. */
+static int shared_rows(const json_t *layer, const char *part)
+{
+    return (int)json_integer_value(json_object_get(json_object_get(layer, "rows"), part));
+}
+
+/* Layers that have a part on the device, and of how many rows of a chunk. */
+typedef struct extent {
+    int layers, least, most;
+} extent;
+
+static extent extent_of(const json_t *layers, const char *part, int chunk)
 {
     size_t i;
     json_t *l;
-    int n = 0;
+    extent e = {0, chunk, 0};
     json_array_foreach(layers, i, l)
     {
-        n += strcmp(report_text(json_object_get(l, "parts"), part), "device") == 0;
+        if (strcmp(report_text(json_object_get(l, "parts"), part), "device") != 0)
+            continue;
+        const int rows = shared_rows(l, part) ? shared_rows(l, part) : chunk;
+        e.layers++;
+        e.least = rows < e.least ? rows : e.least;
+        e.most = rows > e.most ? rows : e.most;
     }
-    return n;
+    return e;
 }
 
 /* What of a layer beside experts is on the device, in how many of them. */
@@ -87,9 +102,16 @@ static void print_parts(const json_t *r)
     size_t end = 0;
     json_object_foreach(json_object_get(json_array_get(layers, 0), "parts"), part, on)
     {
-        const int n = layers_with(layers, part);
-        if (n > 0)
-            snprintf(text + end, sizeof text - end, "%s%s in %d", end ? ", " : "", part, n);
+        const extent e = extent_of(layers, part, (int)at(r, "chunk"));
+        char rows[48] = "";
+        if (e.layers == 0)
+            continue;
+        if (e.least < e.most)
+            snprintf(rows, sizeof rows, " %d to %d rows", e.least, e.most);
+        else if (e.most < (int)at(r, "chunk"))
+            snprintf(rows, sizeof rows, " %d rows", e.most);
+        snprintf(text + end, sizeof text - end, "%s%s%s in %d", end ? ", " : "", part, rows,
+                 e.layers);
         end = strlen(text);
     }
     if (end == 0)
@@ -251,8 +273,9 @@ static void print_layer(const json_t *l)
         putchar('\n');
     }
     printf("  dense parts:");
-    json_object_foreach(json_object_get(l, "parts"), key, g)
-        printf(" %s on the %s;", key, json_string_value(g));
+    json_object_foreach(json_object_get(l, "parts"), key, g) if (shared_rows(l, key) > 0)
+        printf(" %s %d rows on the device, the others on the host;", key, shared_rows(l, key));
+    else printf(" %s on the %s;", key, json_string_value(g));
     printf(" routing, norms on the host\n");
     print_rejected(json_object_get(l, "rejected"), "  looked at and not taken:");
 }

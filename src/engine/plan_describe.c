@@ -125,10 +125,15 @@ static const char *limit_of(const nm_plan_layer *l)
 static json_t *layer_json(const nm_plan *plan, const nm_plan_layer *l, double pairs)
 {
     json_t *o = json_object(), *groups = json_array(), *parts = json_object();
+    json_t *rows = json_object();
     for (int i = 0; i < NM_COST_PARTS; i++)
         if (i != NM_PART_SHARED || plan->model.geometry.n_ff_shared > 0)
             nm_describe_put(parts, nm_cost_part_name((nm_cost_part)i),
                             json_string(l->on_device[i] ? "device" : "host"));
+    for (int i = 0; i < NM_COST_PARTS; i++)
+        if (l->part_rows[i] > 0)
+            nm_describe_put(rows, nm_cost_part_name((nm_cost_part)i),
+                            json_integer(l->part_rows[i]));
     for (uint32_t i = 0; i < l->n_groups; i++)
         json_array_append_new(groups, group_json(plan, &l->groups[i]));
     json_t *host = host_experts(plan, l);
@@ -141,6 +146,10 @@ static json_t *layer_json(const nm_plan *plan, const nm_plan_layer *l, double pa
     nm_describe_put(o, "groups", groups);
     nm_describe_put(o, "host_experts", host);
     nm_describe_put(o, "parts", parts);
+    if (json_object_size(rows) > 0)
+        nm_describe_put(o, "rows", rows);
+    else
+        json_decref(rows);
     nm_describe_put(o, "predicted", times_json(&l->predicted, pairs));
     nm_describe_put(o, "bound_us", number(l->bound_us));
     nm_describe_put(o, "gap", number(share(l->predicted.us, l->bound_us) - (l->bound_us > 0.0)));

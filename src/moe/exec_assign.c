@@ -128,7 +128,8 @@ static void add_shared(nm_executor *ex, exec_lane *lane)
 {
     exec_layer *l = &ex->layers[lane->input.layer];
     const uint32_t n = lane->input.n;
-    if (!nm_exec_part_pays(ex, lane->input.layer, NM_PART_SHARED, n))
+    if (!nm_exec_part_pays(ex, lane->input.layer, NM_PART_SHARED, n) ||
+        n > l->part[NM_PART_SHARED]->capacity)
         return;
     lane->passes[lane->n_passes++] =
         (exec_pass){.program = l->part[NM_PART_SHARED],

@@ -8,6 +8,10 @@
  * then both chunks wanted it at the same time, layer after layer.) Within a layer the younger one cannot get past the
  * older, which goes first.
  *
+ * Where both sides share QKV or O by rows, NORM leads to a launch and then computes for about as long as that takes, and JOIN
+ * comes twice if the device attends: for the host's rows of O when attention has ended, and when O has. Neither waits for
+ * another chunk, so the rules are the same.
+ *
  * Chunks attend in a layer after the older ones have stored their keys there, and end in order. Two more rules keep them
  * apart:
  * - While a chunk waits for its O program, no other begins to attend on the host: else both would attend one after the
@@ -38,7 +42,7 @@ typedef struct nm_turn {
     uint32_t layer;
     uint32_t stored;     /* layers whose keys are in the cache */
     size_t age;          /* smaller is older: its position, or its number */
-    bool on_device;      /* ATTEND: q, k and v come from there */
+    bool on_device;      /* ATTEND: q, k and v come from there, at least of some rows */
     bool device_attends; /* ATTEND: this layer's attention is the device's */
     bool arrived;        /* what the stage needs of the device is there */
     double rest_us;      /* REST: what is left of it */

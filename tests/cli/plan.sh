@@ -126,6 +126,23 @@ nothing='"the host: nothing on the device pays here, or the budgets went elsewhe
 check "a device that takes parts alone limits a layer as any" json 'my @l = grep { !@{$_->{groups}} && grep { $_ eq "device" } values %{$_->{parts}} } @{$t->{layers}}; exit !(@l && !grep { $_->{limit} eq '"$nothing"' } @l)' "$work/parts.explain"
 check "where nothing pays there, that is said" json 'my @l = grep { $_->{limit} eq '"$nothing"' } @{$t->{layers}}; exit !(@l == 2)' "$work/slow.explain"
 
+# Parts that host and device share by rows.
+share() { perl -MJSON::PP -e 'local $/; my $t = decode_json(<STDIN>); my $d = $t->{cost}{device}; my @rows = ('"$1"'); for my $l (@{$t->{layers}}) { $l->{parts} = ["qkv", "o"]; $l->{rows} = shift @rows; $t->{programs} += 2; $t->{bytes} += $d->{qkv_bytes} + $d->{o_bytes} } print encode_json($t)' <"$work/slow.plan.json"; }
+share '{ qkv => 32, o => 16 }, { qkv => 48 }' >"$work/shared.plan.json"
+run explain "$work/shared.plan.json" -l 0,1
+is_code 0 "a plan with parts that are shared by rows"
+check "... how many, in all layers" grep -q 'qkv 32 to 48 rows in 2, o 16 to 64 rows in 2 of 2 layers on the device' "$work/out"
+check "... and in one" grep -q 'qkv 32 rows on the device, the others on the host; .*o 16 rows on the device' "$work/out"
+check "... o of the other is not shared" grep -q 'qkv 48 rows on the device, the others on the host; .*o on the device;' "$work/out"
+run explain "$work/shared.plan.json" --json
+check "... as JSON" json 'my @l = @{$t->{layers}}; exit !($l[0]{rows}{qkv} == 32 && $l[0]{parts}{o} eq "device" && !exists $l[1]{rows}{o})' "$work/out"
+run explain "$work/parts.plan.json" --json
+check "... where none is, nothing is said" json 'exit grep { exists $_->{rows} } @{$t->{layers}}' "$work/out"
+share '{ qkv => 32 }, { o => 64 }' >"$work/shared.plan.json"
+run explain "$work/shared.plan.json"
+is_code 1 "as many rows as a chunk has"
+check "... are refused" grep -q 'layer 1: rows of o: found 64, expected less than 64' "$work/err"
+
 # ---- refusals ----
 run plan $profile --policy best --cost "$work/cost.json" --chunk 64
 is_code 1 "an unknown policy"

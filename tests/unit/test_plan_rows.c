@@ -165,15 +165,16 @@ static void test_failures(const run *cpu)
 
 /* ---- what is said of it ------------------------------------------------------------------------ */
 
-/* Launches of a part with so many rows of tokens, by the trace. */
-static int launches(const run *r, const char *part, int rows)
+/* Events of the trace of so many rows: launches of a part, or stages of the host. */
+static int events_of(const run *r, nm_trace_track track, const char *name, int rows)
 {
     json_t *root = json_loads(r->trace, 0, NULL), *events = json_object_get(root, "traceEvents");
     int n = 0;
     for (size_t i = 0; i < json_array_size(events); i++) {
         const json_t *e = json_array_get(events, i), *args = json_object_get(e, "args");
         const char *is = json_string_value(json_object_get(e, "name"));
-        n += is && strcmp(is, part) == 0 &&
+        n += is && strcmp(is, name) == 0 &&
+             json_integer_value(json_object_get(e, "tid")) == (int)track + 1 &&
              json_integer_value(json_object_get(args, "rows")) == rows;
     }
     json_decref(root);
@@ -187,17 +188,36 @@ static void test_counts(void)
     run_spec s = plan_rig_run(&p);
     s.trace_events = 4000;
     run *r = plan_rig_execute(&s);
-    is_int(launches(r, "qkv", ROWS), 3 * 7, "the device has 16 rows of QKV of each chunk");
-    is_int(launches(r, "o", RIG_CHUNK), 3 * 6, "of O it has all");
-    is_int(launches(r, "o", 18), 3, "that are there");
+    is_int(events_of(r, NM_TRACK_DEVICE, "qkv", ROWS), 3 * 7,
+           "the device has 16 rows of QKV of each chunk");
+    is_int(events_of(r, NM_TRACK_DEVICE, "o", RIG_CHUNK), 3 * 6, "of O it has all");
+    is_int(events_of(r, NM_TRACK_DEVICE, "o", 18), 3, "that are there");
     is_int((int64_t)r->stats.n_part_launches, 3 * 7 * 3, "all launches of parts are counted");
     plan_rig_free(&r);
     s.plan = parts_only(DEVICE, BOTH, false);
     s.n_prompt = RIG_CHUNK + 7;
     r = plan_rig_execute(&s);
-    is_int(launches(r, "o", ROWS), 3, "16 rows of O");
-    is_int(launches(r, "o", 7), 3, "or less, if there are less");
-    is_int(launches(r, "qkv", RIG_CHUNK), 3, "QKV has none of that");
+    is_int(events_of(r, NM_TRACK_DEVICE, "o", ROWS), 3, "16 rows of O");
+    is_int(events_of(r, NM_TRACK_DEVICE, "o", 7), 3, "or less, if there are less");
+    is_int(events_of(r, NM_TRACK_DEVICE, "qkv", RIG_CHUNK), 3, "QKV has none of that");
+    plan_rig_free(&r);
+}
+
+/* Where the device attends and the host has rows of O, it computes them before O has ended: in a JOIN of its own. */
+static void test_two_joins(void)
+{
+    const plan_spec shared = parts_only(BOTH, BOTH, true), whole = parts_only(BOTH, DEVICE, true);
+    run_spec s = plan_rig_run(&shared);
+    s.trace_events = 4000;
+    run *r = plan_rig_execute(&s);
+    is_int(events_of(r, NM_TRACK_HOST, "join, route", RIG_CHUNK), 2 * 3 * 6,
+           "whole chunks join in two steps");
+    is_int(events_of(r, NM_TRACK_HOST, "join, route", 18), 2 * 3,
+           "and so does one that has more rows than O");
+    plan_rig_free(&r);
+    s.plan = whole;
+    r = plan_rig_execute(&s);
+    is_int(events_of(r, NM_TRACK_HOST, "join, route", RIG_CHUNK), 3 * 6, "else in one");
     plan_rig_free(&r);
 }
 
@@ -446,6 +466,7 @@ int main(void)
             test_failures(cpu);
         if (i == 2) {
             test_counts();
+            test_two_joins();
             test_bytes();
             test_replace(cpu, false);
             test_replace(cpu, true);
