@@ -121,20 +121,39 @@ static double one_capacity(const bound *b, uint32_t e)
     return best;
 }
 
-/* Parts: on the host, or on the device with a program of their own. */
-static double part_at(const bound *b, int i, double *outside)
+/* A chunk by itself: QKV, attention and O one after the other, the rows of QKV and O shared as well as can be; O goes along with the
+ * host's attention. Neither side takes less for a row than anywhere on its curve; moving rows costs nothing. */
+static double alone(const bound *b)
 {
     const nm_planner *p = b->p;
-    const bool two = p->two;
-    const bool serial = !two && i != NM_PART_SHARED; /* nothing runs beside it */
-    const double h = serial ? 1.0 : b->host, d = serial ? 1.0 : b->device;
-    double best = h * p->part_host_us[i];
+    const double t = p->loads->chunk, attention = p->part_host_us[NM_PART_ATTENTION];
+    double h[NM_COST_PARTS], d[NM_COST_PARTS], both[NM_COST_PARTS];
+    for (int i = NM_PART_QKV; i <= NM_PART_O; i++) {
+        h[i] = fmin(p->part_host_us[i], t * least_per_row(&p->cost->host_part[i]));
+        d[i] =
+            p->part_possible[i] ? fmax(p->part_device_us[i] - p->cost->launch_us, 0.0) : HUGE_VAL;
+        both[i] = d[i] < HUGE_VAL && h[i] + d[i] > 0.0 ? h[i] * d[i] / (h[i] + d[i]) : h[i];
+    }
+    double here = attention + h[NM_PART_O];
+    if (d[NM_PART_O] < HUGE_VAL && h[NM_PART_O] + d[NM_PART_O] > 0.0)
+        here = fmax(attention, d[NM_PART_O] * here / (h[NM_PART_O] + d[NM_PART_O]));
+    const double there = p->part_possible[NM_PART_ATTENTION]
+                             ? p->part_move_us[NM_PART_ATTENTION] +
+                                   p->part_device_us[NM_PART_ATTENTION] + both[NM_PART_O]
+                             : HUGE_VAL;
+    return both[NM_PART_QKV] + fmin(here, there);
+}
+
+/* Parts: on the host, or on the device with a program of their own. */
+static double part_at(const bound *b, int i)
+{
+    const nm_planner *p = b->p;
+    double best = b->host * p->part_host_us[i];
     if (p->part_possible[i])
-        best = fmin(best, h * p->part_move_us[i] + d * p->part_device_us[i] +
+        best = fmin(best, b->host * p->part_move_us[i] + b->device * p->part_device_us[i] +
                               (i == NM_PART_ATTENTION ? 0.0 : b->slot_price) +
                               b->byte_price * (double)p->cost->device.part_bytes[i]);
-    *outside += serial ? best : 0.0;
-    return serial ? 0.0 : best;
+    return best;
 }
 
 /* At the price that fill_rows was called with. */
@@ -142,10 +161,11 @@ static double layer_at(const bound *b)
 {
     const nm_planner *p = b->p;
     const bool two = p->two;
-    double outside = two ? 0.0 : p->layer_us, inside = two ? b->host * p->layer_us : 0.0;
-    for (int i = 0; i < NM_COST_PARTS; i++)
+    const double outside = two ? 0.0 : p->layer_us + alone(b);
+    double inside = two ? b->host * p->layer_us : 0.0;
+    for (int i = two ? 0 : NM_PART_SHARED; i < NM_COST_PARTS; i++)
         if (p->part_exists[i])
-            inside += part_at(b, i, &outside);
+            inside += part_at(b, i);
     const double room =
         b->slot_price / p->options.max_group + b->byte_price * (double)p->cost->device.expert_bytes;
     for (uint32_t e = 0; e < p->n_expert; e++) {

@@ -449,8 +449,10 @@ npumoe_status nm_layer_fill(const nm_planner *p, const nm_layer_work *l, nm_way 
     out->bytes = w->bytes;
     out->price = w->price;
     out->predicted = w->predicted;
-    for (int i = 0; i < NM_COST_PARTS; i++)
+    for (int i = 0; i < NM_COST_PARTS; i++) {
         out->on_device[i] = (w->parts & 1u << i) != 0;
+        out->part_rows[i] = nm_planner_shared_rows(p, w, (nm_cost_part)i);
+    }
     npumoe_status st = NPUMOE_OK;
     for (uint32_t i = 0; i < w->n_groups; i++) {
         const nm_group_figures *f = &figures[i];

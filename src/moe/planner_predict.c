@@ -52,8 +52,10 @@ static nm_way *way_of(const nm_planner *p, const nm_plan_layer *l)
         at += g->n_experts;
     }
     w->price = l->price;
-    for (int i = 0; i < NM_COST_PARTS; i++)
+    for (int i = 0; i < NM_COST_PARTS; i++) {
         w->parts |= l->on_device[i] ? 1u << i : 0u;
+        w->rows[i] = l->part_rows[i];
+    }
     return w;
 }
 

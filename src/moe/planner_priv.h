@@ -4,6 +4,7 @@
  *   planner_layers.c  tables, layers, their ways, and a way as a layer of the plan
  *   planner_sim.c     what a way costs on every scenario
  *   planner_schedule.c  a prompt through all layers, stage by stage
+ *   planner_rows.c    QKV and O shared by rows
  *   planner_clocks.h  host and device at the same time: for these two
  *   planner_tiers.c   the two shortest paths
  *   planner_ways.c    ways of a layer for ours
@@ -35,7 +36,8 @@ typedef struct nm_way_group {
 
 typedef struct nm_way {
     uint32_t n_groups, n_experts;
-    uint32_t parts; /* bits of nm_cost_part */
+    uint32_t parts;               /* bits of nm_cost_part */
+    uint32_t rows[NM_COST_PARTS]; /* of QKV and O: the device's, of a chunk; 0 = all */
     nm_way_group *groups;
     uint32_t *experts; /* in the same block */
     double price;
@@ -181,6 +183,23 @@ bool nm_planner_part_is_there(const nm_planner *p, const nm_way *w, nm_cost_part
                               uint32_t chunk);
 double nm_planner_part_host_us(const nm_planner *p, nm_cost_part part, uint32_t chunk);
 double nm_planner_part_device_us(const nm_planner *p, nm_cost_part part, uint32_t chunk);
+
+/* ---- parts shared by rows (planner_rows.c) ---------------------------------------------------- */
+
+/* 0: the part is the host's, or all of it the device's. */
+uint32_t nm_planner_shared_rows(const nm_planner *p, const nm_way *w, nm_cost_part part);
+typedef struct nm_part_times {
+    double move_us, host_us; /* of the host: to and fro; its rows */
+    double device_us;        /* launch included */
+} nm_part_times;
+nm_part_times nm_planner_part_times(const nm_planner *p, const nm_way *w, nm_cost_part part,
+                                    uint32_t chunk);
+/* Of the host's attention of that chunk: what its first rows take. */
+double nm_planner_attended(const nm_planner *p, uint32_t chunk, uint32_t rows);
+/* Time for which host and device both work at them, where one chunk is in flight. */
+double nm_planner_rows_overlap(const nm_planner *p, const nm_way *w);
+/* Shares what pays to be shared; false: nothing. */
+bool nm_planner_share_rows(const nm_planner *p, nm_way *w);
 
 /* Layers that a prompt goes through whole: in the model's last one only keys are stored, and one row of the
  * last chunk goes on. */

@@ -29,6 +29,8 @@ typedef struct lane {
     uint32_t stored; /* layers whose keys are in the cache */
     bool on_device;  /* the part that the stage waits for */
     bool host_o;     /* its O is the host's, after attention on the device */
+    double rest_o;   /* the host's rows of O, after attention on the device, which ends then */
+    double attended;
     uint32_t queued; /* places that its parts hold in the queue */
     double part_end; /* of the last of them */
     uint64_t order;  /* lanes that began earlier submit first */
@@ -75,7 +77,8 @@ static void start_part(walk *w, lane *l, nm_cost_part part)
 {
     l->on_device = true;
     l->queued++;
-    l->part_end = start_launch(w, nm_planner_part_device_us(w->p, part, l->chunk));
+    const nm_part_times of = nm_planner_part_times(w->p, w->ways[l->layer], part, l->chunk);
+    l->part_end = start_launch(w, of.device_us);
     w->sum.launches++;
 }
 
@@ -101,9 +104,11 @@ static bool take_oldest(walk *w, bool wait)
             ends = l->end[l->done];
             part = false;
         }
-        if (l->queued > 0 && l->part_end < ends) {
+        const double end = l->rest_o > 0.0 ? l->attended : l->part_end;
+        const bool known = l->rest_o > 0.0 && l->attended <= w->clocks.at;
+        if (l->queued > 0 && !known && end < ends) {
             best = l;
-            ends = l->part_end;
+            ends = end;
             part = true;
         }
     }
@@ -114,6 +119,8 @@ static bool take_oldest(walk *w, bool wait)
         return true;
     }
     nm_clocks_wait(&w->clocks, ends);
+    if (best->rest_o > 0.0) /* attention alone */
+        return true;
     w->flying -= best->queued;
     best->queued = 0;
     return true;
@@ -170,12 +177,22 @@ static bool attends_on_device(const walk *w, const lane *l)
     return l->layer < w->n_whole && planned(w, l, NM_PART_ATTENTION);
 }
 
+/* The host's rows of a part that is shared. */
+static double rest_of(const walk *w, const lane *l, nm_cost_part part)
+{
+    return nm_planner_shared_rows(w->p, w->ways[l->layer], part) > 0
+               ? nm_planner_part_times(w->p, w->ways[l->layer], part, l->chunk).host_us
+               : 0.0;
+}
+
 static void run_norm(walk *w, lane *l)
 {
     spend(w, norm_share * w->p->layer_us, NM_WORK_ROWS);
     l->stage = NM_STAGE_ATTEND;
-    if (planned(w, l, NM_PART_QKV))
+    if (planned(w, l, NM_PART_QKV)) {
         start_part(w, l, NM_PART_QKV);
+        spend_part(w, rest_of(w, l, NM_PART_QKV), NM_PART_QKV);
+    }
 }
 
 /* The router has spoken: which launches, what is left. */
@@ -184,6 +201,12 @@ static void run_join(walk *w, lane *l)
     const nm_planner *p = w->p;
     const uint32_t s = (w->first_scenario + l->chunk) % p->n_scenarios;
     nm_passes passes;
+    if (l->rest_o > 0.0) {
+        nm_clocks_wait(&w->clocks, l->attended);
+        spend_part(w, l->rest_o, NM_PART_O);
+        l->rest_o = 0.0;
+        return; /* O may not have ended */
+    }
     if (l->on_device)
         take_part(w, l);
     if (l->host_o)
@@ -219,12 +242,23 @@ static void run_attend(walk *w, lane *l)
         return;
     }
     l->stage = NM_STAGE_JOIN;
-    if (on_device)
+    const double attention_us = nm_planner_part_host_us(p, NM_PART_ATTENTION, l->chunk);
+    const bool o = planned(w, l, NM_PART_O);
+    const uint32_t rows = o ? nm_planner_shared_rows(p, w->ways[l->layer], NM_PART_O) : 0;
+    const double first = rows ? nm_planner_attended(p, l->chunk, rows) : 1.0;
+    if (on_device) {
         start_part(w, l, NM_PART_ATTENTION);
-    else
-        spend_part(w, nm_planner_part_host_us(p, NM_PART_ATTENTION, l->chunk), NM_PART_ATTENTION);
-    if (planned(w, l, NM_PART_O)) {
+        l->attended = l->part_end;
+    } else {
+        spend_part(w, first * attention_us, NM_PART_ATTENTION);
+    }
+    if (o) {
         start_part(w, l, NM_PART_O);
+        l->rest_o = on_device ? rest_of(w, l, NM_PART_O) : 0.0;
+        if (!on_device) {
+            spend_part(w, (1.0 - first) * attention_us, NM_PART_ATTENTION);
+            spend_part(w, rest_of(w, l, NM_PART_O), NM_PART_O);
+        }
         return;
     }
     l->host_o = true;
@@ -258,6 +292,8 @@ static void run_finish(walk *w, lane *l)
 
 static bool has_arrived(const walk *w, const lane *l)
 {
+    if (l->stage == NM_STAGE_JOIN && l->rest_o > 0.0)
+        return l->attended <= w->clocks.at;
     if (l->stage == NM_STAGE_ATTEND || l->stage == NM_STAGE_JOIN)
         return !l->on_device || l->part_end <= w->clocks.at;
     if (l->stage == NM_STAGE_FINISH)

@@ -197,15 +197,20 @@ static void add_fixed(const nm_planner *p, const nm_way *w, const run *r, nm_pre
     const double rows = p->beside[NM_WORK_ROWS];
     double host = p->layer_us, beside = rows * p->layer_us, device = 0.0;
     for (int i = NM_PART_QKV; i <= NM_PART_O; i++) {
+        const nm_cost_part part = (nm_cost_part)i;
         const bool there = (w->parts & 1u << i) != 0;
-        const double us = there ? p->part_move_us[i] : p->part_host_us[i];
-        host += us;
-        beside += us * (there ? rows : nm_planner_part_beside(p, (nm_cost_part)i));
-        device += there ? p->part_device_us[i] : 0.0;
+        const bool shared = nm_planner_shared_rows(p, w, part) > 0;
+        const nm_part_times of = shared ? nm_planner_part_times(p, w, part, 0)
+                                        : (nm_part_times){there ? p->part_move_us[i] : 0.0,
+                                                          there ? 0.0 : p->part_host_us[i],
+                                                          there ? p->part_device_us[i] : 0.0};
+        host += of.move_us + of.host_us;
+        beside += rows * of.move_us + nm_planner_part_beside(p, part) * of.host_us;
+        device += of.device_us;
         x->launches += there;
     }
     if (!p->two) {
-        x->us += host + device + r->clocks.now;
+        x->us += host + device - nm_planner_rows_overlap(p, w) + r->clocks.now;
         x->host_us += host + r->clocks.work;
         x->device_us += device + r->clocks.busy;
         return;

@@ -485,6 +485,7 @@ static nm_way *copy_way(const nm_planner *p, const nm_way *from)
     memcpy(w->groups, from->groups, from->n_groups * sizeof *w->groups);
     memcpy(w->experts, from->experts, from->n_experts * sizeof *w->experts);
     w->parts = from->parts;
+    memcpy(w->rows, from->rows, sizeof w->rows);
     w->price = from->price;
     return w;
 }
@@ -515,6 +516,22 @@ static size_t best_way(const nm_layer_work *l)
         if (l->ways[i]->score < l->ways[best]->score)
             best = i;
     return best;
+}
+
+/* Every way once more, with the rows of its parts shared where that is quicker. */
+static npumoe_status share_rows(nm_layer_work *l, npumoe_error *err)
+{
+    nm_offer o;
+    for (size_t i = 0, n = l->n_ways; i < n && i < l->n_ways; i++) {
+        nm_way *w = copy_way(l->p, l->ways[i]);
+        if (!w)
+            return nm_err_nomem(err, sizeof *w, "planning");
+        if (!nm_planner_share_rows(l->p, w))
+            nm_free(l->p->a, w);
+        else
+            NM_TRY(nm_layer_offer(l, w, &o, err));
+    }
+    return NPUMOE_OK;
 }
 
 static npumoe_status try_move(nm_layer_work *l, uint32_t from, uint32_t to, bool *moved,
@@ -685,6 +702,7 @@ static npumoe_status make_all(maker *k, npumoe_error *err)
         if (best != others)
             NM_TRY(make_parts(k, group, most, possible, err));
     }
+    NM_TRY(share_rows(k->l, err));
     return settle(k->l, err);
 }
 
