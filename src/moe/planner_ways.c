@@ -518,11 +518,14 @@ static size_t best_way(const nm_layer_work *l)
     return best;
 }
 
-/* Every way once more, with the rows of its parts shared where that is quicker. */
+/* Every way once more, with the rows of its parts shared where that is quicker. From the last one on: what is beaten gives its
+ * place to the last. */
 static npumoe_status share_rows(nm_layer_work *l, npumoe_error *err)
 {
     nm_offer o;
-    for (size_t i = 0, n = l->n_ways; i < n && i < l->n_ways; i++) {
+    for (size_t i = l->n_ways; i-- > 0;) {
+        if (i >= l->n_ways)
+            continue;
         nm_way *w = copy_way(l->p, l->ways[i]);
         if (!w)
             return nm_err_nomem(err, sizeof *w, "planning");
