@@ -143,3 +143,15 @@ nm_cost synth_cost(const nm_plan_model *model, uint32_t chunk, double launch_us)
     c.device.part_bytes[NM_PART_QKV] = c.device.part_bytes[NM_PART_O] = 4u * 2048 * 2048;
     return c;
 }
+
+bool synth_make(const synth_shape *shape, synth_rng *r, double launch_us, synth_setting *out)
+{
+    *out = (synth_setting){.model = synth_model(shape->n_layers, shape->n_expert, shape->k)};
+    out->cost = synth_cost(&out->model, shape->chunk, launch_us);
+    return synth_loads(shape, r, &out->loads);
+}
+
+void synth_free(synth_setting *x)
+{
+    nm_loads_free(nm_allocator_default(), &x->loads);
+}

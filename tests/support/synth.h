@@ -31,4 +31,14 @@ nm_cost_device synth_device(uint64_t expert_bytes);
  * some 4 us per row; launches of launch_us. Slots and bytes without limit. */
 nm_cost synth_cost(const nm_plan_model *model, uint32_t chunk, double launch_us);
 
+/* A model, what its experts are loaded with, and what that costs. */
+typedef struct synth_setting {
+    nm_plan_model model;
+    nm_loads loads;
+    nm_cost cost;
+} synth_setting;
+
+bool synth_make(const synth_shape *shape, synth_rng *r, double launch_us, synth_setting *out);
+void synth_free(synth_setting *x);
+
 #endif

@@ -150,30 +150,15 @@ static void test_cover(void)
 
 /* ---- plans ---------------------------------------------------------------------------------- */
 
-typedef struct setting {
-    nm_plan_model model;
-    nm_loads loads;
-    nm_cost cost;
-} setting;
-
-static setting make_setting(const synth_shape *s, double launch_us)
+static synth_setting make_setting(const synth_shape *s, double launch_us)
 {
-    setting x = {.model = synth_model(s->n_layers, s->n_expert, s->k)};
-    if (!synth_loads(s, &rng, &x.loads))
+    synth_setting x;
+    if (!synth_make(s, &rng, launch_us, &x))
         bail("no memory");
-    x.cost = synth_cost(&x.model, s->chunk, launch_us);
     return x;
 }
 
-static void free_setting(setting *x)
-{
-    nm_loads l = x->loads;
-    for (uint32_t i = 0; i < l.n_layers; i++)
-        free(l.layers[i].load);
-    free(l.layers);
-}
-
-static nm_plan *make(const setting *x, const nm_planner_options *o)
+static nm_plan *make(const synth_setting *x, const nm_planner_options *o)
 {
     nm_plan *plan = NULL;
     npumoe_error err = {0};
@@ -182,7 +167,7 @@ static nm_plan *make(const setting *x, const nm_planner_options *o)
     return plan;
 }
 
-static double make_us(const setting *x, const nm_planner_options *o)
+static double make_us(const synth_setting *x, const nm_planner_options *o)
 {
     nm_plan *plan = make(x, o);
     const double us = plan ? plan->predicted.us : HUGE_VAL;
@@ -222,7 +207,7 @@ static void test_budgets_and_policies(void)
                                12,
                                1.2 * synth_unit(&rng),
                                0.6};
-        setting x = make_setting(&s, synth_next(&rng, 2) ? 3.0 : 150.0);
+        synth_setting x = make_setting(&s, synth_next(&rng, 2) ? 3.0 : 150.0);
         nm_planner_options o = nm_planner_options_default();
         double us[NM_POLICY_END];
         draw_budgets(&x.cost);
@@ -246,7 +231,7 @@ static void test_budgets_and_policies(void)
         for (int p = NM_POLICY_PAPER; p < NM_POLICY_END; p++)
             won = won && us[NM_POLICY_OURS] <= us[p] * (1.0 + 1e-9);
         faster += won;
-        free_setting(&x);
+        synth_free(&x);
     }
     is_int(made, total, "every policy makes a valid plan for any budgets");
     is_int(kept, total, "within slots and bytes");
@@ -257,7 +242,7 @@ static void test_budgets_and_policies(void)
 static void test_same_again(void)
 {
     const synth_shape s = {3, 32, 4, 256, 32, 0.9, 0.5};
-    setting x = make_setting(&s, 100.0);
+    synth_setting x = make_setting(&s, 100.0);
     const nm_planner_options o = nm_planner_options_default();
     char *text[2] = {NULL, NULL};
     x.cost.device.slots = 11;
@@ -270,7 +255,7 @@ static void test_same_again(void)
     is_str(text[0], text[1], "the same plan, byte for byte");
     npumoe_text_free(&text[0]);
     npumoe_text_free(&text[1]);
-    free_setting(&x);
+    synth_free(&x);
 }
 
 static void test_more_room(void)
@@ -278,7 +263,7 @@ static void test_more_room(void)
     static const uint32_t slots[] = {0, 1, 2, 3, 5, 8, 13, 30, 60, 120, 500, 5000, UINT32_MAX};
     static const uint32_t experts[] = {0, 1, 2, 3, 5, 8, 20, 40, 80, 200};
     const synth_shape s = {4, 48, 6, 256, 24, 1.0, 0.5};
-    setting x = make_setting(&s, 120.0);
+    synth_setting x = make_setting(&s, 120.0);
     nm_planner_options o = nm_planner_options_default();
     o.compare = false; /* ours alone keeps the promise */
     double before = HUGE_VAL;
@@ -300,13 +285,13 @@ static void test_more_room(void)
         before = us;
     }
     is_int(fine, sizeof experts / sizeof experts[0], "nor do more bytes");
-    free_setting(&x);
+    synth_free(&x);
 }
 
 static void test_objectives(void)
 {
     const synth_shape s = {2, 32, 4, 256, 24, 1.0, 0.5};
-    setting x = make_setting(&s, 60.0);
+    synth_setting x = make_setting(&s, 60.0);
     nm_planner_options o = nm_planner_options_default();
     npumoe_error err = {0};
     nm_plan *fast = make(&x, &o), *spare = NULL, *plan = NULL;
@@ -329,10 +314,10 @@ static void test_objectives(void)
        "with watts it takes less than the host alone");
     nm_plan_free(&spare);
     nm_plan_free(&fast);
-    free_setting(&x);
+    synth_free(&x);
 }
 
-static unsigned count_parts(const setting *x, const nm_planner_options *o)
+static unsigned count_parts(const synth_setting *x, const nm_planner_options *o)
 {
     nm_plan *plan = make(x, o);
     unsigned n = 0;
@@ -343,7 +328,8 @@ static unsigned count_parts(const setting *x, const nm_planner_options *o)
 }
 
 /* Layers with attention on the device; the plan's programs for it. */
-static unsigned count_attention(const setting *x, const nm_planner_options *o, uint32_t *chunks)
+static unsigned count_attention(const synth_setting *x, const nm_planner_options *o,
+                                uint32_t *chunks)
 {
     nm_plan *plan = make(x, o);
     unsigned n = 0;
@@ -362,7 +348,7 @@ static unsigned count_attention(const setting *x, const nm_planner_options *o, u
 static void test_attention(void)
 {
     const synth_shape s = {3, 32, 4, 256, 24, 1.0, 0.5};
-    setting x = make_setting(&s, 3.0);
+    synth_setting x = make_setting(&s, 3.0);
     nm_planner_options o = nm_planner_options_default();
     const nm_curve *host = &x.cost.host_part[NM_PART_ATTENTION];
     uint32_t chunks;
@@ -389,7 +375,7 @@ static void test_attention(void)
     for (uint32_t i = 0; i < device->n; i++)
         device->us[i] *= 20.0;
     is_int(count_attention(&x, &o, &chunks), 0, "or it is slow there");
-    free_setting(&x);
+    synth_free(&x);
 }
 
 static void scale_curve(nm_curve *c, double by)
@@ -409,7 +395,7 @@ static nm_curve level(double us)
 static void test_turns(void)
 {
     const synth_shape s = {4, 16, 2, 128, 1, 0.5, 0.0};
-    setting x = make_setting(&s, 3.0);
+    synth_setting x = make_setting(&s, 3.0);
     nm_planner_options o = nm_planner_options_default();
     static const double device[] = {
         [NM_PART_QKV] = 10000, [NM_PART_ATTENTION] = 1000, [NM_PART_O] = 1000};
@@ -435,13 +421,13 @@ static void test_turns(void)
     ok(host > 6 * 12000 && waits > 20000 && waits < 25000, "the host waits twice: %.0f us of %.0f",
        waits, waits + host);
     nm_plan_free(&p);
-    free_setting(&x);
+    synth_free(&x);
 }
 
 static void test_far_rows(void)
 {
     const synth_shape s = {2, 32, 4, 256, 24, 1.0, 0.5};
-    setting x = make_setting(&s, 3.0);
+    synth_setting x = make_setting(&s, 3.0);
     const nm_planner_options o = nm_planner_options_default();
     const double host_us = nm_curve_at(&x.cost.host_part[NM_PART_QKV], s.chunk);
     x.cost.device_part[NM_PART_QKV] = (nm_curve){1, {s.chunk}, {host_us / 20.0}};
@@ -449,13 +435,13 @@ static void test_far_rows(void)
     is_int(count_parts(&x, &o), 4, "parts that the device computes much faster go there");
     x.cost.part_far_us[NM_PART_QKV] = x.cost.part_far_us[NM_PART_O] = host_us;
     is_int(count_parts(&x, &o), 0, "unless their rows cost the host what it would save");
-    free_setting(&x);
+    synth_free(&x);
 }
 
 static void test_refusals(void)
 {
     const synth_shape s = {1, 8, 2, 64, 4, 0.5, 0.5};
-    setting x = make_setting(&s, 5.0);
+    synth_setting x = make_setting(&s, 5.0);
     nm_planner_options o = nm_planner_options_default();
     npumoe_error err = {0};
     nm_plan *plan = NULL;
@@ -475,7 +461,7 @@ static void test_refusals(void)
     x.loads.layers[0].load[3] = s.chunk + 1;
     is_int(nm_planner_make(mem(), &x.model, &x.loads, &x.cost, &o, &plan, &err), NPUMOE_EINVAL,
            "a load above the chunk: %s", err.message);
-    free_setting(&x);
+    synth_free(&x);
 }
 
 /* ---- the bound, by trying all plans ---------------------------------------------------------- */
@@ -529,7 +515,7 @@ static bool is_canonical(const uint32_t *label)
     return true;
 }
 
-static double try_all(const setting *x, nm_plan *plan, unsigned *tried)
+static double try_all(const synth_setting *x, nm_plan *plan, unsigned *tried)
 {
     static const double prices[] = {-1.0, 0.02, 0.4};
     uint32_t label[TINY] = {0}, set[TINY];
@@ -555,7 +541,7 @@ static double try_all(const setting *x, nm_plan *plan, unsigned *tried)
 }
 
 /* A plan with room for any groups of four experts. */
-static nm_plan *roomy_plan(const setting *x, const nm_planner_options *o)
+static nm_plan *roomy_plan(const synth_setting *x, const nm_planner_options *o)
 {
     nm_planner_options naive = *o;
     naive.policy = NM_POLICY_NAIVE;
@@ -578,7 +564,7 @@ static void test_bound(void)
     double worst = 0.0;
     for (int i = 0; i < CASES; i++) {
         const synth_shape s = {1, TINY, 2, 64, 8, 1.5 * synth_unit(&rng), 0.7};
-        setting x = make_setting(&s, i % 2 ? 2.0 : 200.0);
+        synth_setting x = make_setting(&s, i % 2 ? 2.0 : 200.0);
         nm_planner_options o = nm_planner_options_default();
         o.n_tiers = 3;
         o.max_capacities = 2;
@@ -598,7 +584,7 @@ static void test_bound(void)
         roomy->layers[0].n_groups = TINY;
         nm_plan_free(&ours);
         nm_plan_free(&roomy);
-        free_setting(&x);
+        synth_free(&x);
     }
     note("%u plans tried; ours is at most %.2f %% above the best of them", tried, 100.0 * worst);
     is_int(below, CASES, "the lower bound is below every plan there is");
@@ -609,7 +595,7 @@ static void test_bound(void)
 static void test_launch_rule(void)
 {
     const synth_shape s = {1, 16, 4, 128, 16, 1.0, 0.8};
-    setting x = make_setting(&s, 150.0);
+    synth_setting x = make_setting(&s, 150.0);
     const nm_planner_options o = nm_planner_options_default();
     nm_plan *plan = make(&x, &o);
     double launches = 0.0;
@@ -625,7 +611,7 @@ static void test_launch_rule(void)
     is_near(launches / s.n_scenarios, plan ? plan->predicted.launches : -1.0, 1e-9,
             "nm_plan_launch_pays says what the planner assumed");
     nm_plan_free(&plan);
-    free_setting(&x);
+    synth_free(&x);
 }
 
 /* What it predicts for its prompt and from where on it says that it pays are one statement; among the cases
@@ -636,7 +622,7 @@ static void test_crossover(void)
     unsigned agree = 0, plans = 0, chunks = 0, parts = 0, never = 0;
     for (int i = 0; i < CASES; i++) {
         const synth_shape s = {2, 8 + synth_next(&rng, 16), 2, 128, 8, synth_unit(&rng), 0.5};
-        setting x = make_setting(&s, 20.0 + 400.0 * synth_unit(&rng));
+        synth_setting x = make_setting(&s, 20.0 + 400.0 * synth_unit(&rng));
         nm_planner_options o = nm_planner_options_default();
         o.policy = synth_next(&rng, NM_POLICY_END);
         o.in_flight = synth_next(&rng, NM_PLAN_MAX_IN_FLIGHT + 1);
@@ -653,7 +639,7 @@ static void test_crossover(void)
                      (p->predicted.us <= p->cpu_only.us) == (p->crossover <= whole * p->chunk);
         }
         nm_plan_free(&p);
-        free_setting(&x);
+        synth_free(&x);
     }
     note("%u plans: %u for several chunks, %u for less than one, %u never", plans, chunks, parts,
          never);
@@ -668,7 +654,7 @@ static void test_in_flight(void)
     unsigned good = 0, least = 0, fewest = 0, more = 0;
     for (int i = 0; i < CASES; i++) {
         const synth_shape s = {6, 16, 4, 128, 8, 1.0, 0.5};
-        setting x = make_setting(&s, 5.0 + 40.0 * (i % 4));
+        synth_setting x = make_setting(&s, 5.0 + 40.0 * (i % 4));
         nm_curve *device = &x.cost.device_part[NM_PART_ATTENTION];
         double us[NM_PLAN_MAX_IN_FLIGHT + 1];
         nm_planner_options o = nm_planner_options_default();
@@ -697,7 +683,7 @@ static void test_in_flight(void)
         more += p->in_flight > 2;
         nm_plan_free(&p);
         nm_plan_free(&other);
-        free_setting(&x);
+        synth_free(&x);
     }
     note("%u of %u plans want more than two chunks in flight", more, (unsigned)CASES);
     is_int(good, CASES, "what is predicted is what so many chunks in flight take");

@@ -12,18 +12,11 @@ enum { PROMPT = 1024 };
 
 static synth_rng rng = {20260422};
 
-typedef struct setting {
-    nm_plan_model model;
-    nm_loads loads;
-    nm_cost cost;
-} setting;
-
-static setting make_setting(const synth_shape *s, double launch_us)
+static synth_setting make_setting(const synth_shape *s, double launch_us)
 {
-    setting x = {.model = synth_model(s->n_layers, s->n_expert, s->k)};
-    if (!synth_loads(s, &rng, &x.loads))
-        bail("no loads");
-    x.cost = synth_cost(&x.model, s->chunk, launch_us);
+    synth_setting x;
+    if (!synth_make(s, &rng, launch_us, &x))
+        bail("no memory");
     return x;
 }
 
@@ -50,7 +43,7 @@ static nm_planner_options options_of(double limit, bool compare)
     return o;
 }
 
-static nm_plan *make_with(const setting *x, nm_planner_options o)
+static nm_plan *make_with(const synth_setting *x, nm_planner_options o)
 {
     nm_plan *plan = NULL;
     npumoe_error err = {0};
@@ -60,7 +53,7 @@ static nm_plan *make_with(const setting *x, nm_planner_options o)
     return plan;
 }
 
-static nm_plan *make(const setting *x, double limit, bool compare)
+static nm_plan *make(const synth_setting *x, double limit, bool compare)
 {
     return make_with(x, options_of(limit, compare));
 }
@@ -70,7 +63,7 @@ static double share(const nm_plan *p)
     return p->predicted.host_us / p->cpu_only.host_us;
 }
 
-static bool fits(const setting *x, const nm_plan *p)
+static bool fits(const synth_setting *x, const nm_plan *p)
 {
     return p->programs <= x->cost.device.slots && p->bytes <= x->cost.device.total_bytes;
 }
@@ -89,7 +82,7 @@ static void test_limits(void)
                                12,
                                synth_unit(&rng),
                                0.5};
-        setting x = make_setting(&s, synth_next(&rng, 2) ? 5.0 : 150.0);
+        synth_setting x = make_setting(&s, synth_next(&rng, 2) ? 5.0 : 150.0);
         set_device(&x.cost, 0.4 + 0.6 * synth_unit(&rng));
         if (synth_next(&rng, 2))
             x.cost.device.slots = s.n_layers * (4 + synth_next(&rng, 12));
@@ -110,7 +103,7 @@ static void test_limits(void)
             nm_plan_free(&p);
         }
         nm_plan_free(&free_plan);
-        nm_loads_free(nm_allocator_default(), &x.loads);
+        synth_free(&x);
     }
     is_int(kept, CASES * STEPS, "host time is within its limit, or as little as can be");
     is_int(slower, CASES * STEPS, "and no prompt is slower than the host alone");
@@ -123,7 +116,7 @@ static void test_limits(void)
 static void test_all_shares(void)
 {
     const synth_shape s = {6, 32, 4, 256, 16, 0.8, 0.4};
-    setting x = make_setting(&s, 5.0);
+    synth_setting x = make_setting(&s, 5.0);
     set_device(&x.cost, 0.5);
     nm_plan *quickest = make(&x, 0.0, false);
     double us = quickest->predicted.us;
@@ -142,7 +135,7 @@ static void test_all_shares(void)
     ok(us < 2.0 * quickest->predicted.us, "10 %%: %.2f times the quickest",
        us / quickest->predicted.us);
     nm_plan_free(&quickest);
-    nm_loads_free(nm_allocator_default(), &x.loads);
+    synth_free(&x);
 }
 
 static double product(const nm_plan *p)
@@ -156,7 +149,7 @@ static void test_out_of_reach(void)
 {
     static const double factors[] = {1.0, 1.5, 2.2, 4.0};
     const synth_shape s = {3, 16, 2, 256, 12, 0.5, 0.4};
-    setting x = make_setting(&s, 5.0);
+    synth_setting x = make_setting(&s, 5.0);
     for (size_t i = 0; i < sizeof factors / sizeof factors[0]; i++) {
         set_device(&x.cost, factors[i]);
         nm_plan *quickest = make(&x, 0.0, false), *alone = make(&x, 0.05, false),
@@ -174,14 +167,14 @@ static void test_out_of_reach(void)
         nm_plan_free(&alone);
         nm_plan_free(&quickest);
     }
-    nm_loads_free(nm_allocator_default(), &x.loads);
+    synth_free(&x);
 }
 
 /* Prompts of one chunk, and one chunk at a time: nothing overlaps but experts, and host time can be had for time there, too. */
 static void test_one_chunk(void)
 {
     const synth_shape s = {4, 24, 4, 256, 12, 0.8, 0.4};
-    setting x = make_setting(&s, 5.0);
+    synth_setting x = make_setting(&s, 5.0);
     set_device(&x.cost, 0.5);
     for (int i = 0; i < 2; i++) {
         nm_planner_options o = options_of(0.0, false);
@@ -196,7 +189,7 @@ static void test_one_chunk(void)
         nm_plan_free(&p);
         nm_plan_free(&quickest);
     }
-    nm_loads_free(nm_allocator_default(), &x.loads);
+    synth_free(&x);
 }
 
 /* Beside a device at work the host takes longer, by as much as there are chunks in flight to keep it at work. */
@@ -204,7 +197,7 @@ static void test_beside(void)
 {
     const synth_shape s = {3, 24, 4, 256, 12, 0.8, 0.4};
     unsigned kept = 0, made = 0;
-    setting x = make_setting(&s, 5.0);
+    synth_setting x = make_setting(&s, 5.0);
     for (int w = 0; w < NM_COST_WORKS; w++)
         x.cost.beside[w] = 1.0 + synth_unit(&rng);
     for (double factor = 0.4; factor < 0.9; factor += 0.1) {
@@ -221,14 +214,14 @@ static void test_beside(void)
     }
     ok(made > 10, "%u limits that can be kept", made);
     is_u64(kept, made, "are kept, however many chunks are in flight");
-    nm_loads_free(nm_allocator_default(), &x.loads);
+    synth_free(&x);
 }
 
 /* Others know no limits: they are taken if they are better by ours. */
 static void test_others(void)
 {
     const synth_shape s = {3, 24, 4, 256, 16, 0.9, 0.5};
-    setting x = make_setting(&s, 5.0);
+    synth_setting x = make_setting(&s, 5.0);
     set_device(&x.cost, 0.6);
     for (int percent = 40; percent >= 10; percent -= 10) {
         nm_plan *alone = make(&x, percent / 100.0, false), *p = make(&x, percent / 100.0, true);
@@ -239,14 +232,14 @@ static void test_others(void)
         nm_plan_free(&alone);
         nm_plan_free(&p);
     }
-    nm_loads_free(nm_allocator_default(), &x.loads);
+    synth_free(&x);
 }
 
 /* Re-planning weighs plans by it: one that is a tenth above its limit is as bad as one that takes a tenth longer. */
 static void test_drift(void)
 {
     const synth_shape s = {3, 24, 4, 256, 16, 0.9, 0.5};
-    setting x = make_setting(&s, 5.0);
+    synth_setting x = make_setting(&s, 5.0);
     npumoe_error err = {0};
     double free_cost, within, above;
     set_device(&x.cost, 0.5);
@@ -263,13 +256,13 @@ static void test_drift(void)
     ok(free_cost == with.us && within == with.us, "within its limit a plan costs its time");
     ok(fabs(above / with.us - 1.1) < 1e-6, "a tenth above it, a tenth more");
     nm_plan_free(&p);
-    nm_loads_free(nm_allocator_default(), &x.loads);
+    synth_free(&x);
 }
 
 static void test_file(void)
 {
     const synth_shape s = {2, 16, 2, 256, 8, 0.5, 0.4};
-    setting x = make_setting(&s, 5.0);
+    synth_setting x = make_setting(&s, 5.0);
     nm_plan *p = make(&x, 0.25, false), *none = make(&x, 0.0, false), *read = NULL;
     npumoe_error err = {0};
     char *text = NULL, *without = NULL;
@@ -295,10 +288,10 @@ static void test_file(void)
     npumoe_text_free(&without);
     nm_plan_free(&p);
     nm_plan_free(&none);
-    nm_loads_free(nm_allocator_default(), &x.loads);
+    synth_free(&x);
 }
 
-static void refuse(const setting *x, nm_planner_options o, const char *word)
+static void refuse(const synth_setting *x, nm_planner_options o, const char *word)
 {
     nm_plan *plan = NULL;
     npumoe_error err = {0};
@@ -311,7 +304,7 @@ static void refuse(const setting *x, nm_planner_options o, const char *word)
 static void test_refused(void)
 {
     const synth_shape s = {2, 8, 2, 128, 8, 0.5, 0.4};
-    setting x = make_setting(&s, 5.0);
+    synth_setting x = make_setting(&s, 5.0);
     nm_planner_options o = nm_planner_options_default();
     o.n_prompt = PROMPT;
     o.host_limit = 1.5;
@@ -332,7 +325,7 @@ static void test_refused(void)
     o.policy = NM_POLICY_OURS;
     o.all_experts = true;
     refuse(&x, o, "found all experts on it");
-    nm_loads_free(nm_allocator_default(), &x.loads);
+    synth_free(&x);
 }
 
 int main(void)

@@ -11,19 +11,12 @@ enum { CHUNK = 256 };
 
 static synth_rng rng = {20260423};
 
-typedef struct setting {
-    nm_plan_model model;
-    nm_loads loads;
-    nm_cost cost;
-} setting;
-
 /* A device that takes so many times as long as the host for whatever it does. */
-static setting make_setting(const synth_shape *s, double factor, bool attention)
+static synth_setting make_setting(const synth_shape *s, double factor, bool attention)
 {
-    setting x = {.model = synth_model(s->n_layers, s->n_expert, s->k)};
-    if (!synth_loads(s, &rng, &x.loads))
-        bail("no loads");
-    x.cost = synth_cost(&x.model, s->chunk, 5.0);
+    synth_setting x;
+    if (!synth_make(s, &rng, 5.0, &x))
+        bail("no memory");
     nm_cost *c = &x.cost;
     for (uint32_t i = 0; i < c->device_expert.n; i++)
         c->device_expert.us[i] = factor * nm_curve_at(&c->host_expert, c->device_expert.rows[i]);
@@ -38,7 +31,7 @@ static setting make_setting(const synth_shape *s, double factor, bool attention)
     return x;
 }
 
-static nm_plan *make(const setting *x, uint32_t n_prompt, uint32_t in_flight)
+static nm_plan *make(const synth_setting *x, uint32_t n_prompt, uint32_t in_flight)
 {
     nm_planner_options o = nm_planner_options_default();
     nm_plan *plan = NULL;
@@ -97,7 +90,7 @@ static void test_all_kinds(void)
     for (int i = 0; i < CASES; i++) {
         const synth_shape s = {
             2 + synth_next(&rng, 3), 8 + synth_next(&rng, 24), 2, CHUNK, 8, synth_unit(&rng), 0.4};
-        setting x = make_setting(&s, 0.3 + 1.2 * synth_unit(&rng), synth_next(&rng, 2));
+        synth_setting x = make_setting(&s, 0.3 + 1.2 * synth_unit(&rng), synth_next(&rng, 2));
         const uint32_t in_flight = synth_next(&rng, 2);
         nm_plan *p = make(&x, in_flight ? 3 * CHUNK : CHUNK, in_flight);
         double sum = 0.0;
@@ -114,7 +107,7 @@ static void test_all_kinds(void)
         same += nm_planner_judge(p, &x.loads, &with, &without, &err) == NPUMOE_OK &&
                 fabs(with.us / p->predicted.us - 1.0) < 1e-9;
         nm_plan_free(&p);
-        nm_loads_free(nm_allocator_default(), &x.loads);
+        synth_free(&x);
     }
     ok(some > CASES / 2, "rows are shared in %u of %u plans", some, (unsigned)CASES);
     is_int(valid, CASES, "of parts that are on the device, in whole steps, not all rows");
@@ -128,7 +121,7 @@ static void test_all_kinds(void)
 static void test_by_hand(void)
 {
     const synth_shape s = {2, 8, 2, CHUNK, 1, 0.0, 0.0};
-    setting x = make_setting(&s, 0.5, false);
+    synth_setting x = make_setting(&s, 0.5, false);
     nm_cost *c = &x.cost;
     for (int p = NM_PART_QKV; p <= NM_PART_O; p += 2)
         c->host_part[p] = (nm_curve){.n = 2, .rows = {16, CHUNK}, .us = {1600.0, 100.0 * CHUNK}};
@@ -150,14 +143,14 @@ static void test_by_hand(void)
     is_int(p->layers[0].part_rows[NM_PART_O], best,
            "O: %u, as attention to the others runs beside it", best);
     nm_plan_free(&p);
-    nm_loads_free(nm_allocator_default(), &x.loads);
+    synth_free(&x);
 }
 
 static void test_several_chunks(void)
 {
     const synth_shape s = {3, 16, 2, CHUNK, 8, 0.7, 0.4};
     for (int attention = 0; attention < 2; attention++) {
-        setting x = make_setting(&s, 0.5, attention);
+        synth_setting x = make_setting(&s, 0.5, attention);
         nm_plan *p = make(&x, 4 * CHUNK, 0);
         is_int(shared(p), 0, "where chunks overlap nothing is shared");
         nm_plan_free(&p);
@@ -173,7 +166,7 @@ static void test_several_chunks(void)
                "%u of five chunks in flight: %.0f us, %.0f", p->in_flight, with.us, without.us);
         }
         nm_plan_free(&p);
-        nm_loads_free(nm_allocator_default(), &x.loads);
+        synth_free(&x);
     }
 }
 
