@@ -61,10 +61,12 @@ for limit in 60 35; do
     check "... keeps to it" json 'exit !($t->{host_limit} == '$limit' / 100 && $t->{predicted}{host_us} <= $t->{host_limit} * $t->{cpu_only}{host_us} * 1.000001)' "$work/limit$limit.json"
     check "... the summary has both" grep -q "the host works for [0-9.]* % of the time that it takes alone (limit: $limit %)" "$work/err"
 done
-run plan $profile --chunk 64 --cost "$work/quick.json" --host-cpu 1 -o "$work/limit1.json"
+# and one that can do nothing
+perl -MJSON::PP -e 'local $/; my $t = decode_json(<STDIN>); for my $k (grep /^device_/, keys %$t) { $_->[1] *= 1000 for @{$t->{$k}} } print encode_json($t)' <"$work/cost.json" >"$work/idle.json"
+run plan $profile --chunk 64 --cost "$work/idle.json" --host-cpu 50 -o "$work/limit50.json"
 is_code 0 "a limit that nothing keeps"
-check "... little is used, and it is not slower than without" json 'exit !($t->{predicted}{us} <= $t->{cpu_only}{us} && $t->{predicted}{host_us} < 0.36 * $t->{cpu_only}{host_us})' "$work/limit1.json"
-check "... is said" grep -q '; no plan with 1 % was found' "$work/err"
+check "... is not kept, and nothing is slower for it" json 'exit !($t->{predicted}{us} <= $t->{cpu_only}{us} * 1.000001 && $t->{predicted}{host_us} > 0.5 * $t->{cpu_only}{host_us})' "$work/limit50.json"
+check "... which is said" grep -q '; no plan with 50 % was found' "$work/err"
 run explain "$work/limit35.json" --json
 check "explain knows the limit" json 'exit !($t->{host_limit} == 0.35 && $t->{host_share} <= 0.35)' "$work/out"
 run plan $profile --chunk 64 --cost "$work/quick.json" --host-cpu 100 -o "$work/any.json"
