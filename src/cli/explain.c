@@ -273,9 +273,13 @@ static void print_layer(const json_t *l)
         putchar('\n');
     }
     printf("  dense parts:");
-    json_object_foreach(json_object_get(l, "parts"), key, g) if (shared_rows(l, key) > 0)
-        printf(" %s %d rows on the device, the others on the host;", key, shared_rows(l, key));
-    else printf(" %s on the %s;", key, json_string_value(g));
+    json_object_foreach(json_object_get(l, "parts"), key, g)
+    {
+        if (shared_rows(l, key) > 0)
+            printf(" %s %d rows on the device, the others on the host;", key, shared_rows(l, key));
+        else
+            printf(" %s on the %s;", key, json_string_value(g));
+    }
     printf(" routing, norms on the host\n");
     print_rejected(json_object_get(l, "rejected"), "  looked at and not taken:");
 }

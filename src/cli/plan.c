@@ -215,8 +215,7 @@ static void print_chunk_hint(const json_t *r)
         return;
     fprintf(stderr,
             "  a prompt of %" PRIu64 " tokens is one chunk of %" PRIu64
-            ", in which host and device wait for each other; two overlap: try --chunk %" PRIu64
-            "\n",
+            ", beside which there is no other; two overlap: try --chunk %" PRIu64 "\n",
             prompt, chunk, (prompt / 2 + STEP - 1) / STEP * STEP);
 }
 

@@ -38,6 +38,12 @@ double nm_cost_beside(const nm_cost *c, nm_cost_work work)
     return c->beside[work] > 1.0 ? c->beside[work] : 1.0;
 }
 
+double nm_cost_part_device(const nm_cost *c, nm_cost_part part, uint32_t capacity)
+{
+    const nm_curve *d = &c->device_part[part];
+    return d->n == 1 ? d->us[0] * capacity / d->rows[0] : nm_curve_at(d, capacity);
+}
+
 double nm_cost_launch(const nm_cost *c, uint32_t n_experts, uint32_t capacity)
 {
     return c->launch_us + n_experts * nm_curve_at(&c->device_expert, capacity);

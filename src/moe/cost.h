@@ -136,6 +136,10 @@ typedef struct nm_cost {
 /* The factor; 1 where none was measured. */
 double nm_cost_beside(const nm_cost *c, nm_cost_work work);
 
+/* Device time of a program of QKV or O for so many rows, beyond a launch. Measured is one for a whole chunk: one for fewer rows
+ * takes its share. (A program that is given fewer rows than it has takes as long as always.) */
+double nm_cost_part_device(const nm_cost *c, nm_cost_part part, uint32_t capacity);
+
 /* Device time of one launch of n experts with that capacity; host time it costs beside rows. */
 double nm_cost_launch(const nm_cost *c, uint32_t n_experts, uint32_t capacity);
 

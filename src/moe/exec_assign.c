@@ -121,7 +121,7 @@ bool nm_exec_part_pays(const nm_executor *ex, uint32_t layer, nm_cost_part part,
     if (p == NULL || l->part_failed[part] || rows == 0)
         return false;
     return host->n == 0 || device->n == 0 ||
-           nm_curve_at(host, rows) >= nm_curve_at(device, p->capacity);
+           nm_curve_at(host, rows) >= nm_cost_part_device(&ex->o.plan->cost, part, p->capacity);
 }
 
 static void add_shared(nm_executor *ex, exec_lane *lane)

@@ -9,7 +9,7 @@
  *
  * With several chunks in flight another chunk fills these gaps, and whole parts are launched.
  *
- * A device's time for fewer rows is taken as a share of that for all; measured is only a whole chunk. */
+ * A device's time for fewer rows is a share of that for all (cost.h). */
 #include "moe/planner_priv.h"
 
 #include <math.h>
@@ -23,7 +23,7 @@ static halves halves_of(const nm_planner *p, nm_cost_part part, uint32_t rows)
 {
     const nm_cost *c = p->cost;
     const uint32_t t = p->loads->chunk;
-    return (halves){.device_us = c->launch_us + (p->part_device_us[part] - c->launch_us) * rows / t,
+    return (halves){.device_us = c->launch_us + nm_cost_part_device(c, part, rows),
                     .rest_us = nm_curve_at(&c->host_part[part], t - rows),
                     .move_us = c->launch_host_us + c->part_far_us[part] * rows / c->chunk};
 }

@@ -45,6 +45,9 @@ static void fill_cost(nm_plan *p, const plan_spec *s)
     for (int i = 0; i < NM_COST_PARTS; i++) {
         c->host_part[i] = curve(1000);
         c->device_part[i] = curve(10);
+        if (s->slow_parts && i != NM_PART_ATTENTION)
+            c->device_part[i] = (nm_curve){
+                .n = 1, .rows = {p->chunk}, .us = {1.2 * nm_curve_at(&c->host_part[i], p->chunk)}};
     }
     c->host_watts = c->device_watts = -1;
     c->device = synth_device(1000);

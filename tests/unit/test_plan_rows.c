@@ -163,6 +163,22 @@ static void test_failures(const run *cpu)
     }
 }
 
+/* A device that is slower than the host is worth some of the rows, and not all of them. */
+static void test_slow_device(const run *cpu)
+{
+    for (int shared = 0; shared < 2; shared++) {
+        const plan_spec p = parts_only(shared ? BOTH : DEVICE, shared ? BOTH : DEVICE, false);
+        run_spec s = plan_rig_run(&p);
+        s.plan.slow_parts = true;
+        run *r = plan_rig_execute(&s);
+        ok(r->status == NPUMOE_OK && (r->stats.n_part_launches > 0) == (shared > 0),
+           "a slow device: %llu launches of parts that are %s",
+           (unsigned long long)r->stats.n_part_launches, shared ? "shared" : "whole");
+        ok(plan_rig_same(r, cpu), "... the same bits");
+        plan_rig_free(&r);
+    }
+}
+
 /* ---- what is said of it ------------------------------------------------------------------------ */
 
 /* Events of the trace of so many rows: launches of a part, or stages of the host. */
@@ -464,6 +480,7 @@ int main(void)
             test_lengths(archs[i]);
         if (i == 1)
             test_failures(cpu);
+        test_slow_device(cpu);
         if (i == 2) {
             test_counts();
             test_two_joins();
