@@ -165,9 +165,15 @@ static void print_head(const json_t *r)
                  at(r, "beside.rows"), at(r, "beside.device"));
         line("", text);
     }
-    snprintf(text, sizeof text, "policy %s, overflow %s (%s), objective %s",
+    const double limit = at(r, "host_limit");
+    char limit_text[64] = "";
+    if (limit > 0.0)
+        snprintf(limit_text, sizeof limit_text,
+                 ", the host's CPU at most %.3g %% of its time alone", 100.0 * limit);
+    snprintf(text, sizeof text, "policy %s, overflow %s (%s), objective %s%s",
              report_text(r, "policy"), report_text(r, "overflow"),
-             json_is_true(report_at(r, "exact")) ? "exact" : "LOSSY", report_text(r, "objective"));
+             json_is_true(report_at(r, "exact")) ? "exact" : "LOSSY", report_text(r, "objective"),
+             limit_text);
     line("plan", text);
     snprintf(text, sizeof text, "%d programs, %s, loaded in %.1f s", (int)at(r, "programs"),
              human_bytes(report_u64(r, "bytes"), b, sizeof b), at(r, "load_us") * 1e-6);

@@ -69,6 +69,8 @@ check "... is not kept, and nothing is slower for it" json 'exit !($t->{predicte
 check "... which is said" grep -q '; no plan with 50 % was found' "$work/err"
 run explain "$work/limit35.json" --json
 check "explain knows the limit" json 'exit !($t->{host_limit} == 0.35 && $t->{host_share} <= 0.35)' "$work/out"
+run explain "$work/limit35.json"
+check "... and says it" grep -q "the host's CPU at most 35 % of its time alone" "$work/out"
 run plan $profile --chunk 64 --cost "$work/quick.json" --host-cpu 100 -o "$work/any.json"
 check "100 % is no limit" json 'exit exists $t->{host_limit}' "$work/any.json"
 run plan $profile --chunk 64 --cost "$work/quick.json" --host-cpu 30 --objective cpu
