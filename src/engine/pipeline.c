@@ -484,6 +484,8 @@ static npumoe_status take_and_submit(pipeline *p, uint32_t layer, npumoe_error *
 static npumoe_status run_all(pipeline *p, npumoe_error *err)
 {
     const nm_pipeline_job *j = p->job;
+    const size_t n = j->end - j->pos;
+    nm_exec_start(j->ex, n > nm_executor_next(j->ex, j->chunk, j->pos, n));
     for (uint32_t i = 0; i < j->n_lanes; i++)
         start_chunk(p, &p->lanes[i]);
     while (!is_over(p)) {

@@ -123,7 +123,7 @@ static json_t *accuracy_json(double *off, size_t n)
 
 /* Sums over the spans of which the plan says something. */
 typedef struct span_sums {
-    double chunks, predicted_us;
+    double tokens, predicted_us;
 } span_sums;
 
 /* One span; *off < 0 where the plan says nothing of it. */
@@ -141,7 +141,7 @@ static npumoe_status span_json(const nm_fields *list, size_t i, json_t **out, do
     if (!json_is_null(json_object_get(f.json, "predicted_us"))) {
         NM_TRY(nm_fields_real(&f, "predicted_us", 0.0, 1e18, &expected));
         *off = expected > 0.0 ? fabs(us / expected - 1.0) : -1.0;
-        sums->chunks += chunks;
+        sums->tokens += tokens;
         sums->predicted_us += expected;
     }
     *out = json_pack("{s:I, s:I, s:I}", "position", (json_int_t)position, "tokens",
@@ -284,8 +284,9 @@ static npumoe_status put_all(const nm_plan *plan, const nm_fields *report, json_
     const double chunks = tokens / (double)plan->chunk;
     span_sums sums = {0};
     NM_TRY(put_spans(report, out, &sums));
-    const double more =
-        sums.chunks > 0.0 ? sums.predicted_us / sums.chunks - plan->predicted.us : 0.0;
+    const double more = sums.tokens > 0.0
+                            ? sums.predicted_us * plan->chunk / sums.tokens - plan->predicted.us
+                            : 0.0;
     const figures p = predicted(&plan->predicted, more, attention_on_device(plan));
     NM_TRY(measured(report, chunks, &m));
     m.us = wall / chunks;

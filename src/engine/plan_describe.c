@@ -229,6 +229,7 @@ static json_t *plan_json(const nm_plan *p)
     nm_describe_put(o, "in_flight", json_integer(p->in_flight));
     nm_describe_put(o, "prompt", json_integer(p->n_prompt));
     nm_describe_put(o, "n_past", json_integer(p->n_past));
+    nm_describe_put(o, "part_price", number(p->part_price));
     nm_describe_put(o, "crossover",
                     p->crossover == UINT32_MAX ? json_null() : json_integer(p->crossover));
     nm_describe_put(o, "attention_chunks", json_integer(p->attention_chunks));

@@ -30,13 +30,15 @@ static double max(double a, double b)
     return a > b ? a : b;
 }
 
-/* Attention of a layer in the prediction: the mean over the plan's prompt. */
+/* Attention of a layer in the prediction: the mean over the plan's prompt, by rows. */
 static double planned_attention(const nm_plan *plan, bool on_device)
 {
-    const uint32_t n = plan->n_prompt ? (plan->n_prompt - 1) / plan->chunk + 1 : 1;
+    const uint32_t n = plan->n_prompt ? plan->n_prompt : plan->chunk;
     double us = 0.0;
-    for (uint32_t i = 0; i < n; i++)
-        us += nm_plan_attention(plan, on_device, plan->n_past + (uint64_t)i * plan->chunk);
+    for (uint32_t i = 0; i < n; i += plan->chunk) {
+        const uint32_t rows = n - i < plan->chunk ? n - i : plan->chunk;
+        us += rows * nm_plan_attention(plan, on_device, plan->n_past + (uint64_t)i);
+    }
     return us / n;
 }
 
@@ -64,11 +66,11 @@ double nm_timings_predict(const nm_plan *plan, uint64_t n_past, uint32_t n_token
 {
     const uint32_t n_chunks = n_tokens / plan->chunk;
     double us = 0.0;
-    if (n_tokens % plan->chunk != 0 || n_lanes != plan->in_flight)
+    if (n_lanes != plan->in_flight)
         return -1.0;
     if (n_past == plan->n_past && n_tokens == plan->n_prompt)
-        return plan->predicted.us * n_chunks; /* what it was made for */
-    if (n_chunks < n_lanes)
+        return plan->predicted.us * n_tokens / plan->chunk; /* what it was made for */
+    if (n_tokens % plan->chunk != 0 || n_chunks < n_lanes)
         return -1.0;
     const double planned_us[] = {planned_attention(plan, false), planned_attention(plan, true)};
     for (uint32_t i = 0; i < n_chunks; i++)

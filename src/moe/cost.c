@@ -44,6 +44,22 @@ double nm_cost_part_device(const nm_cost *c, nm_cost_part part, uint32_t capacit
     return d->n == 1 ? d->us[0] * capacity / d->rows[0] : nm_curve_at(d, capacity);
 }
 
+bool nm_cost_part_pays(const nm_cost *c, nm_cost_part part, const nm_cost_short *s)
+{
+    const nm_curve *host = &c->host_part[part], *device = &c->device_part[part];
+    double host_us, device_us;
+    if (host->n == 0 || device->n == 0)
+        return true;
+    if (part == NM_PART_ATTENTION) {
+        host_us = nm_curve_at(host, (double)s->n_past + 1.0) * s->rows / s->capacity;
+        device_us = nm_curve_at(device, (double)s->n_past + 1.0);
+    } else {
+        host_us = nm_curve_at(host, s->rows);
+        device_us = nm_cost_part_device(c, part, s->capacity);
+    }
+    return (1.0 - s->price) * host_us >= s->price * device_us;
+}
+
 double nm_cost_launch(const nm_cost *c, uint32_t n_experts, uint32_t capacity)
 {
     return c->launch_us + n_experts * nm_curve_at(&c->device_expert, capacity);

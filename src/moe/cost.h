@@ -140,6 +140,17 @@ double nm_cost_beside(const nm_cost *c, nm_cost_work work);
  * takes its share. (A program that is given fewer rows than it has takes as long as always.) */
 double nm_cost_part_device(const nm_cost *c, nm_cost_part part, uint32_t capacity);
 
+/* A part of a chunk that is shorter than its program: whether the device, which computes all rows of the program, is worth
+ * its time when the host would compute so many. price: of that time, where the host's costs 1 - price. */
+typedef struct nm_cost_short {
+    uint32_t rows, capacity;
+    uint64_t n_past; /* tokens before the chunk, for attention */
+    double price;
+} nm_cost_short;
+#define NM_COST_EVEN_PRICE 0.5 /* both alike: as quick on the device as on the host */
+
+bool nm_cost_part_pays(const nm_cost *c, nm_cost_part part, const nm_cost_short *s);
+
 /* Device time of one launch of n experts with that capacity; host time it costs beside rows. */
 double nm_cost_launch(const nm_cost *c, uint32_t n_experts, uint32_t capacity);
 

@@ -293,6 +293,7 @@ npumoe_status nm_drift_plan(const npumoe_allocator *a, const nm_plan *plan, cons
 {
     nm_planner_options o = nm_planner_options_of(plan);
     o.compare = false;
+    o.part_price = 0.0; /* another choice for other loads */
     NM_TRY(nm_planner_make(a, &plan->model, loads, &plan->cost, &o, out, err));
     for (uint32_t i = 0; i < (*out)->n_layers && i < plan->n_layers; i++)
         (*out)->layers[i].types = plan->layers[i].types; /* the same layers, in order */

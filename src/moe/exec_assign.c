@@ -114,14 +114,13 @@ static void apply_policy(nm_executor *ex, exec_lane *lane)
 
 bool nm_exec_part_pays(const nm_executor *ex, uint32_t layer, nm_cost_part part, uint32_t rows)
 {
+    const nm_plan *plan = ex->o.plan;
     const exec_layer *l = &ex->layers[layer];
-    const nm_curve *host = &ex->o.plan->cost.host_part[part];
-    const nm_curve *device = &ex->o.plan->cost.device_part[part];
     const nm_program *p = l->part[part];
     if (p == NULL || l->part_failed[part] || rows == 0)
         return false;
-    return host->n == 0 || device->n == 0 ||
-           nm_curve_at(host, rows) >= nm_cost_part_device(&ex->o.plan->cost, part, p->capacity);
+    const nm_cost_short s = {.rows = rows, .capacity = p->capacity, .price = ex->part_price};
+    return rows >= plan->chunk || nm_cost_part_pays(&plan->cost, part, &s);
 }
 
 static void add_shared(nm_executor *ex, exec_lane *lane)

@@ -596,6 +596,11 @@ void nm_exec_abandon(nm_executor *ex)
     }
 }
 
+void nm_exec_start(nm_executor *ex, bool several)
+{
+    ex->part_price = several && ex->o.n_lanes > 1 ? ex->o.plan->part_price : NM_COST_EVEN_PRICE;
+}
+
 /* ---- dense parts ---------------------------------------------------------------------------------- */
 
 static float *begin_part(exec_part *l, nm_program *program, uint32_t layer, nm_cost_part part,
@@ -690,9 +695,10 @@ static nm_program *attention_for(const nm_executor *ex, uint32_t layer, size_t p
         l->part_failed[NM_PART_ATTENTION] || pos % plan->chunk != 0 || i >= ex->n_attention ||
         rows == 0 || rows > plan->chunk || pos + plan->chunk > room)
         return NULL;
-    const double host = nm_plan_attention(plan, false, pos) * rows / plan->chunk;
-    return rows == plan->chunk || host >= nm_plan_attention(plan, true, pos) ? ex->attention[i]
-                                                                             : NULL;
+    const nm_cost_short s = {
+        .rows = rows, .capacity = plan->chunk, .n_past = pos, .price = ex->part_price};
+    const bool pays = rows == plan->chunk || nm_cost_part_pays(&plan->cost, NM_PART_ATTENTION, &s);
+    return pays ? ex->attention[i] : NULL;
 }
 
 float *nm_exec_attention_input(nm_executor *ex, uint32_t n, uint32_t layer, size_t pos,

@@ -463,6 +463,7 @@ npumoe_status nm_exec_create(const npumoe_allocator *a, const nm_executor_option
         return nm_err_nomem(err, sizeof *ex, "the executor");
     ex->allocator = a;
     ex->o = *o;
+    ex->part_price = NM_COST_EVEN_PRICE;
     ex->n_layer = o->config->n_layer;
     ex->n_embd = o->config->n_embd;
     ex->n_expert = o->config->n_expert;
@@ -581,8 +582,10 @@ size_t nm_executor_share(const nm_executor *ex, uint32_t chunk, size_t pos, size
                  least = nm_max_size(from, 2);
     if (ex->loaded == 0 || n < least || chunk < nm_min_size(least, whole))
         return 0;
-    /* Beside a chunk in flight a shorter one than `from` may pay: half of one is a rule of thumb. */
-    return n < chunk || tail >= nm_min_size(least, chunk / 2) ? n : n - tail;
+    /* Beside others a last chunk that is short loses nothing: what does not pay is the host's there too. Alone it has to pay as a
+     * prompt does; half a chunk is a rule of thumb. */
+    const size_t short_pays = ex->o.n_lanes > 1 ? 2 : nm_min_size(least, chunk / 2);
+    return n < chunk || tail >= short_pays ? n : n - tail;
 }
 
 bool nm_executor_has_layer(const nm_executor *ex, uint32_t layer)

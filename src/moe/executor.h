@@ -126,6 +126,8 @@ typedef struct nm_exec_input {
     float scale;                 /* of all results */
 } nm_exec_input;
 
+/* Before a run of chunks, of which there may be several in flight: then a short one among them is not by itself. */
+void nm_exec_start(nm_executor *ex, bool several);
 /* The lane must be idle. EDEVICE only with `require`. */
 npumoe_status nm_exec_begin(nm_executor *ex, uint32_t lane, const nm_exec_input *input,
                             npumoe_error *err);

@@ -82,6 +82,7 @@ struct nm_executor {
     double flying_us; /* their time, as predicted */
     exec_lane lanes[NM_EXEC_MAX_LANES];
     uint64_t begun;
+    double part_price; /* for the chunks that are short, of the run that goes on */
     uint32_t max_passes;
     uint32_t max_capacity; /* rows of the largest group capacity */
     uint32_t failed;

@@ -172,6 +172,7 @@ typedef struct nm_plan {
     uint32_t
         n_prompt;    /* tokens of the prompt that is predicted, by chunk; 0 = chunks without end */
     uint32_t n_past; /* tokens before it */
+    double part_price; /* parts of a short chunk among others: nm_cost_short.price */
     uint32_t n_tiers, max_group;
     uint32_t max_capacities; /* of a group; 1 = static tiers */
     uint32_t
@@ -183,9 +184,10 @@ typedef struct nm_plan {
     uint32_t attention_chunks; /* whose attention has a program */
     uint32_t programs;
     uint64_t bytes;
-    nm_prediction predicted; /* of a chunk: the mean over the prompt (planner_schedule.c) */
-    nm_prediction cpu_only;  /* the same without a device, for comparison */
-    double bound_us, gap;    /* predicted.us / bound_us - 1 */
+    nm_prediction
+        predicted; /* of as many rows as a chunk has: the mean over the prompt (planner_schedule.c) */
+    nm_prediction cpu_only; /* the same without a device, for comparison */
+    double bound_us, gap;   /* predicted.us / bound_us - 1 */
     uint32_t n_rejected;
     nm_plan_rejected rejected[NM_PLAN_MAX_REJECTED]; /* whole plans: the other policies */
 } nm_plan;

@@ -149,6 +149,7 @@ static json_t *plan_json(const nm_plan *p)
     json_object_set_new(o, "in_flight", json_integer(p->in_flight));
     json_object_set_new(o, "prompt", json_integer(p->n_prompt));
     json_object_set_new(o, "n_past", json_integer(p->n_past));
+    json_object_set_new(o, "part_price", nm_fields_number(p->part_price));
     json_object_set_new(o, "tiers", json_integer(p->n_tiers));
     json_object_set_new(o, "max_group", json_integer(p->max_group));
     json_object_set_new(o, "max_capacities", json_integer(p->max_capacities));
@@ -364,6 +365,9 @@ static npumoe_status read_scalars(const nm_fields *f, nm_plan *p)
     NM_TRY(nm_fields_u32(f, "in_flight", 1, NM_PLAN_MAX_IN_FLIGHT, &p->in_flight));
     NM_TRY(nm_fields_u32(f, "prompt", 0, 1u << 30, &p->n_prompt));
     NM_TRY(nm_fields_u32(f, "n_past", 0, UINT32_MAX, &p->n_past));
+    p->part_price = NM_COST_EVEN_PRICE; /* plans before it was thought of */
+    if (json_object_get(f->json, "part_price"))
+        NM_TRY(nm_fields_real(f, "part_price", 0.0, 1.0, &p->part_price));
     NM_TRY(nm_fields_u32(f, "tiers", 1, NM_PLAN_MAX_CAPACITIES, &p->n_tiers));
     NM_TRY(nm_fields_u32(f, "max_group", 1, NM_PLAN_MAX_GROUP, &p->max_group));
     NM_TRY(nm_fields_u32(f, "max_capacities", 1, NM_PLAN_MAX_CAPACITIES, &p->max_capacities));

@@ -176,6 +176,7 @@ static npumoe_status plan_new(const nm_planner *p, nm_plan **out, npumoe_error *
                       .in_flight = p->n_lanes,
                       .n_prompt = o->n_prompt,
                       .n_past = o->n_past,
+                      .part_price = o->part_price > 0.0 ? o->part_price : NM_COST_EVEN_PRICE,
                       .n_tiers = o->n_tiers,
                       .max_group = o->max_group,
                       .max_capacities = o->max_capacities,
@@ -286,6 +287,8 @@ static npumoe_status make_one(const npumoe_allocator *a, const nm_plan_model *mo
         st = nm_planner_popular(&p, layers, ways, err);
     if (st == NPUMOE_OK && options->in_flight == 0)
         st = choose_lanes(&p, ways, &limits, err);
+    if (st == NPUMOE_OK && options->part_price == 0.0)
+        st = nm_planner_choose_part_price(&p, ways, &limits, err);
     if (st == NPUMOE_OK)
         st = plan_new(&p, &plan, err);
     if (st == NPUMOE_OK)

@@ -77,8 +77,14 @@ typedef struct nm_layer_loads {
 
 typedef struct nm_loads {
     uint32_t n_layers, n_expert, n_scenarios, chunk;
+    uint32_t rows;          /* of a chunk that they are loads of: of a prompt's last one; 0 = all */
     nm_layer_loads *layers; /* [n_layers], ascending */
 } nm_loads;
+
+static inline uint32_t nm_loads_rows(const nm_loads *l)
+{
+    return l->rows ? l->rows : l->chunk;
+}
 
 void nm_loads_free(const npumoe_allocator *a, nm_loads *loads);
 
@@ -95,6 +101,7 @@ typedef struct nm_planner_options {
     uint32_t in_flight;      /* 1 .. NM_PLAN_MAX_IN_FLIGHT; 0 = as many as pay */
     uint32_t n_prompt; /* tokens of the prompts that it is for; 0 = chunks without end, all alike */
     uint32_t n_past;   /* tokens before them */
+    double part_price; /* of a short last chunk's parts; 0 = what is best for the prompt */
     uint32_t
         attention_chunks; /* with programs for attention on the device; 0 = what the prompt asks for */
     bool all_experts;     /* every expert on the device, as far as the budgets go: for comparison */

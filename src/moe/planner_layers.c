@@ -68,17 +68,29 @@ static bool has_attention(const nm_planner *p, uint32_t chunk)
     return p->options.n_past / p->loads->chunk + chunk < p->attention_chunks;
 }
 
+static uint64_t past_of(const nm_planner *p, uint32_t chunk)
+{
+    return p->options.n_past + (uint64_t)chunk * p->loads->chunk;
+}
+
 bool nm_planner_part_is_there(const nm_planner *p, const nm_way *w, nm_cost_part part,
                               uint32_t chunk)
 {
-    return (w->parts & 1u << part) != 0 && (part != NM_PART_ATTENTION || has_attention(p, chunk));
+    const uint32_t t = p->loads->chunk, shared = nm_planner_shared_rows(p, w, part);
+    if ((w->parts & 1u << part) == 0 || (part == NM_PART_ATTENTION && !has_attention(p, chunk)))
+        return false;
+    const nm_cost_short s = {.rows = p->rows,
+                             .capacity = shared ? shared : t,
+                             .n_past = past_of(p, chunk),
+                             .price = p->part_price};
+    return p->rows == t || nm_cost_part_pays(p->cost, part, &s);
 }
 
-/* Of the chunk's position; measured with its own number of queries. */
-static double attention_at(const nm_planner *p, const nm_curve *curve, uint32_t chunk)
+/* Of so many rows at the chunk's position; measured with its own number of queries. */
+static double attention_at(const nm_planner *p, const nm_curve *curve, uint32_t rows,
+                           uint32_t chunk)
 {
-    const double t = p->loads->chunk, share = t / p->cost->chunk;
-    return share * nm_curve_at(curve, p->options.n_past + chunk * t + 1.0);
+    return (double)rows / p->cost->chunk * nm_curve_at(curve, (double)past_of(p, chunk) + 1.0);
 }
 
 double nm_planner_part_beside(const nm_planner *p, nm_cost_part part)
@@ -94,41 +106,45 @@ double nm_planner_part_beside(const nm_planner *p, nm_cost_part part)
 
 double nm_planner_part_host_us(const nm_planner *p, nm_cost_part part, uint32_t chunk)
 {
-    return part == NM_PART_ATTENTION ? attention_at(p, &p->cost->host_part[part], chunk)
+    return part == NM_PART_ATTENTION ? attention_at(p, &p->cost->host_part[part], p->rows, chunk)
                                      : p->part_host_us[part];
 }
 
 double nm_planner_part_device_us(const nm_planner *p, nm_cost_part part, uint32_t chunk)
 {
     return part == NM_PART_ATTENTION
-               ? p->cost->launch_us + attention_at(p, &p->cost->device_part[part], chunk)
+               ? p->cost->launch_us +
+                     attention_at(p, &p->cost->device_part[part], p->loads->chunk, chunk)
                : p->part_device_us[part];
 }
 
-/* The mean over the prompt; chunks without a program stay the host's. */
+/* The mean over the prompt, for as many rows as a whole chunk has: a short one counts less. Chunks without a program stay
+ * the host's. */
 static void fill_attention(nm_planner *p)
 {
     const nm_cost_part part = NM_PART_ATTENTION;
-    const uint32_t n = p->n_chunks ? p->n_chunks : 1;
+    const uint32_t n = p->n_chunks ? p->n_chunks : 1, t = p->loads->chunk;
+    const double tokens = p->n_chunks ? p->options.n_prompt : t;
     p->attention_chunks = attention_chunks(p);
     if (p->cost->device.slots != UINT32_MAX)
         p->slots -= p->attention_chunks;
     p->part_exists[part] = true;
     p->part_possible[part] = p->n_grid > 0 && p->attention_chunks > 0;
     for (uint32_t i = 0; i < n; i++) {
-        const double host = nm_planner_part_host_us(p, part, i) / n;
+        const double share = fmin(1.0, (tokens - (double)i * t) / t) / (tokens / t);
+        const double host = nm_planner_part_host_us(p, part, i) * share;
         p->part_host_us[part] += host;
-        p->part_move_us[part] += has_attention(p, i) ? p->cost->launch_host_us / n : host;
+        p->part_move_us[part] += has_attention(p, i) ? p->cost->launch_host_us * share : host;
         p->part_device_us[part] +=
-            has_attention(p, i) ? nm_planner_part_device_us(p, part, i) / n : 0.0;
+            has_attention(p, i) ? nm_planner_part_device_us(p, part, i) * share : 0.0;
     }
 }
 
 static void fill_parts(nm_planner *p)
 {
     const nm_cost *c = p->cost;
-    const uint32_t t = p->loads->chunk;
-    p->layer_us = nm_curve_at(&c->host_layer, t);
+    const uint32_t t = p->loads->chunk, rows = p->rows;
+    p->layer_us = nm_curve_at(&c->host_layer, rows);
     p->slots = c->device.slots;
     fill_attention(p);
     for (int i = 0; i < NM_COST_PARTS; i++) {
@@ -138,15 +154,15 @@ static void fill_parts(nm_planner *p)
             c->host_part[i].n > 0 && (i != NM_PART_SHARED || c->geometry.n_ff_shared > 0);
         if (!p->part_exists[i])
             continue;
-        p->part_host_us[i] = nm_curve_at(&c->host_part[i], t);
+        p->part_host_us[i] = nm_curve_at(&c->host_part[i], rows);
         p->part_possible[i] = p->n_grid > 0 && c->device_part[i].n > 0 && c->device.has_linear &&
                               c->device.part_bytes[i] <= c->device.program_bytes &&
                               p->options.policy == NM_POLICY_OURS;
         p->part_device_us[i] = c->launch_us + nm_curve_at(&c->device_part[i], t);
         /* Norm and attention write where it reads. */
-        p->part_move_us[i] = c->launch_host_us + c->part_far_us[i] * t / c->chunk;
+        p->part_move_us[i] = c->launch_host_us + c->part_far_us[i] * rows / c->chunk;
         if (i == NM_PART_SHARED)
-            p->part_move_us[i] += nm_planner_gather(p, t) + nm_planner_scatter(p, t);
+            p->part_move_us[i] += nm_planner_gather(p, rows) + nm_planner_scatter(p, rows);
     }
 }
 
@@ -174,6 +190,7 @@ uint32_t nm_planner_whole_layers(const nm_planner *p)
 
 void nm_planner_fini(nm_planner *p)
 {
+    nm_planner_last_free(p);
     nm_free(p->a, p->host_us);
     nm_free(p->a, p->device_us);
     nm_free(p->a, p->gather_us);
@@ -194,7 +211,9 @@ npumoe_status nm_planner_init(nm_planner *p, const npumoe_allocator *a, const nm
                       .loads = loads,
                       .cost = cost,
                       .n_expert = loads->n_expert,
-                      .n_scenarios = loads->n_scenarios};
+                      .n_scenarios = loads->n_scenarios,
+                      .rows = nm_loads_rows(loads),
+                      .part_price = NM_COST_EVEN_PRICE};
     const uint32_t prompt = options->n_prompt;
     p->n_chunks = prompt ? (prompt - 1) / loads->chunk + 1 : 0;
     p->n_lanes = options->in_flight ? options->in_flight : NM_PLAN_MAX_IN_FLIGHT;
@@ -226,7 +245,7 @@ npumoe_status nm_planner_init(nm_planner *p, const npumoe_allocator *a, const nm
     p->moved_rows = pairs;
     fill_tables(p);
     fill_parts(p);
-    return NPUMOE_OK;
+    return nm_planner_last_new(p, err);
 }
 
 /* ---- ways ----------------------------------------------------------------------------------- */

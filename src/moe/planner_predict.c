@@ -8,33 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- crossover ------------------------------------------------------------------------------ */
-
-/* Loads of a shorter chunk: every pair stays with probability n / chunk, rounded by a fixed dither. */
-static npumoe_status thin_loads(const npumoe_allocator *a, const nm_loads *from, uint32_t n,
-                                nm_loads *out, npumoe_error *err)
-{
-    const size_t cells = (size_t)from->n_scenarios * from->n_expert;
-    *out = *from;
-    out->chunk = n;
-    out->layers = nm_alloc_array(a, from->n_layers, sizeof *out->layers);
-    if (!out->layers)
-        return nm_err_nomem(err, from->n_layers * sizeof *out->layers, "planning");
-    uint32_t dither = 1;
-    for (uint32_t l = 0; l < from->n_layers; l++) {
-        out->layers[l].layer = from->layers[l].layer;
-        out->layers[l].load = nm_alloc_array(a, cells, sizeof *out->layers[l].load);
-        if (!out->layers[l].load)
-            return nm_err_nomem(err, cells * sizeof *out->layers[l].load, "planning");
-        for (size_t i = 0; i < cells; i++) {
-            dither = dither * 1664525u + 1013904223u;
-            const uint64_t scaled = (uint64_t)from->layers[l].load[i] * n + dither % from->chunk;
-            out->layers[l].load[i] = (uint32_t)(scaled / from->chunk);
-        }
-    }
-    return NPUMOE_OK;
-}
-
 static nm_way *way_of(const nm_planner *p, const nm_plan_layer *l)
 {
     uint32_t n_experts = 0, at = 0;
@@ -72,6 +45,7 @@ nm_planner_options nm_planner_options_of(const nm_plan *plan)
     o.in_flight = plan->in_flight;
     o.n_prompt = plan->n_prompt;
     o.n_past = plan->n_past;
+    o.part_price = plan->part_price;
     o.attention_chunks = plan->attention_chunks;
     return o;
 }
@@ -172,6 +146,8 @@ npumoe_status nm_planner_predict(nm_plan *plan, const nm_loads *loads, npumoe_er
     return NPUMOE_OK;
 }
 
+/* ---- crossover ------------------------------------------------------------------------------ */
+
 /* Whether the plan is predicted to be no slower than the host alone for a prompt of n tokens: whole chunks as
  * they were counted, or a shorter one. */
 static npumoe_status pays(const nm_plan *plan, const nm_loads *loads, uint32_t n, bool *out,
@@ -183,7 +159,7 @@ static npumoe_status pays(const nm_plan *plan, const nm_loads *loads, uint32_t n
     npumoe_status st = NPUMOE_OK;
     o.n_prompt = n;
     if (n < loads->chunk)
-        st = thin_loads(plan->allocator, loads, n, &shorter, err);
+        st = nm_planner_thin(plan->allocator, loads, n, &shorter, err);
     if (st == NPUMOE_OK)
         st = predict(plan, n < loads->chunk ? &shorter : loads, &o, NULL, &with, &without, err);
     nm_loads_free(plan->allocator, &shorter);

@@ -5,6 +5,7 @@
  *   planner_sim.c     what a way costs on every scenario
  *   planner_schedule.c  a prompt through all layers, stage by stage
  *   planner_rows.c    QKV and O shared by rows
+ *   planner_last.c    a prompt's last chunk, where it is short
  *   planner_clocks.h  host and device at the same time: for these two
  *   planner_tiers.c   the two shortest paths
  *   planner_ways.c    ways of a layer for ours
@@ -62,13 +63,17 @@ typedef struct nm_planner {
     uint32_t moved_rows;            /* of these tables: all pairs of a chunk */
     double *gather_us, *scatter_us; /* [moved_rows + 1] one launch */
     uint32_t n_grid;
-    uint32_t grid[NM_PLANNER_GRID];       /* allowed capacities, ascending */
-    double layer_us;                      /* host: norms, routing and such */
-    uint32_t attention_chunks;            /* that would have a program */
-    uint32_t slots;                       /* for all other programs */
-    uint32_t n_lanes;                     /* chunks in flight, at most */
-    bool two;                             /* or more, and as many to be had */
-    uint32_t n_chunks;                    /* of the prompt; 0 = an endless row of chunks */
+    uint32_t grid[NM_PLANNER_GRID]; /* allowed capacities, ascending */
+    double layer_us;                /* host: norms, routing and such */
+    uint32_t attention_chunks;      /* that would have a program */
+    uint32_t slots;                 /* for all other programs */
+    uint32_t n_lanes;               /* chunks in flight, at most */
+    bool two;                       /* or more, and as many to be had */
+    uint32_t n_chunks; /* of the prompt, the last one perhaps short; 0 = an endless row of chunks */
+    uint32_t rows;     /* of the chunks that costs and loads are of: all, but for */
+    double part_price; /* where they are fewer than a chunk has: nm_cost_short.price */
+    struct nm_planner *last; /* the prompt's last chunk, where it is short; NULL: it is not */
+    nm_loads last_loads;     /* of that */
     double part_host_us[NM_COST_PARTS];   /* on the host; 0 where there is no such part */
     double part_device_us[NM_COST_PARTS]; /* device busy, launch included */
     double part_move_us[NM_COST_PARTS];   /* host: gather, submit, scatter of such a launch */
@@ -177,10 +182,11 @@ void nm_planner_passes(const nm_planner *p, const nm_way *w, const uint32_t *loa
 
 /* The factor of a part's work on the host. */
 double nm_planner_part_beside(const nm_planner *p, nm_cost_part part);
-/* A part's time on the host, or on the device with its launch, of the chunk with that number: attention grows,
- * and late chunks may have no program for it. */
+/* Whether the device computes a part of the chunk with that number: late chunks may have no program for attention, and
+ * for a short one it may not pay (nm_cost_part_pays). */
 bool nm_planner_part_is_there(const nm_planner *p, const nm_way *w, nm_cost_part part,
                               uint32_t chunk);
+/* A part's time on the host, or on the device with its launch: attention grows with the chunk's number. */
 double nm_planner_part_host_us(const nm_planner *p, nm_cost_part part, uint32_t chunk);
 double nm_planner_part_device_us(const nm_planner *p, nm_cost_part part, uint32_t chunk);
 
@@ -270,6 +276,19 @@ bool nm_planner_is_better(const nm_planner_limits *m, double us, double host_us,
 /* The ways of all layers for the objective, out of their lists into out[n_layers]: the caller's. *limits: that they were chosen by. */
 npumoe_status nm_planner_choose_ways(const nm_planner *p, nm_layer_work *layers, nm_way **out,
                                      nm_planner_limits *limits, npumoe_error *err);
+
+/* ---- chunks that are short (planner_last.c) ---------------------------------------------------- */
+
+/* Loads of n rows of a chunk. Owner of *out: the caller, also after a failure. */
+npumoe_status nm_planner_thin(const npumoe_allocator *a, const nm_loads *from, uint32_t n,
+                              nm_loads *out, npumoe_error *err);
+/* Fills p->last if the prompt has a last chunk that is short. */
+npumoe_status nm_planner_last_new(nm_planner *p, npumoe_error *err);
+void nm_planner_last_free(nm_planner *p);
+/* Fills p->options.part_price with the price at which a prompt is quickest: of prompts that are whole chunks, one with half a
+ * chunk more. */
+npumoe_status nm_planner_choose_part_price(nm_planner *p, nm_way *const *ways,
+                                           const nm_planner_limits *limits, npumoe_error *err);
 
 /* Lower bounds in us: of each layer without budgets, of their sum with them. */
 npumoe_status nm_planner_bound(const nm_planner *p, const nm_layer_work *layers, uint32_t n_layers,

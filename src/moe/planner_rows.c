@@ -22,16 +22,17 @@ typedef struct halves {
 static halves halves_of(const nm_planner *p, nm_cost_part part, uint32_t rows)
 {
     const nm_cost *c = p->cost;
-    const uint32_t t = p->loads->chunk;
+    const uint32_t rest = p->rows > rows ? p->rows - rows : 0;
     return (halves){.device_us = c->launch_us + nm_cost_part_device(c, part, rows),
-                    .rest_us = nm_curve_at(&c->host_part[part], t - rows),
+                    .rest_us = rest ? nm_curve_at(&c->host_part[part], rest) : 0.0,
                     .move_us = c->launch_host_us + c->part_far_us[part] * rows / c->chunk};
 }
 
 double nm_planner_attended(const nm_planner *p, uint32_t chunk, uint32_t rows)
 {
-    const double t = p->loads->chunk, past = p->options.n_past + chunk * t;
-    return rows * (past + 0.5 * rows) / (t * (past + 0.5 * t));
+    const double t = p->rows, n = fmin(rows, t);
+    const double past = p->options.n_past + (double)chunk * p->loads->chunk;
+    return n * (past + 0.5 * n) / (t * (past + 0.5 * t));
 }
 
 uint32_t nm_planner_shared_rows(const nm_planner *p, const nm_way *w, nm_cost_part part)

@@ -10,7 +10,8 @@
  *
  * The walk is two clocks (planner_clocks.h), by which a side is slowed down only while the other works, and the
  * launches in flight; all ends are by the device's clock. Each chunk
- * meets one scenario of loads in all layers; prompts are walked until every scenario was met.
+ * meets one scenario of loads in all layers; prompts are walked until every scenario was met. Figures are for as many rows
+ * as a whole chunk has.
  *
  * What it does not know: that experts of few rows are not cut, nor layers that are in no plan, so that the host looks at the
  * device later than after a slice; and what it costs to start a slice. */
@@ -26,10 +27,12 @@ static const double norm_share = 0.1, store_share = 0.35, join_share = 0.55;
 typedef struct lane {
     nm_stage stage;
     uint32_t chunk, layer;
-    uint32_t stored; /* layers whose keys are in the cache */
-    bool on_device;  /* the part that the stage waits for */
-    bool host_o;     /* its O is the host's, after attention on the device */
-    double rest_o;   /* the host's rows of O, after attention on the device, which ends then */
+    const nm_planner *of; /* of that chunk: the prompt's, or that of a last one which is short */
+    uint32_t at;          /* its number there */
+    uint32_t stored;      /* layers whose keys are in the cache */
+    bool on_device;       /* the part that the stage waits for */
+    bool host_o;          /* its O is the host's, after attention on the device */
+    double rest_o;        /* the host's rows of O, after attention on the device, which ends then */
     double attended;
     uint32_t queued; /* places that its parts hold in the queue */
     double part_end; /* of the last of them */
@@ -77,7 +80,7 @@ static void start_part(walk *w, lane *l, nm_cost_part part)
 {
     l->on_device = true;
     l->queued++;
-    const nm_part_times of = nm_planner_part_times(w->p, w->ways[l->layer], part, l->chunk);
+    const nm_part_times of = nm_planner_part_times(l->of, w->ways[l->layer], part, l->at);
     l->part_end = start_launch(w, of.device_us);
     w->sum.launches++;
 }
@@ -168,7 +171,7 @@ static void pump(walk *w)
 
 static bool planned(const walk *w, const lane *l, nm_cost_part part)
 {
-    return nm_planner_part_is_there(w->p, w->ways[l->layer], part, l->chunk);
+    return nm_planner_part_is_there(l->of, w->ways[l->layer], part, l->at);
 }
 
 /* Of a layer that wants the whole chunk. */
@@ -180,14 +183,14 @@ static bool attends_on_device(const walk *w, const lane *l)
 /* The host's rows of a part that is shared. */
 static double rest_of(const walk *w, const lane *l, nm_cost_part part)
 {
-    return nm_planner_shared_rows(w->p, w->ways[l->layer], part) > 0
-               ? nm_planner_part_times(w->p, w->ways[l->layer], part, l->chunk).host_us
+    return nm_planner_shared_rows(l->of, w->ways[l->layer], part) > 0
+               ? nm_planner_part_times(l->of, w->ways[l->layer], part, l->at).host_us
                : 0.0;
 }
 
 static void run_norm(walk *w, lane *l)
 {
-    spend(w, norm_share * w->p->layer_us, NM_WORK_ROWS);
+    spend(w, norm_share * l->of->layer_us, NM_WORK_ROWS);
     l->stage = NM_STAGE_ATTEND;
     if (planned(w, l, NM_PART_QKV)) {
         start_part(w, l, NM_PART_QKV);
@@ -198,7 +201,7 @@ static void run_norm(walk *w, lane *l)
 /* The router has spoken: which launches, what is left. */
 static void run_join(walk *w, lane *l)
 {
-    const nm_planner *p = w->p;
+    const nm_planner *p = l->of;
     const uint32_t s = (w->first_scenario + l->chunk) % p->n_scenarios;
     nm_passes passes;
     if (l->rest_o > 0.0) {
@@ -226,7 +229,7 @@ static void run_join(walk *w, lane *l)
 
 static void run_attend(walk *w, lane *l)
 {
-    const nm_planner *p = w->p;
+    const nm_planner *p = l->of;
     const bool on_device = attends_on_device(w, l);
     if (!l->on_device || (l->layer < w->n_whole && !on_device))
         submit_for(w, HUGE_VAL);
@@ -242,10 +245,10 @@ static void run_attend(walk *w, lane *l)
         return;
     }
     l->stage = NM_STAGE_JOIN;
-    const double attention_us = nm_planner_part_host_us(p, NM_PART_ATTENTION, l->chunk);
+    const double attention_us = nm_planner_part_host_us(p, NM_PART_ATTENTION, l->at);
     const bool o = planned(w, l, NM_PART_O);
     const uint32_t rows = o ? nm_planner_shared_rows(p, w->ways[l->layer], NM_PART_O) : 0;
-    const double first = rows ? nm_planner_attended(p, l->chunk, rows) : 1.0;
+    const double first = rows ? nm_planner_attended(p, l->at, rows) : 1.0;
     if (on_device) {
         start_part(w, l, NM_PART_ATTENTION);
         l->attended = l->part_end;
@@ -326,6 +329,8 @@ static void start_chunk(walk *w, lane *l)
     if (w->next == w->n_chunks)
         return;
     l->chunk = w->next++;
+    l->of = w->p->last && w->next == w->n_chunks ? w->p->last : w->p;
+    l->at = l->of == w->p ? l->chunk : 0;
     l->layer = l->stored = 0;
     l->stage = NM_STAGE_NORM;
 }
@@ -382,10 +387,11 @@ npumoe_status nm_planner_schedule(const nm_planner *p, nm_way *const *ways, nm_p
     w.n_lanes = p->two ? p->n_lanes : 1;
     for (uint32_t i = 0; i < w.n_lanes; i++)
         room = lane_init(p, &w.lanes[i]) && room;
-    uint32_t chunks = 0;
-    for (; room && chunks < p->n_scenarios; chunks += w.n_chunks) {
+    double tokens = 0.0;
+    for (uint32_t chunks = 0; room && chunks < p->n_scenarios; chunks += w.n_chunks) {
         w.first_scenario = chunks;
         run_prompt(&w);
+        tokens += p->options.n_prompt;
     }
     for (uint32_t i = 0; i < w.n_lanes; i++) {
         nm_free(p->a, w.lanes[i].us);
@@ -394,7 +400,7 @@ npumoe_status nm_planner_schedule(const nm_planner *p, nm_way *const *ways, nm_p
     }
     if (!room)
         return nm_err_nomem(err, p->pass_room * sizeof(double), "planning");
-    scale(&w.sum, 1.0 / chunks);
+    scale(&w.sum, p->rows / tokens);
     w.sum.wait_us = fmax(0.0, w.sum.us - w.sum.host_us);
     w.sum.joules = nm_planner_joules(p->cost, &w.sum);
     *out = w.sum;

@@ -148,7 +148,7 @@ static double remainder_us(const run *r)
     double us = 0.0;
     for (uint32_t e = 0; e < p->n_expert; e++)
         us += p->host_us[r->rest[e]];
-    if (p->part_exists[NM_PART_SHARED] && !(r->w->parts & 1u << NM_PART_SHARED))
+    if (p->part_exists[NM_PART_SHARED] && !nm_planner_part_is_there(p, r->w, NM_PART_SHARED, 0))
         us += p->part_host_us[NM_PART_SHARED];
     return us > 0.0 ? us + p->cost->host_region_us : 0.0;
 }
@@ -311,8 +311,8 @@ static run assign(const nm_planner *p, const nm_way *w, const uint32_t *load,
 {
     run r = {.p = p, .w = w, .rest = p->rest};
     memcpy(r.rest, load, p->n_expert * sizeof *r.rest);
-    if (w->parts & 1u << NM_PART_SHARED)
-        note_pass(&r, p->loads->chunk, p->part_device_us[NM_PART_SHARED]);
+    if (nm_planner_part_is_there(p, w, NM_PART_SHARED, 0))
+        note_pass(&r, p->rows, p->part_device_us[NM_PART_SHARED]);
     for (uint32_t i = 0; i < w->n_groups; i++)
         run_group(&r, &w->groups[i], load, figures ? &figures[i] : NULL);
     x->launches += (double)r.n_passes;

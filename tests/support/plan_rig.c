@@ -124,6 +124,7 @@ char *plan_rig_json(npumoe_model *m, const plan_spec *s)
     p->model.router_hash = s->router_hash ? s->router_hash : p->model.router_hash;
     p->chunk = s->chunk ? s->chunk : RIG_CHUNK;
     p->in_flight = s->in_flight;
+    p->part_price = s->part_price > 0.0 ? s->part_price : NM_COST_EVEN_PRICE;
     p->n_tiers = 2;
     p->max_group = 8;
     p->max_capacities = 2;

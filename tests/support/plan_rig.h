@@ -25,6 +25,7 @@ typedef struct plan_spec {
     uint32_t chunk;       /* 0 = RIG_CHUNK */
     bool slow_parts;      /* a device that takes 1.2 times as long as the host for whole parts */
     double host_us;       /* of one row of an expert; 0 = 10 */
+    double part_price;    /* 0 = even */
 } plan_spec;
 
 /* JSON, by the plan's own printer: what is tested goes the way that users' plans go. */

@@ -268,37 +268,41 @@ static void test_api(void)
 }
 
 /* How much of a plan_rig_prompt goes by plan: nothing below the crossover, whole chunks from there on, and a last
- * one if it is not too short. */
+ * one that is short if it is not too short, or beside others. */
 static void test_share(void)
 {
     static const struct {
-        uint32_t crossover, chunk, n, by_plan;
+        uint32_t crossover, chunk, n, alone, beside;
     } cases[] = {
-        {17, RIG_CHUNK, 16, 0},
-        {17, RIG_CHUNK, 17, 17},
-        {17, RIG_CHUNK, RIG_CHUNK + 15, RIG_CHUNK},
-        {17, RIG_CHUNK, RIG_CHUNK + 16, RIG_CHUNK + 16},
-        {5, RIG_CHUNK, 2 * RIG_CHUNK + 4, 2 * RIG_CHUNK},
-        {5, RIG_CHUNK, 2 * RIG_CHUNK + 5, 2 * RIG_CHUNK + 5},
-        {3 * RIG_CHUNK, RIG_CHUNK, 3 * RIG_CHUNK - 1, 0},
-        {3 * RIG_CHUNK, RIG_CHUNK, 3 * RIG_CHUNK + 15, 3 * RIG_CHUNK},
-        {3 * RIG_CHUNK, RIG_CHUNK, 3 * RIG_CHUNK + 16, 3 * RIG_CHUNK + 16},
-        {3 * RIG_CHUNK, RIG_CHUNK / 2, 4 * RIG_CHUNK, 0}, /* chunks that it was not made for */
-        {20, RIG_CHUNK / 2, 4 * RIG_CHUNK, 0},
-        {10, RIG_CHUNK / 2, 4 * RIG_CHUNK + 1, 4 * RIG_CHUNK},
-        {1, RIG_CHUNK, 1, 0},
-        {UINT32_MAX, RIG_CHUNK, 4 * RIG_CHUNK, 0}};
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        {17, RIG_CHUNK, 16, 0, 0},
+        {17, RIG_CHUNK, 17, 17, 17},
+        {17, RIG_CHUNK, RIG_CHUNK + 15, RIG_CHUNK, RIG_CHUNK + 15},
+        {17, RIG_CHUNK, RIG_CHUNK + 16, RIG_CHUNK + 16, RIG_CHUNK + 16},
+        {5, RIG_CHUNK, 2 * RIG_CHUNK + 4, 2 * RIG_CHUNK, 2 * RIG_CHUNK + 4},
+        {5, RIG_CHUNK, 2 * RIG_CHUNK + 5, 2 * RIG_CHUNK + 5, 2 * RIG_CHUNK + 5},
+        {5, RIG_CHUNK, 2 * RIG_CHUNK + 1, 2 * RIG_CHUNK, 2 * RIG_CHUNK},
+        {3 * RIG_CHUNK, RIG_CHUNK, 3 * RIG_CHUNK - 1, 0, 0},
+        {3 * RIG_CHUNK, RIG_CHUNK, 3 * RIG_CHUNK + 15, 3 * RIG_CHUNK, 3 * RIG_CHUNK + 15},
+        {3 * RIG_CHUNK, RIG_CHUNK, 3 * RIG_CHUNK + 16, 3 * RIG_CHUNK + 16, 3 * RIG_CHUNK + 16},
+        {3 * RIG_CHUNK, RIG_CHUNK / 2, 4 * RIG_CHUNK, 0, 0}, /* chunks that it was not made for */
+        {20, RIG_CHUNK / 2, 4 * RIG_CHUNK, 0, 0},
+        {10, RIG_CHUNK / 2, 4 * RIG_CHUNK + 1, 4 * RIG_CHUNK, 4 * RIG_CHUNK},
+        {1, RIG_CHUNK, 1, 0, 0},
+        {UINT32_MAX, RIG_CHUNK, 4 * RIG_CHUNK, 0, 0}};
+    for (size_t i = 0; i < 2 * (sizeof cases / sizeof cases[0]); i++) {
+        const uint32_t lanes = 1 + i % 2;
+        const uint32_t by_plan = lanes > 1 ? cases[i / 2].beside : cases[i / 2].alone;
         plan_spec p = spill;
-        p.crossover = cases[i].crossover;
+        p.in_flight = lanes;
+        p.crossover = cases[i / 2].crossover;
         run_spec s = plan_rig_run(&p);
-        s.n_prompt = cases[i].n;
-        s.n_chunk = cases[i].chunk;
+        s.n_prompt = cases[i / 2].n;
+        s.n_chunk = cases[i / 2].chunk;
         run *r = plan_rig_execute(&s);
-        is_int((int64_t)r->stats.n_tokens, cases[i].by_plan,
-               "%u tokens in chunks of %u, crossover %u", cases[i].n, cases[i].chunk,
-               cases[i].crossover);
-        is_int((int64_t)r->n_past, cases[i].n, "... all evaluated");
+        is_int((int64_t)r->stats.n_tokens, by_plan,
+               "%u tokens in chunks of %u, crossover %u, %u in flight", s.n_prompt, s.n_chunk,
+               p.crossover, lanes);
+        is_int((int64_t)r->n_past, s.n_prompt, "... all evaluated");
         plan_rig_free(&r);
     }
 }
