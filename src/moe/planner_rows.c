@@ -10,6 +10,7 @@
  * With several chunks in flight another chunk fills these gaps, and whole parts are launched.
  *
  * A device's time for fewer rows is a share of that for all (cost.h). */
+#include "moe/planner_clocks.h"
 #include "moe/planner_priv.h"
 
 #include <math.h>
@@ -54,14 +55,19 @@ nm_part_times nm_planner_part_times(const nm_planner *p, const nm_way *w, nm_cos
     return (nm_part_times){.move_us = h.move_us, .host_us = h.rest_us, .device_us = h.device_us};
 }
 
-/* Time for which both work, of a chunk by itself. attention_us: the host's, before O; 0 where it is the device's. */
+/* What a chunk by itself takes less than one side after the other, each slowed down by what runs beside it. attention_us:
+ * the host's, before O; 0 where it is the device's. */
 static double both_us(const nm_planner *p, nm_cost_part part, uint32_t rows, halves h,
                       double attention_us)
 {
-    if (part == NM_PART_QKV || attention_us == 0.0)
-        return fmin(h.device_us, h.rest_us);
-    const double before = attention_us * nm_planner_attended(p, 0, rows);
-    return fmin(h.device_us, attention_us - before + h.rest_us);
+    const double attention = part == NM_PART_QKV ? 0.0 : attention_us;
+    const double before = attention > 0.0 ? attention * nm_planner_attended(p, 0, rows) : 0.0;
+    nm_clocks c = nm_clocks_new(p->beside[NM_WORK_DEVICE]);
+    const double end = nm_clocks_launch(&c, h.device_us);
+    nm_clocks_work(&c, attention - before, p->beside[NM_WORK_ATTENTION]);
+    nm_clocks_work(&c, h.rest_us, p->beside[NM_WORK_DENSE]);
+    nm_clocks_wait(&c, end);
+    return h.device_us + attention - before + h.rest_us - c.now;
 }
 
 double nm_planner_rows_overlap(const nm_planner *p, const nm_way *w)

@@ -518,22 +518,28 @@ static size_t best_way(const nm_layer_work *l)
     return best;
 }
 
-/* Every way once more, with the rows of its parts shared where that is quicker. From the last one on: what is beaten gives its
- * place to the last. */
-static npumoe_status share_rows(nm_layer_work *l, npumoe_error *err)
+/* The way with these parts, too, and the rows of its parts shared, where that may be quicker. */
+static npumoe_status share_with(nm_layer_work *l, const nm_way *from, uint32_t parts,
+                                npumoe_error *err)
 {
     nm_offer o;
-    for (size_t i = l->n_ways; i-- > 0;) {
-        if (i >= l->n_ways)
-            continue;
-        nm_way *w = copy_way(l->p, l->ways[i]);
-        if (!w)
-            return nm_err_nomem(err, sizeof *w, "planning");
-        if (!nm_planner_share_rows(l->p, w))
-            nm_free(l->p->a, w);
-        else
-            NM_TRY(nm_layer_offer(l, w, &o, err));
-    }
+    nm_way *w = copy_way(l->p, from);
+    if (!w)
+        return nm_err_nomem(err, sizeof *w, "planning");
+    w->parts |= parts;
+    if (nm_planner_share_rows(l->p, w))
+        return nm_layer_offer(l, w, &o, err);
+    nm_free(l->p->a, w);
+    return NPUMOE_OK;
+}
+
+/* Every way once more, with the rows shared of its parts and of those of `more`, too, that it has on the host. From the last
+ * one on: what is beaten gives its place to the last. */
+static npumoe_status share_rows(nm_layer_work *l, uint32_t more, npumoe_error *err)
+{
+    for (size_t i = l->n_ways; i-- > 0;)
+        if (i < l->n_ways)
+            NM_TRY(share_with(l, l->ways[i], more, err));
     return NPUMOE_OK;
 }
 
@@ -705,7 +711,14 @@ static npumoe_status make_all(maker *k, npumoe_error *err)
         if (best != others)
             NM_TRY(make_parts(k, group, most, possible, err));
     }
-    NM_TRY(share_rows(k->l, err));
+    NM_TRY(share_rows(k->l, 0, err));
+    NM_TRY(settle(k->l, err));
+    if (p->two)
+        return NPUMOE_OK;
+    /* Parts that are quicker on the host, all of their rows, than on the device were in no way that is left. */
+    const uint32_t qkv = possible & 1u << NM_PART_QKV, o = possible & 1u << NM_PART_O;
+    NM_TRY(share_rows(k->l, qkv, err));
+    NM_TRY(share_rows(k->l, o, err));
     return settle(k->l, err);
 }
 

@@ -47,7 +47,7 @@ static void fill_cost(nm_plan *p, const plan_spec *s)
         c->device_part[i] = curve(10);
         if (s->slow_parts && i != NM_PART_ATTENTION)
             c->device_part[i] = (nm_curve){
-                .n = 1, .rows = {p->chunk}, .us = {1.2 * nm_curve_at(&c->host_part[i], p->chunk)}};
+                .n = 1, .rows = {p->chunk}, .us = {1.8 * nm_curve_at(&c->host_part[i], p->chunk)}};
     }
     c->host_watts = c->device_watts = -1;
     c->device = synth_device(1000);

@@ -23,7 +23,7 @@ typedef struct plan_spec {
     uint32_t o_rows;
     uint64_t router_hash; /* not 0: another model's */
     uint32_t chunk;       /* 0 = RIG_CHUNK */
-    bool slow_parts;      /* a device that takes 1.2 times as long as the host for whole parts */
+    bool slow_parts;      /* a device that takes 1.8 times as long as the host for whole parts */
     double host_us;       /* of one row of an expert; 0 = 10 */
     double part_price;    /* 0 = even */
 } plan_spec;

@@ -10,6 +10,7 @@
 #include "tap.h"
 
 #include <jansson.h>
+#include <limits.h>
 #include <unistd.h>
 
 enum { ROWS = 16 };
@@ -163,8 +164,36 @@ static void test_failures(const run *cpu)
     }
 }
 
-/* A device that is slower than the host: whole chunks go as the plan says, which knew why. A short one, three layers with two
- * parts, is worth it by some of its rows; by all only where others are in flight and the plan has made the device cheap. */
+/* A quarter of the rows: the chunk's queries need more room than all that the device's QKV brings. */
+static void test_few_rows(const run *cpu)
+{
+    plan_spec p = parts_only(BOTH, BOTH, true);
+    p.chunk = 4 * ROWS;
+    run_spec s = plan_rig_run(&p);
+    s.n_chunk = p.chunk;
+    run *r = plan_rig_execute(&s);
+    ok(r->status == NPUMOE_OK && plan_rig_same(r, cpu), "a quarter of the rows: the same bits");
+    is_int((int64_t)r->stats.n_failures, 0, "no launch is refused");
+    plan_rig_free(&r);
+}
+
+/* Attention fails, and O with it: nobody wants what O brings, 5 ms later, and yet its place in the queue must come back:
+ * there are two. */
+static void test_short_queue(const run *cpu)
+{
+    for (uint32_t in_flight = 1; in_flight <= 2; in_flight++) {
+        const plan_spec p = parts_only(BOTH, BOTH, true);
+        run_spec s = plan_rig_run(&p);
+        s.device.debug_flags = "fail-launch=2-5";
+        s.device.queue_depth = 2;
+        s.device.launch_us = 5000;
+        s.plan.in_flight = in_flight;
+        same(&s, cpu, "a queue of two, attention fails");
+    }
+}
+
+/* A device that is slower than the host: whole chunks go as the plan says, which knew why, three layers with two parts. A
+ * short one goes where others are in flight and the plan has made the device cheap. */
 static void test_slow_device(const run *cpu)
 {
     enum { WHOLE = 3 * 2 * 6, ALL = 3 * 2 * 7 };
@@ -173,11 +202,10 @@ static void test_slow_device(const run *cpu)
         uint32_t in_flight;
         double price;
         int launches;
-    } cases[] = {{BOTH, 1, 0.5, ALL},
-                 {DEVICE, 1, 0.5, WHOLE},
-                 {DEVICE, 1, 0.3, WHOLE},
-                 {DEVICE, 3, 0.5, WHOLE},
-                 {DEVICE, 3, 0.3, ALL}};
+    } cases[] = {
+        {BOTH, 1, 0.5, WHOLE},   {BOTH, 3, 0.37, ALL}, /* of all 18 rows that the host would have, not of 16 */
+        {DEVICE, 1, 0.5, WHOLE}, {DEVICE, 1, 0.2, WHOLE}, {DEVICE, 3, 0.5, WHOLE},
+        {DEVICE, 3, 0.2, ALL}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const plan_spec p = parts_only(cases[i].of, cases[i].of, false);
         run_spec s = plan_rig_run(&p);
@@ -249,6 +277,60 @@ static void test_two_joins(void)
     s.plan = whole;
     r = plan_rig_execute(&s);
     is_int(events_of(r, NM_TRACK_HOST, "join, route", RIG_CHUNK), 3 * 6, "else in one");
+    plan_rig_free(&r);
+}
+
+/* Where the trace's first event of that name, in that layer, begins, or ends. */
+static double first_us(const json_t *events, const char *name, nm_trace_track track, int layer,
+                       bool end)
+{
+    double first = HUGE_VAL;
+    for (size_t i = 0; i < json_array_size(events); i++) {
+        const json_t *e = json_array_get(events, i);
+        const char *is = json_string_value(json_object_get(e, "name"));
+        const double at = json_number_value(json_object_get(e, "ts"));
+        if (is && strcmp(is, name) == 0 && at < first &&
+            json_integer_value(json_object_get(e, "tid")) == (int)track + 1 &&
+            json_integer_value(json_object_get(json_object_get(e, "args"), "layer")) == layer)
+            first = at + (end ? json_number_value(json_object_get(e, "dur")) : 0.0);
+    }
+    return first;
+}
+
+/* The first of two joins does not wait for O: each launch takes 20 ms. */
+static void test_first_join(void)
+{
+    const plan_spec p = parts_only(DEVICE, BOTH, true);
+    run_spec s = plan_rig_run(&p);
+    s.trace_events = 4000;
+    s.n_prompt = RIG_CHUNK;
+    s.device.launch_us = 20000;
+    run *r = plan_rig_execute(&s);
+    json_t *root = json_loads(r->trace, 0, NULL), *events = json_object_get(root, "traceEvents");
+    for (int layer = 0; layer < 3; layer++)
+        ok(first_us(events, "join, route", NM_TRACK_HOST, layer, false) <
+               first_us(events, "o", NM_TRACK_DEVICE, layer, true),
+           "layer %d: the host has its rows of O before the device has", layer);
+    json_decref(root);
+    plan_rig_free(&r);
+}
+
+/* Two chunks with q, k and v of their own are in flight at a time. */
+static void test_second_chunk(void)
+{
+    plan_spec p = parts_only(BOTH, BOTH, false);
+    p.in_flight = 2;
+    run_spec s = plan_rig_run(&p);
+    s.trace_events = 4000;
+    run *r = plan_rig_execute(&s);
+    json_t *root = json_loads(r->trace, 0, NULL), *events = json_object_get(root, "traceEvents");
+    int n = 0;
+    for (size_t i = 0; i < json_array_size(events); i++) {
+        const json_t *args = json_object_get(json_array_get(events, i), "args");
+        n += json_integer_value(json_object_get(args, "chunk in flight")) == 1;
+    }
+    ok(n > 0, "a second chunk is in flight: %d events", n);
+    json_decref(root);
     plan_rig_free(&r);
 }
 
@@ -431,7 +513,96 @@ static void test_replace_missing(const run *cpu)
     nm_exec_change c;
     is_int(change(&b, &next, &c, &err), NPUMOE_ETOOBIG, "no room for all: %s", err.message);
     answers(&b, cpu, "the old plan again");
+    is_u64(nm_executor_total(b.model->placement->ex).failures, 0, "no launch is refused");
     nm_plan_free(&next);
+    bed_free(&b);
+}
+
+/* ---- warmed up --------------------------------------------------------------------------------- */
+
+static bool keep_total(void *user, uint64_t done, uint64_t total)
+{
+    (void)done;
+    *(uint64_t *)user = total;
+    return true;
+}
+
+static void add_bytes(void *user, void *data, size_t bytes)
+{
+    (void)data;
+    *(uint64_t *)user += bytes;
+}
+
+/* Bytes that a session touches beforehand, but those of launches; scratch: its working memory's. */
+static uint64_t warmed(uint32_t in_flight, uint64_t *scratch)
+{
+    plan_spec p = parts_only(BOTH, BOTH, false);
+    npumoe_session_options so = npumoe_session_options_default();
+    npumoe_session_stats stats = {.struct_bytes = sizeof stats};
+    npumoe_error err = {0};
+    uint64_t total = 0, launches = 0;
+    p.in_flight = in_flight;
+    bed b = bed_new(&p, NULL, 0);
+    npumoe_session_free(&b.session);
+    so.progress = keep_total;
+    so.progress_user = &total;
+    if (npumoe_session_new(b.model, &so, &b.session, &err) != NPUMOE_OK ||
+        npumoe_session_warm_up(b.session, RIG_PROMPT, &err) != NPUMOE_OK)
+        bail("%s", err.message);
+    nm_executor_each_buffer(b.model->placement->ex, add_bytes, &launches);
+    npumoe_session_get_stats(b.session, &stats);
+    *scratch = stats.scratch_bytes;
+    bed_free(&b);
+    return total - launches;
+}
+
+static void test_warmed(void)
+{
+    uint64_t one, three;
+    const uint64_t of_one = warmed(1, &one), of_three = warmed(3, &three);
+    is_u64(of_three - of_one, three - one, "q, k and v of all chunks are touched beforehand");
+}
+
+/* ---- cancelled --------------------------------------------------------------------------------- */
+
+static bool go_on(void *user, uint64_t done, uint64_t total)
+{
+    (void)done;
+    (void)total;
+    return (*(long *)user)-- > 0;
+}
+
+/* After so many layers of chunks, whatever is under way then; and to the end. The cache ends with the prompt, where a
+ * last chunk's program has more positions than that. */
+static void test_cancel(const run *cpu, uint32_t in_flight, bool attends)
+{
+    plan_spec p = parts_only(BOTH, BOTH, attends);
+    npumoe_session_options so = npumoe_session_options_default();
+    npumoe_error err = {0};
+    unsigned n = 0, cancelled = 0, right = 0;
+    long left = 0;
+    p.in_flight = in_flight;
+    bed b = bed_new(&p, "late=3", 0);
+    npumoe_session_free(&b.session);
+    so.type_k = so.type_v = NPUMOE_KV_F32;
+    so.n_ctx = RIG_PROMPT;
+    so.progress = go_on;
+    so.progress_user = &left;
+    if (npumoe_session_new(b.model, &so, &b.session, &err) != NPUMOE_OK)
+        bail("%s", err.message);
+    for (long at = 0; at < 3 * 7; at += 5, n++) {
+        left = at;
+        cancelled += npumoe_session_eval(b.session, plan_rig_prompt, RIG_PROMPT, NULL, &err) ==
+                     NPUMOE_ECANCELED;
+        left = LONG_MAX;
+        right +=
+            npumoe_session_eval(b.session, plan_rig_prompt, RIG_PROMPT, NULL, &err) == NPUMOE_OK &&
+            memcmp(npumoe_session_logits(b.session), cpu->logits[RIG_PROMPT - 1],
+                   sizeof cpu->logits[0]) == 0;
+        nm_session_reset(b.session);
+    }
+    is_int(cancelled, n, "%u in flight: cancelled in the midst of a prompt", in_flight);
+    is_int(right, n, "... which goes on to the same bits");
     bed_free(&b);
 }
 
@@ -493,17 +664,26 @@ int main(void)
         test_with_experts(archs[i]);
         if (i % 2 == 0)
             test_lengths(archs[i]);
-        if (i == 1)
+        if (i == 1) {
             test_failures(cpu);
+            test_short_queue(cpu);
+            test_few_rows(cpu);
+        }
         test_slow_device(cpu);
         if (i == 2) {
             test_counts();
             test_two_joins();
+            test_first_join();
+            test_second_chunk();
             test_bytes();
+            test_warmed();
             test_replace(cpu, false);
             test_replace(cpu, true);
             test_replace_fails(cpu);
             test_replace_missing(cpu);
+            for (uint32_t j = 1; j <= 3; j += 2)
+                for (int attends = 0; attends < 2; attends++)
+                    test_cancel(cpu, j, attends != 0);
             test_allocations(cpu);
         }
         plan_rig_free(&cpu);
