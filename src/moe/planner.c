@@ -109,7 +109,8 @@ static npumoe_status check_options(const nm_planner_options *o, const nm_cost *c
 npumoe_status nm_planner_tell(const nm_planner *p, uint32_t done, npumoe_error *err)
 {
     const nm_planner_options *o = &p->options;
-    if (o->progress && !o->progress(o->progress_user, done, p->loads->n_layers))
+    const uint32_t all = p->loads->n_layers;
+    if (o->progress && !o->progress(o->progress_user, o->again ? all : done, all))
         return nm_err_set(err, NPUMOE_ECANCELED, "planning was cancelled");
     return NPUMOE_OK;
 }
@@ -259,12 +260,40 @@ static npumoe_status choose_lanes(nm_planner *p, nm_way *const *ways,
     return NPUMOE_OK;
 }
 
+/* Plans of other settings that may be better than the one with the usual ones, which only a walk can say: options that differ. */
+typedef struct settings {
+    uint32_t n;
+    nm_planner_options options[NM_PLANNER_CHOICES + 1];
+} settings;
+
+static settings other_settings(const nm_planner *p)
+{
+    enum { FEW_CHUNKS = 3 };
+    const nm_planner_options *o = &p->options;
+    settings x = {0};
+    uint32_t chunks[NM_PLANNER_CHOICES];
+    if (o->policy != NM_POLICY_OURS || o->all_experts || o->objective != NM_OBJECTIVE_LATENCY)
+        return x;
+    const uint32_t n = nm_planner_attention_choices(p, chunks);
+    for (uint32_t i = 0; i < n; i++) {
+        x.options[x.n] = *o;
+        x.options[x.n++].attention_chunks = chunks[i];
+    }
+    if (o->in_flight == 0 && p->n_chunks > 1 && p->n_chunks <= FEW_CHUNKS) {
+        x.options[x.n] = *o;
+        x.options[x.n++].in_flight = 1; /* QKV and O shared by rows instead */
+    }
+    for (uint32_t i = 0; i < x.n; i++)
+        x.options[i].again = true;
+    return x;
+}
+
 /* One policy, without a look at the others. bounds: for a plan of which only times are wanted, they would be
  * most of the work. */
 static npumoe_status make_one(const npumoe_allocator *a, const nm_plan_model *model,
                               const nm_loads *loads, const nm_cost *cost,
                               const nm_planner_options *options, bool bounds, nm_plan **out,
-                              npumoe_error *err)
+                              settings *more, npumoe_error *err)
 {
     nm_planner p;
     nm_planner_limits limits = nm_planner_limits_of(0.0, NULL);
@@ -281,6 +310,8 @@ static npumoe_status make_one(const npumoe_allocator *a, const nm_plan_model *mo
         st = nm_err_nomem(err, loads->n_layers * sizeof *ways, "planning");
         goto out;
     }
+    if (more)
+        *more = other_settings(&p);
     if (options->policy == NM_POLICY_OURS && !options->all_experts)
         st = run_ours(&p, layers, ways, &limits, err);
     else
@@ -372,7 +403,7 @@ static npumoe_status compare(nm_plan **ours, const nm_loads *loads,
         o.progress = NULL;
         if (nm_overflow_is_lossy(o.overflow))
             o.overflow = NM_OVERFLOW_SPILL;
-        NM_TRY(make_one((*ours)->allocator, &model, loads, &cost, &o, false, &other, err));
+        NM_TRY(make_one((*ours)->allocator, &model, loads, &cost, &o, false, &other, NULL, err));
         nm_plan_rejected *r = &(*ours)->rejected[(*ours)->n_rejected++];
         *r = (nm_plan_rejected){.us = other->predicted.us,
                                 .host_us = other->predicted.host_us,
@@ -388,6 +419,28 @@ static npumoe_status compare(nm_plan **ours, const nm_loads *loads,
     return NPUMOE_OK;
 }
 
+/* One policy, by whatever settings are best. */
+static npumoe_status make_best(const npumoe_allocator *a, const nm_plan_model *model,
+                               const nm_loads *loads, const nm_cost *cost,
+                               const nm_planner_options *options, nm_plan **out, npumoe_error *err)
+{
+    settings more;
+    nm_plan *plan = NULL;
+    NM_TRY(make_one(a, model, loads, cost, options, true, &plan, &more, err));
+    npumoe_status st = NPUMOE_OK;
+    for (uint32_t i = 0; i < more.n && st == NPUMOE_OK; i++) {
+        nm_plan *other = NULL;
+        st = make_one(a, model, loads, cost, &more.options[i], false, &other, NULL, err);
+        if (st == NPUMOE_OK)
+            take_better(&plan, &other);
+        nm_plan_free(&other);
+    }
+    if (st != NPUMOE_OK)
+        nm_plan_free(&plan);
+    *out = plan;
+    return st;
+}
+
 /* Planned for themselves, policies that lose pairs would lose all that is slow. So ours is spill's plan with the
  * other word in it: what is lost is what the same plan would leave to the host. The bound is their own. */
 static npumoe_status make_lossy(const npumoe_allocator *a, const nm_plan_model *model,
@@ -398,7 +451,7 @@ static npumoe_status make_lossy(const npumoe_allocator *a, const nm_plan_model *
     nm_planner_options o = *options;
     nm_plan *exact = NULL;
     o.overflow = NM_OVERFLOW_SPILL;
-    NM_TRY(make_one(a, model, loads, cost, &o, true, &exact, err));
+    NM_TRY(make_best(a, model, loads, cost, &o, &exact, err));
     exact->overflow = options->overflow;
     exact->bound_us = (*plan)->bound_us;
     nm_plan_free(plan);
@@ -413,7 +466,7 @@ npumoe_status nm_planner_make(const npumoe_allocator *a, const nm_plan_model *mo
     nm_plan *plan = NULL;
     NM_TRY(nm_loads_check(loads, err));
     NM_TRY(check_options(options, cost, err));
-    NM_TRY(make_one(a, model, loads, cost, options, true, &plan, err));
+    NM_TRY(make_best(a, model, loads, cost, options, &plan, err));
     npumoe_status st = NPUMOE_OK;
     if (options->policy == NM_POLICY_OURS && nm_overflow_is_lossy(options->overflow))
         st = make_lossy(a, model, loads, cost, options, &plan, err);

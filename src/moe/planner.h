@@ -102,12 +102,12 @@ typedef struct nm_planner_options {
     uint32_t n_prompt; /* tokens of the prompts that it is for; 0 = chunks without end, all alike */
     uint32_t n_past;   /* tokens before them */
     double part_price; /* of a short last chunk's parts; 0 = what is best for the prompt */
-    uint32_t
-        attention_chunks; /* with programs for attention on the device; 0 = what the prompt asks for */
-    bool all_experts;     /* every expert on the device, as far as the budgets go: for comparison */
-    bool compare;         /* also predict the other policies, for plan->rejected */
-    bool no_parts;        /* they stay on the host: for comparison */
+    uint32_t attention_chunks; /* with programs for attention on the device; 0 = as many as pay */
+    bool all_experts; /* every expert on the device, as far as the budgets go: for comparison */
+    bool compare;     /* also predict the other policies, for plan->rejected */
+    bool no_parts;    /* they stay on the host: for comparison */
     npumoe_progress_fn progress; /* layers; false cancels */
+    bool again; /* they were all planned before: it is only asked whether to go on */
     void *progress_user;
 } nm_planner_options;
 

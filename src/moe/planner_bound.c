@@ -36,6 +36,7 @@ typedef struct bound {
     double slot_price, byte_price;
     double host_beside, device_beside; /* h, d */
     double host, device;               /* weights of H and D at the current price */
+    double attention_us, alone_us; /* of a chunk, the mean over the prompt, at the current price */
     double *of_rows; /* [max_rows + 1] cheapest with any capacity, at the current price */
     /* the different loads of each expert of the layer at hand, with how often */
     uint32_t *first; /* [n_expert + 1] */
@@ -80,11 +81,58 @@ static double launched(const bound *b, uint32_t n, uint32_t c)
     return b->device * passes * (b->launch_share + p->device_us[c]) + b->host * host;
 }
 
+/* Attention of a chunk, which may be on the device whatever a plan sets aside for it. The host's share of a short chunk goes by
+ * rows, and so does, here, that of the device. */
+static double attention_at(const bound *b, uint32_t chunk)
+{
+    const nm_planner *p = b->p;
+    const double host = b->host * nm_planner_part_host_us(p, NM_PART_ATTENTION, chunk);
+    if (!p->attends)
+        return host;
+    return fmin(host, b->host * p->cost->launch_host_us +
+                          b->device * nm_planner_part_device_us(p, NM_PART_ATTENTION, chunk));
+}
+
+/* The mean over the prompt of what `of` says of a chunk. */
+static double over_prompt(const bound *b, double (*of)(const bound *b, uint32_t chunk))
+{
+    double us = 0.0;
+    for (uint32_t i = 0; i < (b->p->n_chunks ? b->p->n_chunks : 1); i++)
+        us += nm_planner_chunk_share(b->p, i) * of(b, i);
+    return us;
+}
+
+/* A chunk by itself: QKV, attention and O one after the other, the rows of QKV and O shared as well as can be; O goes along with the
+ * host's attention. Neither side takes less for a row than anywhere on its curve; moving rows costs nothing. */
+static double alone_at(const bound *b, uint32_t chunk)
+{
+    const nm_planner *p = b->p;
+    const double t = p->loads->chunk;
+    const double attention = nm_planner_part_host_us(p, NM_PART_ATTENTION, chunk);
+    double h[NM_COST_PARTS], d[NM_COST_PARTS], both[NM_COST_PARTS];
+    for (int i = NM_PART_QKV; i <= NM_PART_O; i += NM_PART_O - NM_PART_QKV) {
+        h[i] = fmin(p->part_host_us[i], t * least_per_row(&p->cost->host_part[i]));
+        d[i] =
+            p->part_possible[i] ? fmax(p->part_device_us[i] - p->cost->launch_us, 0.0) : HUGE_VAL;
+        both[i] = d[i] < HUGE_VAL && h[i] + d[i] > 0.0 ? h[i] * d[i] / (h[i] + d[i]) : h[i];
+    }
+    double here = attention + h[NM_PART_O];
+    if (d[NM_PART_O] < HUGE_VAL && h[NM_PART_O] + d[NM_PART_O] > 0.0)
+        here = fmax(attention, d[NM_PART_O] * here / (h[NM_PART_O] + d[NM_PART_O]));
+    const double there = p->attends ? p->cost->launch_host_us +
+                                          nm_planner_part_device_us(p, NM_PART_ATTENTION, chunk) +
+                                          both[NM_PART_O]
+                                    : HUGE_VAL;
+    return both[NM_PART_QKV] + fmin(here, there);
+}
+
 /* of_rows, for all loads that there can be: the best of host, one launch, and with REPASS one launch and the best for what is left. */
 static void fill_rows(bound *b, double price)
 {
     const nm_planner *p = b->p;
     set_price(b, price);
+    b->attention_us = over_prompt(b, attention_at);
+    b->alone_us = p->two ? 0.0 : over_prompt(b, alone_at);
     b->of_rows[0] = 0.0;
     for (uint32_t n = 1; b->any_capacity && n <= p->loads->chunk; n++) {
         double best = b->host * p->host_us[n];
@@ -121,38 +169,17 @@ static double one_capacity(const bound *b, uint32_t e)
     return best;
 }
 
-/* A chunk by itself: QKV, attention and O one after the other, the rows of QKV and O shared as well as can be; O goes along with the
- * host's attention. Neither side takes less for a row than anywhere on its curve; moving rows costs nothing. */
-static double alone(const bound *b)
-{
-    const nm_planner *p = b->p;
-    const double t = p->loads->chunk, attention = p->part_host_us[NM_PART_ATTENTION];
-    double h[NM_COST_PARTS], d[NM_COST_PARTS], both[NM_COST_PARTS];
-    for (int i = NM_PART_QKV; i <= NM_PART_O; i++) {
-        h[i] = fmin(p->part_host_us[i], t * least_per_row(&p->cost->host_part[i]));
-        d[i] =
-            p->part_possible[i] ? fmax(p->part_device_us[i] - p->cost->launch_us, 0.0) : HUGE_VAL;
-        both[i] = d[i] < HUGE_VAL && h[i] + d[i] > 0.0 ? h[i] * d[i] / (h[i] + d[i]) : h[i];
-    }
-    double here = attention + h[NM_PART_O];
-    if (d[NM_PART_O] < HUGE_VAL && h[NM_PART_O] + d[NM_PART_O] > 0.0)
-        here = fmax(attention, d[NM_PART_O] * here / (h[NM_PART_O] + d[NM_PART_O]));
-    const double there = p->part_possible[NM_PART_ATTENTION]
-                             ? p->part_move_us[NM_PART_ATTENTION] +
-                                   p->part_device_us[NM_PART_ATTENTION] + both[NM_PART_O]
-                             : HUGE_VAL;
-    return both[NM_PART_QKV] + fmin(here, there);
-}
-
 /* Parts: on the host, or on the device with a program of their own. */
 static double part_at(const bound *b, int i)
 {
     const nm_planner *p = b->p;
     double best = b->host * p->part_host_us[i];
+    if (i == NM_PART_ATTENTION)
+        return b->attention_us;
     if (p->part_possible[i])
-        best = fmin(best, b->host * p->part_move_us[i] + b->device * p->part_device_us[i] +
-                              (i == NM_PART_ATTENTION ? 0.0 : b->slot_price) +
-                              b->byte_price * (double)p->cost->device.part_bytes[i]);
+        best =
+            fmin(best, b->host * p->part_move_us[i] + b->device * p->part_device_us[i] +
+                           b->slot_price + b->byte_price * (double)p->cost->device.part_bytes[i]);
     return best;
 }
 
@@ -161,7 +188,7 @@ static double layer_at(const bound *b)
 {
     const nm_planner *p = b->p;
     const bool two = p->two;
-    const double outside = two ? 0.0 : p->layer_us + alone(b);
+    const double outside = two ? 0.0 : p->layer_us + b->alone_us;
     double inside = two ? b->host * p->layer_us : 0.0;
     for (int i = two ? 0 : NM_PART_SHARED; i < NM_COST_PARTS; i++)
         if (p->part_exists[i])

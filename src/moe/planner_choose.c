@@ -3,7 +3,7 @@
  * By themselves layers would take what is quickest for each. In a prompt with several chunks in flight they overlap: a
  * device that is late in one layer makes up for it in another, so one price of its time is right for all,
  * and a way's score is p device + (1 - p) host. Which price that is, the walk through the prompt says (planner_schedule.c):
- * some are tried, each with the ways that fit the budgets then.
+ * some are tried, each with the ways that fit the budgets then, and some more around the best of them.
  *
  * A LIMIT OF HOST TIME is met at a low enough price: host time falls with it, and the prompt takes longer. Between the
  * lowest price that is above the limit and the highest that is within, bisection, and some evenly; and between the ways of these
@@ -14,7 +14,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { MOST_PRICES = 12, HALVINGS = 6, EVENLY = 8, FEW_LAYERS = 8, ROUNDS = 3 };
+enum { MOST_PRICES = 12, FINELY = 4, HALVINGS = 6, EVENLY = 8, FEW_LAYERS = 8, ROUNDS = 3 };
 
 typedef struct choices {
     const nm_planner *p;
@@ -202,8 +202,6 @@ static size_t list_prices(const choices *c, double *prices)
     const size_t n_some = sizeof some / sizeof some[0];
     size_t n = 1;
     prices[0] = some[0];
-    if (!c->p->two && c->p->options.host_limit == 0.0)
-        return n;
     if (c->p->options.host_limit > 0.0) {
         prices[n++] = 0.05;
         prices[n++] = 0.15;
@@ -235,19 +233,114 @@ static npumoe_status try_prices(choices *c, choosing of, choosing *best, npumoe_
     return within > 0.0 && above > within ? try_between(c, of, within, above, err) : NPUMOE_OK;
 }
 
+/* Notes what was at hand when a walk was better than all before. */
+static npumoe_status try_price(choices *c, choosing of, choosing *best, npumoe_error *err)
+{
+    const double us = c->best_us, host_us = c->best_host_us;
+    nm_prediction x;
+    set_scores(c, &of);
+    NM_TRY(choose_once(c, false, &x, err));
+    if (c->best_us != us || c->best_host_us != host_us)
+        *best = of;
+    return NPUMOE_OK;
+}
+
+/* Around the price that was best of the few: *low and *high, its neighbours, and some between. */
+static npumoe_status refine(choices *c, choosing *best, double *low, double *high,
+                            npumoe_error *err)
+{
+    double prices[MOST_PRICES];
+    const size_t n = list_prices(c, prices);
+    choosing of = *best;
+    size_t at = 1;
+    while (at < n && prices[at] < best->price)
+        at++;
+    const double middle = at < n ? prices[at] : prices[n - 1]; /* of layers for themselves: */
+    *low = at > 1 ? prices[at - 1] : 0.5 * middle;             /* from the lowest on */
+    *high = at + 1 < n ? prices[at + 1] : 0.5 * (1.0 + middle);
+    for (int i = 1; i < 2 * FINELY; i++) {
+        of.price = i < FINELY ? *low + (middle - *low) * i / FINELY
+                              : middle + (*high - middle) * (i - FINELY) / FINELY;
+        NM_TRY(try_price(c, of, best, err));
+    }
+    return NPUMOE_OK;
+}
+
+/* The best choice with its first or its last layers as they are at another price: from one price to the next all layers change
+ * at once. room: for two choices. */
+static npumoe_status mix_with(choices *c, choosing of, uint32_t *room, npumoe_error *err)
+{
+    const uint32_t n = c->p->loads->n_layers, step = (n + FEW_LAYERS - 1) / FEW_LAYERS;
+    nm_prediction x;
+    bool yes;
+    memcpy(room, c->best, n * sizeof *room);
+    set_scores(c, &of);
+    NM_TRY(choose_once(c, false, &x, err));
+    memcpy(room + n, c->now, n * sizeof *room);
+    for (uint32_t k = step; k < n; k += step) {
+        NM_TRY(try_mixed(c, room + n, room, 0, k, &yes, err));
+        NM_TRY(try_mixed(c, room + n, room, n - k, n, &yes, err));
+    }
+    return NPUMOE_OK;
+}
+
+static npumoe_status mix_prices(choices *c, choosing of, double low, double high, uint32_t *room,
+                                npumoe_error *err)
+{
+    double us = HUGE_VAL, host_us = HUGE_VAL;
+    for (int round = 0; round < ROUNDS && (c->best_us != us || c->best_host_us != host_us);
+         round++) {
+        const double prices[] = {low, 0.5 * (low + of.price), 0.5 * (high + of.price), high, -1.0};
+        us = c->best_us;
+        host_us = c->best_host_us;
+        for (size_t i = 0; i < sizeof prices / sizeof prices[0]; i++) {
+            choosing with = of;
+            with.price = prices[i];
+            NM_TRY(mix_with(c, with, room, err));
+        }
+    }
+    return NPUMOE_OK;
+}
+
 /* By each layer's own score; for the latency of prompts with chunks in flight by other prices, too, and without
  * attention or any part on the device: what is best for layers by themselves need not be so in a row, and the prompt is
  * what decides. */
-static npumoe_status choose_prompt(choices *c, npumoe_error *err)
+static npumoe_status choose_prompt(choices *c, uint32_t *room, npumoe_error *err)
 {
     static const uint32_t without[] = {0, 1u << NM_PART_ATTENTION, NM_PARTS_ALL};
-    const int n = c->p->options.host_limit > 0.0 ? 6 : 3;
+    const int n = 6;
     choosing best = {.price = -1.0};
     nm_prediction x;
     for (int i = 0; i < n; i++)
         NM_TRY(try_prices(c, (choosing){.without = without[i % 3], .sparing = i >= 3}, &best, err));
+    double low = 0.0, high = 1.0;
+    NM_TRY(refine(c, &best, &low, &high, err));
     set_scores(c, &best);
-    return choose_once(c, true, &x, err);
+    NM_TRY(choose_once(c, true, &x, err));
+    return mix_prices(c, best, low, high, room, err);
+}
+
+/* A limit that is out of reach: the quickest of all may be better than what was found on the way to it. */
+static npumoe_status or_quickest(choices *c, uint32_t *room, npumoe_error *err)
+{
+    const uint32_t n = c->p->loads->n_layers;
+    const nm_planner_limits limits = c->limits;
+    const double us = c->best_us, host_us = c->best_host_us;
+    uint32_t *found = nm_alloc_array(c->p->a, n, sizeof *found);
+    if (!found)
+        return nm_err_nomem(err, n * sizeof *found, "placing programs");
+    memcpy(found, c->best, n * sizeof *found);
+    c->limits = nm_planner_limits_of(0.0, NULL);
+    c->best_us = c->best_host_us = HUGE_VAL;
+    const npumoe_status st = choose_prompt(c, room, err);
+    c->limits = limits;
+    if (!nm_planner_is_better(&limits, c->best_us, c->best_host_us, us, host_us)) {
+        c->best_us = us;
+        c->best_host_us = host_us;
+        memcpy(c->best, found, n * sizeof *found);
+    }
+    nm_free(c->p->a, found);
+    return st;
 }
 
 static void mark_sparing(nm_layer_work *l)
@@ -262,32 +355,28 @@ static void mark_sparing(nm_layer_work *l)
     }
 }
 
-static npumoe_status choose_all(choices *c, npumoe_error *err)
+/* room: for two choices. */
+static npumoe_status choose_all(choices *c, uint32_t *room, npumoe_error *err)
 {
     const nm_planner *p = c->p;
     const uint32_t n = p->loads->n_layers;
     nm_prediction x = {0};
     if (p->n_chunks == 0 || p->options.objective != NM_OBJECTIVE_LATENCY)
         return choose_once(c, true, &x, err);
+    for (uint32_t l = 0; l < n; l++)
+        mark_sparing(&c->layers[l]);
     if (p->options.host_limit == 0.0)
-        return choose_prompt(c, err);
+        return choose_prompt(c, room, err);
     for (uint32_t l = 0; l < n; l++)
         c->ways[l] = c->layers[l].ways[0]; /* all on the host */
     NM_TRY(nm_planner_schedule(p, c->ways, &x, err));
     c->limits = nm_planner_limits_of(p->options.host_limit, &x);
     memset(c->now, 0, n * sizeof *c->now);
     NM_TRY(walk(c, &x, err));
-    for (uint32_t l = 0; l < n; l++)
-        mark_sparing(&c->layers[l]);
-    NM_TRY(choose_prompt(c, err));
-    if (rank(&c->limits, c->best_us, c->best_host_us) > 0 || c->over_host_us == HUGE_VAL)
-        return NPUMOE_OK;
-    uint32_t *room = nm_alloc_array(p->a, 2u * n, sizeof *room);
-    if (!room)
-        return nm_err_nomem(err, 2u * n * sizeof *room, "placing programs");
-    npumoe_status st = mix_layers(c, room, err);
-    nm_free(p->a, room);
-    return st;
+    NM_TRY(choose_prompt(c, room, err));
+    if (rank(&c->limits, c->best_us, c->best_host_us) > 0)
+        return or_quickest(c, room, err);
+    return c->over_host_us < HUGE_VAL ? mix_layers(c, room, err) : NPUMOE_OK;
 }
 
 npumoe_status nm_planner_choose_ways(const nm_planner *p, nm_layer_work *layers, nm_way **out,
@@ -306,8 +395,9 @@ npumoe_status nm_planner_choose_ways(const nm_planner *p, nm_layer_work *layers,
                  .best_host_us = HUGE_VAL,
                  .over_host_us = HUGE_VAL,
                  .fast_us = HUGE_VAL};
-    npumoe_status st = c.now && c.best && c.over && c.fast && c.ways
-                           ? choose_all(&c, err)
+    uint32_t *room = nm_alloc_array(p->a, 2u * n, sizeof *room);
+    npumoe_status st = c.now && c.best && c.over && c.fast && c.ways && room
+                           ? choose_all(&c, room, err)
                            : nm_err_nomem(err, n * sizeof *c.ways, "placing programs");
     *limits = c.limits;
     for (uint32_t l = 0; l < n && st == NPUMOE_OK; l++) {
@@ -315,6 +405,7 @@ npumoe_status nm_planner_choose_ways(const nm_planner *p, nm_layer_work *layers,
         out[l] = ways[c.best[l]];
         ways[c.best[l]] = NULL;
     }
+    nm_free(p->a, room);
     nm_free(p->a, c.now);
     nm_free(p->a, c.best);
     nm_free(p->a, c.over);

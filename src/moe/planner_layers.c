@@ -40,26 +40,61 @@ static void fill_grid(nm_planner *p)
     }
 }
 
-/* Chunks whose attention would have a program: those of the prompt, of a device that can have any number of them
- * many more; the first ones only, if they took more than a share of the slots. */
-static uint32_t attention_chunks(const nm_planner *p)
+/* Whether the device could attend at all. */
+static bool can_attend(const nm_planner *p)
 {
     const nm_cost_device *d = &p->cost->device;
     const nm_planner_options *o = &p->options;
     const uint32_t t = p->loads->chunk;
-    if (o->policy != NM_POLICY_OURS || o->no_parts || o->all_experts || !d->has_attention ||
-        p->cost->device_part[NM_PART_ATTENTION].n == 0 || t % d->capacity_multiple != 0 ||
-        t < d->capacity_min || t > d->capacity_max)
-        return 0;
-    if (o->attention_chunks > 0)
-        return o->attention_chunks;
+    return o->policy == NM_POLICY_OURS && !o->no_parts && !o->all_experts && d->has_attention &&
+           p->cost->device_part[NM_PART_ATTENTION].n > 0 && t % d->capacity_multiple == 0 &&
+           t >= d->capacity_min && t <= d->capacity_max && d->slots > 0;
+}
+
+/* Chunks that there are. */
+static uint32_t all_chunks(const nm_planner *p)
+{
+    const nm_planner_options *o = &p->options;
+    const uint32_t t = p->loads->chunk;
     const uint64_t tokens = (uint64_t)o->n_past + (o->n_prompt ? o->n_prompt : ENDLESS * t);
-    const uint64_t room = d->slots / SLOTS_SHARE;
-    const uint64_t most = room < NM_PLAN_MAX_ATTENTION ? room : NM_PLAN_MAX_ATTENTION;
-    uint64_t n = (tokens - 1) / t + 1;
-    if (d->slots == UINT32_MAX && n * t < MANY_TOKENS)
-        n = (MANY_TOKENS - 1) / t + 1;
-    return (uint32_t)(n < most ? n : most);
+    const uint64_t n = (tokens - 1) / t + 1;
+    return n < NM_PLAN_MAX_ATTENTION ? (uint32_t)n : NM_PLAN_MAX_ATTENTION;
+}
+
+static uint32_t at_most(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Chunks whose attention would have a program: those of the prompt, of a device that can have any number of them
+ * many more; the first ones only, if they took more than a share of the slots. */
+static uint32_t attention_chunks(const nm_planner *p)
+{
+    const uint32_t slots = p->cost->device.slots, asked = p->options.attention_chunks;
+    const uint32_t many = (MANY_TOKENS - 1) / p->loads->chunk + 1;
+    uint32_t n = all_chunks(p);
+    if (!can_attend(p) || asked == NM_PLANNER_NO_ATTENTION)
+        return 0;
+    if (asked > 0)
+        return asked;
+    if (slots == UINT32_MAX && n < many)
+        n = at_most(many, NM_PLAN_MAX_ATTENTION);
+    return at_most(n, slots / SLOTS_SHARE);
+}
+
+uint32_t nm_planner_attention_choices(const nm_planner *p, uint32_t chunks[NM_PLANNER_CHOICES])
+{
+    const uint32_t slots = p->cost->device.slots, all = all_chunks(p);
+    const uint32_t some[] = {at_most(all, slots / 2), at_most(all, slots)};
+    uint32_t n = 0, before = p->attention_chunks;
+    if (!can_attend(p) || slots == UINT32_MAX || p->options.attention_chunks > 0)
+        return 0;
+    for (size_t i = 0; i < sizeof some / sizeof some[0]; i++)
+        if (some[i] > before)
+            before = chunks[n++] = some[i];
+    if (p->attention_chunks * 2u * SLOTS_SHARE >= slots) /* or else they cost next to nothing */
+        chunks[n++] = NM_PLANNER_NO_ATTENTION;
+    return n;
 }
 
 /* Whether there is a program for it. */
@@ -118,20 +153,26 @@ double nm_planner_part_device_us(const nm_planner *p, nm_cost_part part, uint32_
                : p->part_device_us[part];
 }
 
+double nm_planner_chunk_share(const nm_planner *p, uint32_t chunk)
+{
+    const double t = p->loads->chunk, tokens = p->n_chunks ? p->options.n_prompt : t;
+    return fmin(t, tokens - chunk * t) / tokens;
+}
+
 /* The mean over the prompt, for as many rows as a whole chunk has: a short one counts less. Chunks without a program stay
  * the host's. */
 static void fill_attention(nm_planner *p)
 {
     const nm_cost_part part = NM_PART_ATTENTION;
-    const uint32_t n = p->n_chunks ? p->n_chunks : 1, t = p->loads->chunk;
-    const double tokens = p->n_chunks ? p->options.n_prompt : t;
+    const uint32_t n = p->n_chunks ? p->n_chunks : 1;
+    p->attends = can_attend(p) && p->n_grid > 0;
     p->attention_chunks = attention_chunks(p);
     if (p->cost->device.slots != UINT32_MAX)
         p->slots -= p->attention_chunks;
     p->part_exists[part] = true;
     p->part_possible[part] = p->n_grid > 0 && p->attention_chunks > 0;
     for (uint32_t i = 0; i < n; i++) {
-        const double share = fmin(1.0, (tokens - (double)i * t) / t) / (tokens / t);
+        const double share = nm_planner_chunk_share(p, i);
         const double host = nm_planner_part_host_us(p, part, i) * share;
         p->part_host_us[part] += host;
         p->part_move_us[part] += has_attention(p, i) ? p->cost->launch_host_us * share : host;
@@ -292,7 +333,8 @@ static bool measure_way(const nm_planner *p, nm_way *w)
 static bool beats(const nm_layer_work *l, const nm_way *a, const nm_way *b)
 {
     static const double counts = 1.0 / 128.0;
-    const bool spares = l->p->options.host_limit > 0.0 &&
+    const bool spares = l->p->n_chunks > 0 && l->p->options.policy == NM_POLICY_OURS &&
+                        l->p->options.objective == NM_OBJECTIVE_LATENCY &&
                         b->predicted.host_us < a->predicted.host_us - counts * l->cpu_only_us;
     return a->score <= b->score && a->programs <= b->programs && a->bytes <= b->bytes && !spares;
 }

@@ -23,9 +23,12 @@
 #include "moe/planner.h"
 #include "moe/planner_clocks.h"
 
+#define NM_PLANNER_NO_ATTENTION UINT32_MAX /* of options.attention_chunks */
+
 enum {
     NM_PLANNER_GRID = 96,   /* allowed capacities, most */
     NM_PLANNER_TRIED = 128, /* shapes that are remembered */
+    NM_PLANNER_CHOICES = 3, /* of attention programs */
     NM_PARTS_ALL = (1 << NM_COST_PARTS) - 1
 };
 
@@ -65,6 +68,7 @@ typedef struct nm_planner {
     uint32_t n_grid;
     uint32_t grid[NM_PLANNER_GRID]; /* allowed capacities, ascending */
     double layer_us;                /* host: norms, routing and such */
+    bool attends;                   /* the device could, had it programs for all chunks */
     uint32_t attention_chunks;      /* that would have a program */
     uint32_t slots;                 /* for all other programs */
     uint32_t n_lanes;               /* chunks in flight, at most */
@@ -189,6 +193,8 @@ bool nm_planner_part_is_there(const nm_planner *p, const nm_way *w, nm_cost_part
 /* A part's time on the host, or on the device with its launch: attention grows with the chunk's number. */
 double nm_planner_part_host_us(const nm_planner *p, nm_cost_part part, uint32_t chunk);
 double nm_planner_part_device_us(const nm_planner *p, nm_cost_part part, uint32_t chunk);
+/* What that chunk is of the prompt: a share of its tokens. */
+double nm_planner_chunk_share(const nm_planner *p, uint32_t chunk);
 
 /* ---- parts shared by rows (planner_rows.c) ---------------------------------------------------- */
 
@@ -276,6 +282,9 @@ bool nm_planner_is_better(const nm_planner_limits *m, double us, double host_us,
 /* The ways of all layers for the objective, out of their lists into out[n_layers]: the caller's. *limits: that they were chosen by. */
 npumoe_status nm_planner_choose_ways(const nm_planner *p, nm_layer_work *layers, nm_way **out,
                                      nm_planner_limits *limits, npumoe_error *err);
+
+/* Numbers of attention programs worth a plan of their own, beside that which options with 0 get: returns how many. */
+uint32_t nm_planner_attention_choices(const nm_planner *p, uint32_t chunks[NM_PLANNER_CHOICES]);
 
 /* ---- chunks that are short (planner_last.c) ---------------------------------------------------- */
 

@@ -21,6 +21,10 @@
 #include <math.h>
 #include <string.h>
 
+enum {
+    MOST_SLICES = 64
+}; /* of a layer's experts: half a second of them, in slices as they are run */
+
 /* Shares of nm_cost.host_layer in three stages; which one pays hardly matters, only their sum. */
 static const double norm_share = 0.1, store_share = 0.35, join_share = 0.55;
 
@@ -40,7 +44,7 @@ typedef struct lane {
     uint32_t n, submitted, done;
     double *us, *end; /* launches: device time, when it ends */
     uint32_t *rows;
-    double rest_us;
+    double rest_us, slice_us;
 } lane;
 
 typedef struct walk {
@@ -221,6 +225,7 @@ static void run_join(walk *w, lane *l)
     l->n = passes.n;
     l->submitted = l->done = 0;
     l->rest_us = passes.rest_us;
+    l->slice_us = fmax(NM_PLAN_SLICE_US, l->rest_us / MOST_SLICES);
     l->order = ++w->begun;
     memcpy(l->us, p->pass_us, l->n * sizeof *l->us);
     memcpy(l->rows, p->pass_rows, l->n * sizeof *l->rows);
@@ -271,7 +276,7 @@ static void run_attend(walk *w, lane *l)
 
 static void run_rest(walk *w, lane *l)
 {
-    const double us = fmin(l->rest_us, NM_PLAN_SLICE_US);
+    const double us = fmin(l->rest_us, l->slice_us);
     submit_for(w, us + NM_PLAN_AHEAD_US);
     spend(w, us, NM_WORK_EXPERTS);
     l->rest_us -= us;
@@ -382,6 +387,7 @@ npumoe_status nm_planner_schedule(const nm_planner *p, nm_way *const *ways, nm_p
 {
     walk w = {.p = p, .ways = ways, .n_chunks = p->n_chunks, .n_whole = nm_planner_whole_layers(p)};
     bool room = true;
+    npumoe_status st = NPUMOE_OK;
     if (p->n_chunks == 0)
         return NPUMOE_OK;
     w.n_lanes = p->two ? p->n_lanes : 1;
@@ -389,6 +395,9 @@ npumoe_status nm_planner_schedule(const nm_planner *p, nm_way *const *ways, nm_p
         room = lane_init(p, &w.lanes[i]) && room;
     double tokens = 0.0;
     for (uint32_t chunks = 0; room && chunks < p->n_scenarios; chunks += w.n_chunks) {
+        st = nm_planner_tell(p, p->loads->n_layers, err);
+        if (st != NPUMOE_OK)
+            break;
         w.first_scenario = chunks;
         run_prompt(&w);
         tokens += p->options.n_prompt;
@@ -400,6 +409,7 @@ npumoe_status nm_planner_schedule(const nm_planner *p, nm_way *const *ways, nm_p
     }
     if (!room)
         return nm_err_nomem(err, p->pass_room * sizeof(double), "planning");
+    NM_TRY(st);
     scale(&w.sum, p->rows / tokens);
     w.sum.wait_us = fmax(0.0, w.sum.us - w.sum.host_us);
     w.sum.joules = nm_planner_joules(p->cost, &w.sum);

@@ -130,7 +130,7 @@ static void test_between(void)
     is_int(above, CASES, "a short chunk more takes longer");
     is_int(below, CASES, "and less than a whole one");
     is_int(bound, CASES, "not below the bound");
-    ok(cheap > 3, "in %u the device is cheap for it", cheap);
+    ok(cheap > 0, "in %u the device is cheap for it", cheap);
     is_int(cheaper, CASES, "which is no slower than if it were not");
     is_int(same, CASES, "the plan says the same");
 }
