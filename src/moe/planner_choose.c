@@ -343,9 +343,10 @@ static npumoe_status or_quickest(choices *c, uint32_t *room, npumoe_error *err)
     return st;
 }
 
+/* But the first, all on the host: that fits whatever is forbidden. */
 static void mark_sparing(nm_layer_work *l)
 {
-    for (size_t i = 0; i < l->n_ways; i++) {
+    for (size_t i = 1; i < l->n_ways; i++) {
         nm_way *w = l->ways[i];
         for (size_t j = 0; j < l->n_ways && !w->spares; j++) {
             const nm_way *o = l->ways[j];
