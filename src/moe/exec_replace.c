@@ -149,7 +149,8 @@ static void take_programs(nm_executor *ex, nm_executor *old, nm_plan *next)
 {
     for (uint32_t i = 0; i < ex->n_attention && i < old->n_attention; i++) {
         move(&old->attention[i], &ex->attention[i]);
-        ex->loaded += ex->attention[i] != NULL;
+        ex->attention_kept[i] = ex->attention[i] != NULL;
+        ex->loaded += ex->attention_kept[i];
     }
     for (uint32_t i = 0; i < next->n_layers; i++) {
         nm_plan_layer *pl = &next->layers[i];
@@ -160,6 +161,7 @@ static void take_programs(nm_executor *ex, nm_executor *old, nm_plan *next)
             for (uint32_t c = 0; group->kept_from && c < pl->groups[g].n_capacities; c++) {
                 nm_program **p = program_of(group->kept_from, pl->groups[g].capacities[c]);
                 ex->loaded += p != NULL;
+                group->kept[c] = p != NULL;
                 if (p)
                     move(p, &group->programs[c]);
             }
@@ -169,25 +171,19 @@ static void take_programs(nm_executor *ex, nm_executor *old, nm_plan *next)
         for (int part = 0; part < NM_COST_PARTS; part++)
             if (part_stays(old, next, pl, (nm_cost_part)part)) {
                 move(&from->part[part], &to->part[part]);
+                to->part_kept[part] = true;
                 ex->loaded++;
             }
     }
 }
 
-/* Whether that layer of the old plan would have this program, whose buffers are for no larger one. */
-static bool belongs(const nm_executor *old, const nm_plan_layer *l, nm_cost_part part,
-                    const nm_program *p)
-{
-    return p && l && l->on_device[part] &&
-           p->capacity == nm_exec_part_capacity(old, old->o.plan, l, part);
-}
-
-/* What has no home in the old executor is new, and stays here to be freed. */
+/* What was taken. What is new stays here to be freed, though the old plan may have room for it where a program of its own did not
+ * work: the old buffers are for those that did. */
 static void give_back(nm_executor *ex, nm_executor *old)
 {
     const nm_plan *plan = ex->o.plan;
     for (uint32_t i = 0; i < ex->n_attention && i < old->n_attention; i++)
-        if (!old->attention[i])
+        if (ex->attention_kept[i])
             move(&ex->attention[i], &old->attention[i]);
     for (uint32_t i = 0; i < plan->n_layers; i++) {
         exec_layer *l = &ex->layers[plan->layers[i].layer];
@@ -196,11 +192,11 @@ static void give_back(nm_executor *ex, nm_executor *old)
             exec_group *group = &l->groups[g], *to = group->kept_from;
             for (uint32_t c = 0; to && c < to->plan->n_capacities; c++)
                 for (uint32_t j = 0; j < group->plan->n_capacities; j++)
-                    if (!to->programs[c] && group->plan->capacities[j] == to->plan->capacities[c])
+                    if (group->kept[j] && group->plan->capacities[j] == to->plan->capacities[c])
                         move(&group->programs[j], &to->programs[c]);
         }
         for (int part = 0; part < NM_COST_PARTS; part++)
-            if (!home->part[part] && belongs(old, home->plan, (nm_cost_part)part, l->part[part]))
+            if (l->part_kept[part])
                 move(&l->part[part], &home->part[part]);
     }
 }

@@ -440,7 +440,9 @@ static npumoe_status lay_out(nm_executor *ex, npumoe_error *err)
     ex->layers = nm_alloc_array(ex->allocator, ex->n_layer, sizeof *ex->layers);
     ex->groups = nm_alloc_array(ex->allocator, n_groups, sizeof *ex->groups);
     ex->attention = nm_alloc_array(ex->allocator, plan->attention_chunks, sizeof *ex->attention);
-    if (ex->layers == NULL || ex->groups == NULL || ex->attention == NULL)
+    ex->attention_kept =
+        nm_alloc_array(ex->allocator, plan->attention_chunks, sizeof *ex->attention_kept);
+    if (!ex->layers || !ex->groups || !ex->attention || !ex->attention_kept)
         return nm_err_nomem(err, n_groups * sizeof *ex->groups, "the executor");
     ex->n_attention = plan->attention_chunks;
     exec_group *next = ex->groups;
@@ -544,6 +546,7 @@ void nm_executor_free(nm_executor **executor)
     nm_free(a, ex->layers);
     nm_free(a, ex->groups);
     nm_free(a, ex->attention);
+    nm_free(a, ex->attention_kept);
     nm_free(a, ex->loads);
     nm_free(a, ex->spare);
     nm_free(a, ex->rest);

@@ -11,6 +11,7 @@ typedef struct exec_group {
     nm_program *programs[NM_PLAN_MAX_CAPACITIES]; /* NULL: not on the device */
     bool failed;
     struct exec_group *kept_from; /* the same group of the plan before, while that is replaced */
+    bool kept[NM_PLAN_MAX_CAPACITIES]; /* its programs that were taken over from there */
 } exec_group;
 
 typedef struct exec_layer {
@@ -18,6 +19,7 @@ typedef struct exec_layer {
     exec_group *groups;              /* [plan->n_groups] */
     nm_program *part[NM_COST_PARTS]; /* NULL: not on the device; attention's are the executor's */
     bool part_failed[NM_COST_PARTS];
+    bool part_kept[NM_COST_PARTS]; /* as kept, of groups */
     nm_exec_counts counts;
 } exec_layer;
 
@@ -75,6 +77,7 @@ struct nm_executor {
     exec_layer *layers;     /* [n_layer] */
     exec_group *groups;     /* of all layers */
     nm_program **attention; /* [n_attention] of chunk i; NULL: not on the device */
+    bool *attention_kept;   /* [n_attention] as kept, of groups */
     uint32_t n_attention;
     exec_slot *slots;
     uint32_t n_slots; /* the largest first */

@@ -386,8 +386,41 @@ static nm_plan *plan_for(npumoe_model *m, const plan_spec *p)
     return plan;
 }
 
-/* slots: 0 = any number */
-static bed bed_new(const plan_spec *p, const char *debug_flags, uint32_t slots)
+/* Takes a part of a layer out of a plan. */
+static void without(nm_plan *plan, uint32_t layer, nm_cost_part part)
+{
+    nm_plan_layer *l = &plan->layers[layer];
+    if (!l->on_device[part])
+        return;
+    l->on_device[part] = false;
+    l->part_rows[part] = 0;
+    l->programs--;
+    l->bytes -= plan->cost.device.part_bytes[part];
+    plan->programs--;
+    plan->bytes -= plan->cost.device.part_bytes[part];
+}
+
+/* QKV of the first layer, O of the second: few parts. */
+static char *few_parts(npumoe_model *m, const plan_spec *p)
+{
+    npumoe_error err;
+    char *json = NULL;
+    nm_plan *plan = plan_for(m, p);
+    for (uint32_t l = 0; l < plan->n_layers; l++) {
+        if (l != 0)
+            without(plan, l, NM_PART_QKV);
+        if (l != 1)
+            without(plan, l, NM_PART_O);
+    }
+    if (nm_plan_print(plan, &json, &err) != NPUMOE_OK)
+        bail("%s", err.message);
+    nm_plan_free(&plan);
+    return json;
+}
+
+/* slots: 0 = any number; make: the plan's JSON */
+static bed bed_with(const plan_spec *p, char *(*make)(npumoe_model *m, const plan_spec *p),
+                    const char *debug_flags, uint32_t slots)
 {
     bed b = {0};
     npumoe_error err;
@@ -402,7 +435,7 @@ static bed bed_new(const plan_spec *p, const char *debug_flags, uint32_t slots)
     if (npumoe_model_load(tiny_path(), &mo, &b.model, &err) != NPUMOE_OK ||
         npumoe_device_new(&dopt, &b.device, &err) != NPUMOE_OK)
         bail("%s", err.message);
-    char *json = plan_rig_json(b.model, p);
+    char *json = make(b.model, p);
     po.plan = json;
     po.plan_bytes = strlen(json);
     po.device = b.device;
@@ -411,6 +444,11 @@ static bed bed_new(const plan_spec *p, const char *debug_flags, uint32_t slots)
         bail("%s", err.message);
     npumoe_text_free(&json);
     return b;
+}
+
+static bed bed_new(const plan_spec *p, const char *debug_flags, uint32_t slots)
+{
+    return bed_with(p, plan_rig_json, debug_flags, slots);
 }
 
 static void bed_free(bed *b)
@@ -508,6 +546,22 @@ static void test_replace_missing(const run *cpu)
     plan_spec p = parts_only(BOTH, BOTH, false);
     bed b = bed_new(&p, "fail-load=1", 5);
     p.qkv_rows = p.o_rows = 0;
+    nm_plan *next = plan_for(b.model, &p);
+    npumoe_error err = {0};
+    nm_exec_change c;
+    is_int(change(&b, &next, &c, &err), NPUMOE_ETOOBIG, "no room for all: %s", err.message);
+    answers(&b, cpu, "the old plan again");
+    is_u64(nm_executor_total(b.model->placement->ex).failures, 0, "no launch is refused");
+    nm_plan_free(&next);
+    bed_free(&b);
+}
+
+/* A program that was new, whose like had failed in the old plan: it has room there by its capacity, but nobody made room, as the
+ * plan's other program is smaller. */
+static void test_replace_new(const run *cpu)
+{
+    const plan_spec p = parts_only(DEVICE, BOTH, false);
+    bed b = bed_with(&p, few_parts, "fail-load=1", 4);
     nm_plan *next = plan_for(b.model, &p);
     npumoe_error err = {0};
     nm_exec_change c;
@@ -681,6 +735,7 @@ int main(void)
             test_replace(cpu, true);
             test_replace_fails(cpu);
             test_replace_missing(cpu);
+            test_replace_new(cpu);
             for (uint32_t j = 1; j <= 3; j += 2)
                 for (int attends = 0; attends < 2; attends++)
                     test_cancel(cpu, j, attends != 0);
