@@ -114,8 +114,7 @@ def measure(options):
             result = drift.evaluate(material, options.quick)
         else:
             result = bad_input.evaluate(material, options.quick)
-        if result is not None:
-            save(raw, name, {"machine": machine, "host_isa": material.host_isa, **result})
+        save(raw, name, {"machine": machine, "host_isa": material.host_isa, **result})
         work.say(f"{name}: {time.monotonic() - start:.0f} s")
 
 

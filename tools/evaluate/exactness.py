@@ -13,6 +13,7 @@ import struct
 POLICIES = {  # name: (options of plan, loses rows)
     "ours, spill": ([], False),
     "ours, two in flight": (["--in-flight", 2], False),
+    "ours, one in flight": (["--in-flight", 1], False),  # then QKV and O are shared by rows; `shared_rows` says so
     "ours, repass": (["--overflow", "repass"], False),
     "ladder, repass": (["--policy", "ladder"], False),
     "naive": (["--policy", "naive"], False),
@@ -21,6 +22,7 @@ POLICIES = {  # name: (options of plan, loses rows)
     "ours, prune": (["--overflow", "prune"], True),
     "ours, reroute": (["--overflow", "reroute"], True),
 }
+IN_QUICK = ("ours, spill", "ours, one in flight", "paper, prune")
 WITH_ANSWERS = ("ours, spill", "ours, repass")
 CHUNK, WINDOW = 512, 2048
 
@@ -32,8 +34,8 @@ def device_options(material, lossy):
     return options + (["--lossy"] if lossy else [])
 
 
-def verify(material, model, text, plan, lossy, answers, chunks, extra=()):
-    args = ["verify", "-m", material.model(model), "-f", text, "-c", WINDOW, "--chunks", chunks, "--plan", plan, "--json",
+def verify(material, model, text, plan, lossy, answers, chunks, extra=(), window=WINDOW):
+    args = ["verify", "-m", material.model(model), "-f", text, "-c", window, "--chunks", chunks, "--plan", plan, "--json",
             *device_options(material, lossy), *extra]
     if answers:
         args += ["--greedy", answers[1], "--prompts", answers[0], "--prompt-tokens", 512]
@@ -106,7 +108,7 @@ def evaluate(material, quick, book=None):
     rows = []
     for name, (options, lossy) in POLICIES.items():
         slug = name.replace(", ", "-").replace(" ", "-")
-        if quick and name not in ("ours, spill", "paper, prune"):
+        if quick and name not in IN_QUICK:
             continue
 
         def make(name=name, options=options, lossy=lossy, slug=slug):
