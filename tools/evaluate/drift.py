@@ -111,14 +111,17 @@ def run_model(material, model, prompt):
 
 
 def check_exact(material, model, prompt):
-    out = {}
+    out, window = {}, window_of(material)
     plans = {name: plan for name, plan, _ in plans_of(material, model, prompt)}
     for title, kind in TEXTS.items():
         routed = routes(material, model, title)
-        out[title] = verify(material, model, material.text(kind), plans["as calibrated"], False, None, 2, routed,
-                            window_of(material))
-    out["tales, reversed"] = verify(material, model, material.text("new-tales"), plans["reversed"], False, None, 2, (),
-                                    window_of(material))
+        out[title] = verify(material, model, material.text(kind), plans["as calibrated"], False, None, 2, routed, window)
+    out["tales, reversed"] = verify(material, model, material.text("new-tales"), plans["reversed"], False, None, 2, (), window)
+    chunk = chunk_of(material)
+    every, _ = material.plan(f"drift.{model}.every", material.profile(model), material.cost(model, chunk), chunk, prompt, ["--all-experts"])
+    for title in ADVERSE:
+        out[f"{title}, all experts on the device"] = verify(material, model, material.text(TEXTS[title]), every, False, None, 2,
+                                                            routes(material, model, title), window)
     for title, kind in TEXTS.items():
         if title not in ADVERSE:
             out[title]["host_against_fp32"] = noise(material, model, material.text(kind))

@@ -15,6 +15,7 @@ POLICIES = {  # name: (options of plan, loses rows)
     "ours, two in flight": (["--in-flight", 2], False),
     "ours, one in flight": (["--in-flight", 1], False),  # then QKV and O are shared by rows; `shared_rows` says so
     "ours, repass": (["--overflow", "repass"], False),
+    "ours, all experts": (["--all-experts"], False),  # the quickest plan of so small a model may have none on the device
     "ladder, repass": (["--policy", "ladder"], False),
     "naive": (["--policy", "naive"], False),
     "paper, prune": (["--policy", "paper"], True),
@@ -100,7 +101,7 @@ def accuracy(material, model, text, plan, lossy):
 
 def evaluate(material, quick, book=None):
     work = material.work
-    model, chunk = "demo", 128 if quick else CHUNK
+    model, chunk, window = "demo", 128 if quick else CHUNK, 512 if quick else WINDOW
     profile, cost = material.profile(model), material.cost(model, chunk)
     texts = {"tales": material.text("new-tales")} | ({book.name: book} if book else {})
     short = material.prompt(model, "new-tales", 256 if quick else WINDOW)
@@ -118,10 +119,10 @@ def evaluate(material, quick, book=None):
                 return row  # it leaves everything to the CPU
             for title, text in texts.items():
                 answers = (20, 200) if name in WITH_ANSWERS and title == "tales" and not quick else None
-                row["texts"][title] = verify(material, model, text, plan, lossy, answers, 1 if quick else 8)
+                row["texts"][title] = verify(material, model, text, plan, lossy, answers, 1 if quick else 8, (), window)
             if known:
                 row["accuracy"] = accuracy(material, model, short, plan, lossy)
             return row
         rows.append(work.step(f"exact-{slug}", make))
     base = work.step("exact-cpu", lambda: accuracy(material, model, short, None, False))
-    return {"chunk": chunk, "window": WINDOW, "cpu_accuracy": base, "rows": rows}
+    return {"chunk": chunk, "window": window, "cpu_accuracy": base, "rows": rows}
