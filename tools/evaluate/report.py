@@ -81,7 +81,8 @@ def exactness(data, bars):
     text = [f"Demo model, chunks of {data['chunk']}, windows of {data['window']} tokens. {stamp(data)}", "",
             table(["policy", "text", "positions", "KL mean", "KL max", "same first choice %", "pairs on device %",
                    "lost or moved %", "perplexity %", "next token, points", "last word, points"], rows, ["---", "---"] + ["---:"] * 9), "",
-            "Pairs: of a token and an expert; attention, QKV and O are not counted. Base: the CPU path with the host's kernels. Accuracy is the share of right first choices, in points against the "
+            "Pairs: of a token and an expert; attention, QKV and O are not counted. Base: the CPU path with the host's kernels. "
+            "Accuracy is the share of right first choices, in points against the "
             f"CPU's {100 * base['top1']:.2f} % of {base['tokens']} next tokens and {100 * base['cloze']:.2f} % of "
             f"{base['cloze_words']} last words of sentences, in stories that the model has not read."]
     text += [line for r in data["rows"] for line in shared(r["policy"], r["plan"])]
@@ -144,10 +145,14 @@ def title_of(data, cell):
 
 
 def ablation(data, bars):
-    text = [stamp(data), "", "Milliseconds for the prompt: the least time of runs that take turns until the second least is at most 3 % above "
-            "it (three runs at least; two of naive, where it takes over 10 s), or the rounds are over; in brackets by how many percent it is. `base` to `+residency` add one step each; `full` adds all the rest at once: several "
-            "capacities of a group, attention and dense parts on the device, several chunks in flight, and the limit of host time. Rows are described in "
-            "[tools/evaluate](../tools/evaluate/README.md). Padding, overflow and *on device* count pairs of a token and an expert; dense parts are not in them. *All cores*: what this machine does with all its cores, "
+    commits = {c["commit"] for c in data["cells"]}
+    text = [stamp(data) + (f" Cells are from {len(commits)} commits (see each table)." if len(commits) > 1 else ""), "",
+            "Milliseconds for the prompt: the least time of runs that take turns until the second least is at most 3 % above "
+            "it (three runs at least; two of naive, where it takes over 10 s), or the rounds are over; in brackets by how many percent it is. "
+            "`base` to `+residency` add one step each; `full` adds all the rest at once: several capacities of a group, "
+            "attention and dense parts on the device, several chunks in flight, and the limit of host time. Rows are described in "
+            "[tools/evaluate](../tools/evaluate/README.md). Padding, overflow and *on device* count pairs of a token and an expert; dense "
+            "parts are not in them. *All cores*: what this machine does with all its cores, "
             "their best kernels and no device. *No loss*: if the host's core as in cpu-only and a core as in all cores shared the work "
             "and neither ever waited, padded or gathered; an estimate from two measured times, which no plan is expected to reach. *c*: no chunk went by the plan, "
             "which expects to be slower than the CPU."]
@@ -330,7 +335,7 @@ def ablation_bars(data, bars):
     def bar_over(row, text, bar, wanted=lambda latency: True, asked=True):
         ratios = [x for x in over_cells(cells, against(row)) if wanted(x[2])]
         bar_least(bars, 2, text, ratios, bar, lambda c, x: least(find(c, row, x)) / no_loss(c, cpus), asked)
-    fair = "the same against `ladder-wavefront`: ladder, too, with as many chunks in flight as pay"
+    fair = "the same against `ladder-wavefront`: ladder that may have as many chunks in flight as full"
     bar_over("ladder", "full never slower than ladder (which has one chunk in flight)", 1.0)
     bar_over("ladder-wavefront", fair, 1.0, asked=False)
     bar_over("ladder", "full 1.3x faster than ladder (one chunk in flight) with added latency", 1.3, lambda latency: latency > 0)
@@ -397,8 +402,8 @@ def note_full(cells):
 def note_others(cells):
     """Under the bars: what the other policies have not."""
     single = [c for c in cells if c["chunk"] >= c["prompt"]]
-    return ("`naive`, `ladder` and `paper` have one chunk in flight and no attention, QKV or O on the device; `full` has both. What several chunks in "
-            "flight alone are worth is the difference between `ladder` and `ladder-wavefront`; `naive` and `paper` with several were not measured."
+    return ("`naive`, `ladder` and `paper` have one chunk in flight and no attention, QKV or O on the device; `full` may have several and all of "
+            "these. What several chunks in flight alone are worth is the difference between `ladder` and `ladder-wavefront`; `naive` and `paper` with several were not measured."
             + (f" A prompt of one chunk ({', '.join(sorted({cell_name(c) for c in single}))}) has one in flight in all rows." if single else "")
             + " Columns with and without added latency count as two. *No loss*: see 2; an estimate, no bound.")
 
