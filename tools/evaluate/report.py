@@ -156,10 +156,7 @@ def ablation(data, bars):
             "their best kernels and no device. *No loss*: if the host's core as in cpu-only and a core as in all cores shared the work "
             "and neither ever waited, padded or gathered; an estimate from two measured times, which no plan is expected to reach. *c*: no chunk went by the plan, "
             "which expects to be slower than the CPU."]
-    names, wanted = [cell_name(c) for c in data["cells"]], [cell_name(c) for c in GRID + SPECIAL]
-    missing = [name for name in wanted if name not in names]
-    if missing and len(missing) < len(wanted):
-        text += ["", f"{len(names)} of {len(wanted)} cells; not measured (model-prompt-chunk): {', '.join(missing)}."]
+    text += not_measured(data["cells"])
     for group in grouped(data["cells"]):
         text += ["", f"### {title_of(data, group[0]).split(', chunks')[0]}" + (
             ", 120 programs and 3.5 GB" if group[0]["budget"] else ""), "", measured(group), "", overview(group, data["machine"]["cpus"])]
@@ -186,6 +183,17 @@ def without_experts(cells, row):
         return []
     return ["", f"In {len(none)} of {len(shares)} columns `{row}` has **no expert on the device**: {'; '.join(where(x) for x in none)}. There it "
             "computes attention, QKV or O; padding and overflow are 0 because there are no rows."]
+
+
+def not_measured(cells):
+    """What of the grid is not there: cells, and columns of those that are."""
+    have, wanted = {cell_name(c): c["latencies"] for c in cells}, {cell_name(c): c["latencies"] for c in GRID + SPECIAL}
+    missing = [name for name in wanted if name not in have]
+    if len(missing) == len(wanted):
+        return []  # a smoke test
+    missing += [f"{name} with {latency} us added" for name in wanted if name in have for latency in wanted[name]
+                if latency not in have[name]]
+    return ["", f"{len(have)} of {len(wanted)} cells; not measured (model-prompt-chunk): {', '.join(missing)}."] if missing else []
 
 
 def measured(cells):
