@@ -64,7 +64,8 @@ def exactness(data, bars):
     rows, parted = [], []
     base = data["cpu_accuracy"]
     for r in data["rows"]:
-        name = r["policy"] + (" (**shares no rows**)" if r["plan"].get("shared_rows") == {} and r["plan"]["in_flight"] == 1 else "")
+        alone = "one in flight" in r["policy"] and r["plan"].get("shared_rows") == {}
+        name = r["policy"] + (" (**shares no rows**)" if alone else "")
         if not r["texts"]:
             rows.append([name, "nothing on the device"] + [""] * 9)
         for title, v in r["texts"].items():
