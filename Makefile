@@ -89,7 +89,7 @@ format: ## rewrites all sources with clang-format
 lint: lib ## every rule of style that a script can check
 	@CC='$(CC)' CLANG_FORMAT='$(CLANG_FORMAT)' sh tools/lint/lint.sh
 
-# An hour on a machine that does nothing else; EVALUATE adds options (tools/evaluate/README.md).
+# Three hours on a machine that does nothing else; EVALUATE adds options (tools/evaluate/README.md).
 evaluate: all ## measures what plans are worth and writes docs/evaluation.md
 	python3 tools/evaluate/evaluate.py build/evaluate $(EVALUATE)
 

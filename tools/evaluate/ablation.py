@@ -37,8 +37,9 @@ GRID = [{"model": m, "prompt": p, "chunk": c, "latencies": [0, 150], "rounds": 8
         for m, p, c in itertools.product(("olmoe", "qwen3", "phi"), (1024, 4096), (256, 512, 1024))]
 SPECIAL = [
     {"model": "demo", "prompt": 2048, "chunk": 512, "latencies": [0, 150], "rounds": 24, "least": 12, "budget": []},
-    {"model": "olmoe16", "prompt": 1024, "chunk": 512, "latencies": [150], "rounds": 5, "budget": []},
+    {"model": "olmoe16", "prompt": 1024, "chunk": 512, "latencies": [0, 150], "rounds": 5, "budget": []},
     {"model": "olmoe16", "prompt": 1024, "chunk": 512, "latencies": [150], "rounds": 5, "budget": ANE},
+    {"model": "qwen16", "prompt": 1024, "chunk": 512, "latencies": [150], "rounds": 5, "budget": ANE},
 ]
 QUICK = [{"model": "tiny", "prompt": 256, "chunk": 64, "latencies": [0, 150], "rounds": 1, "budget": []}]
 

@@ -8,7 +8,7 @@
     tools/evaluate/evaluate.py --report                docs/evaluation.md from docs/evaluation/*.json, nothing measured
     tools/evaluate/evaluate.py WORKDIR --page NAME     docs/NAME.md and docs/NAME/, such as another machine's
 
-WORKDIR needs some 9 GB and keeps what was done, so that a run that was stopped goes on. Measured commands run in
+WORKDIR needs some 16 GB and keeps what was done, so that a run that was stopped goes on. Measured commands run in
 batches of mostly under 80 s through --prefix, such as a script that waits until nobody else uses the machine.
 """
 import argparse
@@ -114,8 +114,7 @@ def measure(options):
             result = drift.evaluate(material, options.quick)
         else:
             result = bad_input.evaluate(material, options.quick)
-        if result is not None:
-            save(raw, name, {"machine": machine, "host_isa": material.host_isa, **result})
+        save(raw, name, {"machine": machine, "host_isa": material.host_isa, **result})
         work.say(f"{name}: {time.monotonic() - start:.0f} s")
 
 

@@ -13,7 +13,9 @@ import struct
 POLICIES = {  # name: (options of plan, loses rows)
     "ours, spill": ([], False),
     "ours, two in flight": (["--in-flight", 2], False),
+    "ours, one in flight": (["--in-flight", 1], False),  # then QKV and O are shared by rows; `shared_rows` says so
     "ours, repass": (["--overflow", "repass"], False),
+    "ours, all experts": (["--all-experts"], False),  # the quickest plan of so small a model may have none on the device
     "ladder, repass": (["--policy", "ladder"], False),
     "naive": (["--policy", "naive"], False),
     "paper, prune": (["--policy", "paper"], True),
@@ -21,6 +23,7 @@ POLICIES = {  # name: (options of plan, loses rows)
     "ours, prune": (["--overflow", "prune"], True),
     "ours, reroute": (["--overflow", "reroute"], True),
 }
+IN_QUICK = ("ours, spill", "ours, one in flight", "paper, prune")
 WITH_ANSWERS = ("ours, spill", "ours, repass")
 CHUNK, WINDOW = 512, 2048
 
@@ -32,8 +35,8 @@ def device_options(material, lossy):
     return options + (["--lossy"] if lossy else [])
 
 
-def verify(material, model, text, plan, lossy, answers, chunks, extra=()):
-    args = ["verify", "-m", material.model(model), "-f", text, "-c", WINDOW, "--chunks", chunks, "--plan", plan, "--json",
+def verify(material, model, text, plan, lossy, answers, chunks, extra=(), window=WINDOW):
+    args = ["verify", "-m", material.model(model), "-f", text, "-c", window, "--chunks", chunks, "--plan", plan, "--json",
             *device_options(material, lossy), *extra]
     if answers:
         args += ["--greedy", answers[1], "--prompts", answers[0], "--prompt-tokens", 512]
@@ -98,7 +101,7 @@ def accuracy(material, model, text, plan, lossy):
 
 def evaluate(material, quick, book=None):
     work = material.work
-    model, chunk = "demo", 128 if quick else CHUNK
+    model, chunk, window = "demo", 128 if quick else CHUNK, 512 if quick else WINDOW
     profile, cost = material.profile(model), material.cost(model, chunk)
     texts = {"tales": material.text("new-tales")} | ({book.name: book} if book else {})
     short = material.prompt(model, "new-tales", 256 if quick else WINDOW)
@@ -106,7 +109,7 @@ def evaluate(material, quick, book=None):
     rows = []
     for name, (options, lossy) in POLICIES.items():
         slug = name.replace(", ", "-").replace(" ", "-")
-        if quick and name not in ("ours, spill", "paper, prune"):
+        if quick and name not in IN_QUICK:
             continue
 
         def make(name=name, options=options, lossy=lossy, slug=slug):
@@ -116,10 +119,10 @@ def evaluate(material, quick, book=None):
                 return row  # it leaves everything to the CPU
             for title, text in texts.items():
                 answers = (20, 200) if name in WITH_ANSWERS and title == "tales" and not quick else None
-                row["texts"][title] = verify(material, model, text, plan, lossy, answers, 1 if quick else 8)
+                row["texts"][title] = verify(material, model, text, plan, lossy, answers, 1 if quick else 8, (), window)
             if known:
                 row["accuracy"] = accuracy(material, model, short, plan, lossy)
             return row
         rows.append(work.step(f"exact-{slug}", make))
     base = work.step("exact-cpu", lambda: accuracy(material, model, short, None, False))
-    return {"chunk": chunk, "window": WINDOW, "cpu_accuracy": base, "rows": rows}
+    return {"chunk": chunk, "window": window, "cpu_accuracy": base, "rows": rows}

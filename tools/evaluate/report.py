@@ -4,6 +4,8 @@ import json
 from ablation import ALL_CORES, GRID, PLANNED, ROWS, SPECIAL, cell_name
 from work import median
 
+FULL_LIMIT = ROWS["full"][ROWS["full"].index("--host-cpu") + 1]  # percent
+
 HEAD = """# Evaluation
 
 Written by `make evaluate` (tools/evaluate) from the raw figures in [{page}/]({page}/): do not edit. What is
@@ -17,19 +19,21 @@ say what an NPU would do. "+150 us" is latency added to each launch, about what 
 
 
 class Bars:
-    """What was asked for and what was found."""
+    """What was asked for and what was found; what was not asked for, but has to be known beside it; and notes."""
 
     def __init__(self):
-        self.rows = []
+        self.rows, self.notes = [], []
 
-    def add(self, series, text, found, met):
-        self.rows.append((series, text, found, met))
+    def add(self, series, text, found, met, asked=True):
+        self.rows.append((series, text, found, ("" if asked else "for comparison: ") + ("met" if met else "**not met**")))
+
+    def note(self, text):
+        self.notes.append(text)
 
     def table(self):
         lines = ["| series | bar | found | |", "|---|---|---|---|"]
-        for series, text, found, met in self.rows:
-            lines.append(f"| {series} | {text} | {found} | {'met' if met else '**not met**'} |")
-        return "\n".join(lines)
+        lines += ["| " + " | ".join(str(c) for c in row) + " |" for row in self.rows]
+        return "\n".join(lines + [line for note in self.notes for line in ("", note)])
 
 
 def load(folder, page, name):
@@ -60,35 +64,49 @@ def exactness(data, bars):
     rows, parted = [], []
     base = data["cpu_accuracy"]
     for r in data["rows"]:
+        alone = "one in flight" in r["policy"] and r["plan"].get("shared_rows") == {}
+        name = r["policy"] + (" (**shares no rows**)" if alone else "")
         if not r["texts"]:
-            rows.append([r["policy"], "nothing on the device"] + [""] * 8)
+            rows.append([name, "nothing on the device"] + [""] * 9)
         for title, v in r["texts"].items():
             c, p = v["compared"], v["plan"]
             lost = p["dropped"] + p["rerouted"]
             change = 100 * (c["perplexity"]["other"] / c["perplexity"]["base"] - 1)
             a = r.get("accuracy") if title == "tales" else None
-            rows.append([r["policy"], title, c["positions"], f"{c['kl']['mean']:.1e}", f"{c['kl']['max']:.1e}",
-                         f"{100 * c['top1']['same_share']:.2f}", f"{100 * lost / max(1, p['pairs']):.2f}",
+            rows.append([name, title, c["positions"], f"{c['kl']['mean']:.1e}", f"{c['kl']['max']:.1e}",
+                         f"{100 * c['top1']['same_share']:.2f}", f"{100 * p['device_rows'] / max(1, p['pairs']):.0f}", f"{100 * lost / max(1, p['pairs']):.2f}",
                          f"{change:+.3f}", accuracy_change(a, base, "top1"), accuracy_change(a, base, "cloze")])
             g = v.get("greedy")
             if g:
                 parted.append((r["policy"], g))
     text = [f"Demo model, chunks of {data['chunk']}, windows of {data['window']} tokens. {stamp(data)}", "",
-            table(["policy", "text", "positions", "KL mean", "KL max", "same first choice %", "lost or moved %",
-                   "perplexity %", "next token, points", "last word, points"], rows, ["---", "---"] + ["---:"] * 8), "",
-            "Base: the CPU path with the host's kernels. Accuracy is the share of right first choices, in points against the "
+            table(["policy", "text", "positions", "KL mean", "KL max", "same first choice %", "pairs on device %",
+                   "lost or moved %", "perplexity %", "next token, points", "last word, points"], rows, ["---", "---"] + ["---:"] * 9), "",
+            "Pairs: of a token and an expert; attention, QKV and O are not counted. Base: the CPU path with the host's kernels. "
+            "Accuracy is the share of right first choices, in points against the "
             f"CPU's {100 * base['top1']:.2f} % of {base['tokens']} next tokens and {100 * base['cloze']:.2f} % of "
             f"{base['cloze_words']} last words of sentences, in stories that the model has not read."]
+    text += [line for r in data["rows"] for line in shared(r["policy"], r["plan"])]
     for policy, g in parted:
         text += ["", f"Answers by {policy}: {g['equal']} of {g['prompts']} of {g['tokens']} tokens are equal, "
-                     f"{g['part_at_near_ties']} part at a near tie, {g['part_elsewhere']} elsewhere (noise "
-                     f"{g['noise']:.2e})."]
+                     f"{g['part_at_near_ties']} part at a near tie, {g['part_elsewhere']} elsewhere. Prompts, of {g['prompt_tokens']} tokens, go by the "
+                     f"plan; the CPU writes the answers. A near tie is a gap below {g['noise']:.2e}, the largest difference of any logit of the text."]
         if g["differences"]:
             text += ["", table(["prompt", "equal tokens", "top-2 gap", "near tie"],
                                [[d["prompt"], d["same_tokens"], f"{d['gap']:.2e}", "yes" if d["near_tie"] else "**no**"]
                                 for d in g["differences"]])]
     exact_bars(data, parted, bars)
     return text
+
+
+def shared(what, plan):
+    """That a plan shares parts by rows, and how many."""
+    parts = plan.get("shared_rows")
+    if not parts:
+        return []
+    said = [f"of {part.upper()} in {len(rows)} of {plan['layers']} layers the first {min(rows)}"
+            + (f" to {max(rows)}" if max(rows) > min(rows) else "") + " rows of a chunk" for part, rows in parts.items()]
+    return ["", f"{what[0].upper()}{what[1:]}: by its plan the device computes " + ", ".join(said) + ", the host the others."]
 
 
 def accuracy_change(a, base, key):
@@ -102,7 +120,9 @@ def exact_bars(data, parted, bars):
     least = min(v["compared"]["top1"]["same_share"] for v in exact)
     bars.add(1, "same first choice > 99.5 %", f"{100 * least:.2f} % at least", least > 0.995)
     lost = sum(v["plan"]["dropped"] + v["plan"]["rerouted"] for v in exact)
-    bars.add(1, "no pair dropped by exact policies", f"{lost} of {sum(v['plan']['pairs'] for v in exact)}", lost == 0)
+    idle = sorted({r["policy"] for r in data["rows"] if not r["lossy"] for v in r["texts"].values() if v["plan"]["device_rows"] == 0})
+    bars.add(1, "no pair dropped by exact policies", f"{lost} of {sum(v['plan']['pairs'] for v in exact)}, of which the device had "
+             f"{sum(v['plan']['device_rows'] for v in exact)}" + (f"; none of {'; '.join(idle)}" if idle else ""), lost == 0)
     if parted:
         other = sum(g["part_elsewhere"] for _, g in parted)
         total = sum(g["prompts"] for _, g in parted)
@@ -126,27 +146,55 @@ def title_of(data, cell):
 
 
 def ablation(data, bars):
-    text = [stamp(data), "", "Milliseconds for the prompt: the least time of runs that take turns until the second least is at most 3 % above "
-            "it (three runs at least; two of naive, where it takes over 10 s), or the rounds are over; in brackets by how many percent it is. `base` to `full` add one step each; rows are described in "
-            "[tools/evaluate](../tools/evaluate/README.md). *All cores*: what this machine does with all its cores, "
+    commits = {c["commit"] for c in data["cells"]}
+    text = [stamp(data) + (f" Cells are from {len(commits)} commits (see each table)." if len(commits) > 1 else ""), "",
+            "Milliseconds for the prompt: the least time of runs that take turns until the second least is at most 3 % above "
+            "it (three runs at least; two of naive, where it takes over 10 s), or the rounds are over; in brackets by how many percent it is. "
+            "`base` to `+residency` add one step each; `full` adds all the rest at once: several capacities of a group, "
+            "attention and dense parts on the device, several chunks in flight, and the limit of host time. Rows are described in "
+            "[tools/evaluate](../tools/evaluate/README.md). Padding, overflow and *on device* count pairs of a token and an expert; dense "
+            "parts are not in them. *All cores*: what this machine does with all its cores, "
             "their best kernels and no device. *No loss*: if the host's core as in cpu-only and a core as in all cores shared the work "
-            "and neither ever waited, padded or gathered; no plan can be expected to reach it. *c*: no chunk went by the plan, "
+            "and neither ever waited, padded or gathered; an estimate from two measured times, which no plan is expected to reach. *c*: no chunk went by the plan, "
             "which expects to be slower than the CPU."]
-    names, wanted = [cell_name(c) for c in data["cells"]], [cell_name(c) for c in GRID + SPECIAL]
-    missing = [name for name in wanted if name not in names]
-    if missing and len(missing) < len(wanted):
-        text += ["", f"{len(names)} of {len(wanted)} cells; not measured (model-prompt-chunk): {', '.join(missing)}."]
+    text += not_measured(data["cells"])
     for group in grouped(data["cells"]):
         text += ["", f"### {title_of(data, group[0]).split(', chunks')[0]}" + (
             ", 120 programs and 3.5 GB" if group[0]["budget"] else ""), "", measured(group), "", overview(group, data["machine"]["cpus"])]
-    text += ["", "### In detail", ""] + details(data)
+    text += ["", "### In detail: chunks of 512", "", "Figures of the quickest run. Launches: of groups and of dense parts.", ""] + details(data)
     shares = over_cells(data["cells"], lambda c, x: no_loss(c, data["machine"]["cpus"]) / least(find(c, "full", x)))
     worst = min(shares, key=lambda x: x[0])
+    best = max(shares, key=lambda x: x[0])
     text += [f"`full` reaches {100 * median([x[0] for x in shares]):.0f} % of *no loss*, median; {100 * worst[0]:.0f} % least "
-             f"({where(worst)})."]
+             f"({where(worst)}), {100 * best[0]:.0f} % most ({where(best)})."
+             + (" More than 100 % says how good the estimate is: its two times are from other moments, and a core that works alone may be "
+                "quicker than one of several." if best[0] > 1 else "")]
+    for row in ("full", "quickest"):
+        text += without_experts(data["cells"], row)
     text += quickest(data["cells"])
     ablation_bars(data, bars)
     return text
+
+
+def without_experts(cells, row):
+    """Where a row has nothing of the experts on the device."""
+    shares = [x for x in over_cells(cells, lambda c, x: (find(c, row, x) or {}).get("device_share"))]
+    none = [x for x in shares if x[0] == 0]
+    if not none:
+        return []
+    return ["", f"In {len(none)} of {len(shares)} columns `{row}` has **no expert on the device**: {'; '.join(where(x) for x in none)}. There it "
+            "computes attention, QKV or O; padding and overflow are 0 because there are no rows."]
+
+
+def not_measured(cells):
+    """What of the grid is not there: cells, and columns of those that are."""
+    have, wanted = {cell_name(c): c["latencies"] for c in cells}, {cell_name(c): c["latencies"] for c in GRID + SPECIAL}
+    missing = [name for name in wanted if name not in have]
+    if len(missing) == len(wanted):
+        return []  # a smoke test
+    missing += [f"{name} with {latency} us added" for name in wanted if name in have for latency in wanted[name]
+                if latency not in have[name]]
+    return ["", f"{len(have)} of {len(wanted)} cells; not measured (model-prompt-chunk): {', '.join(missing)}."] if missing else []
 
 
 def measured(cells):
@@ -201,7 +249,7 @@ def details(data):
             rows = [detail(cell, row, latency) for row in ROWS if find(cell, row, latency)]
             text += [f"{title_of(data, cell)}" + (f", +{latency} us" if latency else ""), "",
                      table(["row", "ms", "host CPU s", "device busy s", "launches", "padding %", "overflow %", "lost pairs",
-                            "on device %", "programs", "MiB", "predicted ms"], rows), ""]
+                            "on device %", "in flight", "programs", "MiB", "predicted ms"], rows), ""]
     return text
 
 
@@ -213,7 +261,7 @@ def quickest(cells):
     if not times:
         return []
     host = ratios(lambda full, free: full["host_cpu_s"] / free["host_cpu_s"] - 1)
-    return ["", f"`full` is the quickest plan that is predicted to take at most 28 % of the host's CPU time; `quickest` is without that limit. With "
+    return ["", f"`full` is the quickest plan that is predicted to take at most {FULL_LIMIT} % of the host's CPU time; `quickest` is without that limit. With "
             f"it a prompt takes {100 * median(times):+.1f} % of time, median ({100 * max(times):+.1f} % most), and "
             f"{100 * median(host):+.1f} % of the host's ({100 * min(host):+.1f} % least)."]
 
@@ -221,10 +269,10 @@ def quickest(cells):
 def detail(cell, row, latency):
     r = find(cell, row, latency)
     if "plan" not in r:
-        return [row, ms(least(r)), f"{host_seconds(r):.2f}", "", "", "", "", "", "", "", "", ms(cpu_predicted(cell))]
+        return [row, ms(least(r)), f"{host_seconds(r):.2f}", "", "", "", "", "", "", "", "", "", ms(cpu_predicted(cell))]
     p = r["plan"]
     return [row, ms(least(r)), f"{host_seconds(r):.2f}", f"{r['busy']:.2f}", f"{r['launches'] + r['parts']:.0f}",
-            f"{r['padding']:.1f}", f"{r['overflow']:.1f}", f"{r['dropped']:.0f}", f"{r['device_share']:.0f}", p["programs"],
+            f"{r['padding']:.1f}", f"{r['overflow']:.1f}", f"{r['dropped']:.0f}", f"{r['device_share']:.0f}", p.get("in_flight", ""), p["programs"],
             f"{p['bytes'] / 2**20:.0f}", ms(p["predicted_s"])]
 
 
@@ -258,9 +306,10 @@ def against(row):
     return ratio
 
 
-def bar_least(bars, series, text, ratios, bar, beyond):
-    """`beyond` of a cell and a latency: what the ratio would be without any loss; where a bar is above that, nothing
-    can meet it, which is said."""
+def bar_least(bars, series, text, ratios, bar, beyond, asked=True):
+    """`beyond` of a cell and a latency: what the ratio would be without any loss (no_loss()); where a bar that is not met is
+    above that, no plan is expected to meet it, which is said (not where the plan has more itself: so much for the
+    estimate). It is not met all the same."""
     if not ratios:
         return
     values = [r for r, _, _ in ratios]
@@ -268,9 +317,9 @@ def bar_least(bars, series, text, ratios, bar, beyond):
     good = sum(v >= bar for v in values)
     found = f"{worst[0]:.2f}x least ({where(worst)}), median {median(values):.2f}x; {good} of {len(values)}"
     for ratio, cell, latency in ratios:
-        if ratio < bar and beyond(cell, latency) < bar:
-            found += f"; {where((ratio, cell, latency))}: *no loss* would be {beyond(cell, latency):.2f}x"
-    bars.add(series, text, found, good == len(values))
+        if ratio < bar and ratio <= beyond(cell, latency) < bar:
+            found += f"; {where((ratio, cell, latency))}: even *no loss* would be only {beyond(cell, latency):.2f}x"
+    bars.add(series, text, found, good == len(values), asked)
 
 
 def bar_most(bars, series, text, ratios, most, unit="", scale=1):
@@ -292,20 +341,80 @@ def where(found):
 def ablation_bars(data, bars):
     cells, cpus = data["cells"], data["machine"]["cpus"]
 
-    def bar_over(row, text, bar, wanted=lambda latency: True):
+    def bar_over(row, text, bar, wanted=lambda latency: True, asked=True):
         ratios = [x for x in over_cells(cells, against(row)) if wanted(x[2])]
-        bar_least(bars, 2, text, ratios, bar, lambda c, x: least(find(c, row, x)) / no_loss(c, cpus))
-    bar_over("ladder", "full never slower than ladder", 1.0)
-    bar_over("ladder", "full 1.3x faster than ladder with added latency", 1.3, lambda latency: latency > 0)
+        bar_least(bars, 2, text, ratios, bar, lambda c, x: least(find(c, row, x)) / no_loss(c, cpus), asked)
+    fair = "the same against `ladder-wavefront`: ladder that may have as many chunks in flight as full"
+    bar_over("ladder", "full never slower than ladder (which has one chunk in flight)", 1.0)
+    bar_over("ladder-wavefront", fair, 1.0, asked=False)
+    bar_over("ladder", "full 1.3x faster than ladder (one chunk in flight) with added latency", 1.3, lambda latency: latency > 0)
+    bar_over("ladder-wavefront", fair, 1.3, lambda latency: latency > 0, asked=False)
     bar_over("naive", "full 2.5x faster than naive", 2.5)
     bar_over("cpu-only", "full 2x faster than cpu-only on one core", 2.0)
-    bar_most(bars, 2, "host CPU seconds at most 1/3 of cpu-only's", over_cells(
-        cells, lambda c, x: find(c, "full", x)["host_cpu_s"] / host_seconds(find(c, "cpu-only"))), 1 / 3)
-    padding = over_cells(cells, lambda c, x: find(c, "full", x)["padding"])
-    mean, worst = sum(x[0] for x in padding) / len(padding), max(padding, key=lambda x: x[0])
-    bars.add(2, "padding of full at most 20 %, mean of all", f"{mean:.1f} %; {worst[0]:.1f} % most ({where(worst)})", mean <= 20)
+    bar_most(bars, 2, "host CPU seconds of full at most 1/3 of cpu-only's", over_cells(cells, lambda c, x: host_share(c, "full", x)), 1 / 3)
+    bar_padding(cells, bars)
     dropped = sum(r["dropped"] for c in cells for r in c["rows"] if r["row"] == "full")
     bars.add(2, "nothing dropped by full", f"{dropped:.0f} pairs", dropped == 0)
+    for note in (note_full(cells), note_others(cells)):
+        bars.note(note)
+
+
+def bar_padding(cells, bars):
+    """The mean where there is anything to pad."""
+    rows = over_cells(cells, lambda c, x: find(c, "full", x))
+    padding = [(r["padding"], c, x) for r, c, x in rows if r["device_share"] > 0]
+    if not padding:
+        return
+    mean, worst = sum(x[0] for x in padding) / len(padding), max(padding, key=lambda x: x[0])
+    none = len(rows) - len(padding)
+    bars.add(2, "padding of full at most 20 %, mean of all with experts on the device",
+             f"{mean:.1f} % of {len(padding)}; {worst[0]:.1f} % most ({where(worst)})"
+             + (f"; {none} more have no expert on the device, and so no padding" if none else ""), mean <= 20)
+
+
+def has_limit(cell, latency):
+    """Whether `full` was made with the limit of host time: cells from before there was one have no row `quickest`."""
+    limit = find(cell, "full", latency)["plan"].get("host_limit", 0)
+    return limit is not None and (limit > 0 or find(cell, "quickest", latency) is not None)
+
+
+def host_share(cell, row, latency):
+    return find(cell, row, latency)["host_cpu_s"] / host_seconds(find(cell, "cpu-only"))
+
+
+def spread(values, digits, unit=""):
+    return f"{min(values):.{digits}f}{unit} to {max(values):.{digits}f}{unit}, median {median(values):.{digits}f}{unit}"
+
+
+def note_full(cells):
+    """Under the bars: `full` is not what `npumoe plan` makes unless asked, and what that has."""
+    columns = [(c, x) for c in cells for x in c["latencies"]]
+    limited = sum(has_limit(c, x) for c, x in columns)
+    both = [(c, x) for c, x in columns if find(c, "quickest", x)]
+    if limited == 0:
+        return "`full` is the default plan here: all of 2 was measured before the limit of host time with which it is made now."
+    text = (f"**`full` is not the default plan.** It was made with `npumoe plan --host-cpu {FULL_LIMIT}`, at most {FULL_LIMIT} % of the host's CPU time by "
+            f"prediction, in {limited} of {len(columns)} columns of the tables of 2" + (
+                "; in the others, measured before there was such a limit, it is the default plan." if limited < len(columns) else "."))
+    if not both:
+        return text + " The default plan (row `quickest`) was not measured."
+
+    lines = []
+    for row, name in (("quickest", "The default plan (`quickest`)"), ("full", "`full` in the same columns")):
+        speed = [least(find(c, "cpu-only")) / least(find(c, row, x)) for c, x in both]
+        shares = [host_share(c, row, x) for c, x in both]
+        lines.append(f"{name}: {spread(speed, 2, 'x')} as fast as cpu-only, 2x in {sum(s >= 2 for s in speed)} of {len(both)}; host CPU time "
+                     f"{spread(shares, 3)} of cpu-only's, at most 1/3 in {sum(s <= 1 / 3 for s in shares)} of {len(both)}.")
+    return " ".join([text, f"Both were measured in {len(both)} columns.", *lines])
+
+
+def note_others(cells):
+    """Under the bars: what the other policies have not."""
+    single = [c for c in cells if c["chunk"] >= c["prompt"]]
+    return ("`naive`, `ladder` and `paper` have one chunk in flight and no attention, QKV or O on the device; `full` may have several and all of "
+            "these. What several chunks in flight alone are worth is the difference between `ladder` and `ladder-wavefront`; `naive` and `paper` with several were not measured."
+            + (f" A prompt of one chunk ({', '.join(sorted({cell_name(c) for c in single}))}) has one in flight in all rows." if single else "")
+            + " Columns with and without added latency count as two. *No loss*: see 2; an estimate, no bound.")
 
 
 # ---- series 3 --------------------------------------------------------------------------------
@@ -331,7 +440,9 @@ def planner(data, bars):
             rows.append([name, len(errors), f"{100 * median([e[0] for e in errors]):+.1f}", f"{100 * median(sizes):.1f}",
                          f"{100 * worst[0]:+.1f}", where(worst[:3])])
     every = errors_of(cells, PLANNED)
-    text = ["Predicted against measured time of a prompt, in percent: negative where it took longer than predicted.", "",
+    left_out = sum("plan" in r and r["row"] in PLANNED for c in cells for r in c["rows"]) - len(every)
+    text = ["Predicted against measured time of a prompt (the least), in percent: negative where it took longer than predicted."
+            + (f" Left out: {left_out} runs of which a tenth or more did not go by the plan." if left_out else ""), "",
             table(["row", "runs", "median", "median of sizes", "worst", "where"], rows, ["---"] + ["---:"] * 4 + ["---"])]
     if every:
         sizes = [abs(e[0]) for e in every]
@@ -339,12 +450,12 @@ def planner(data, bars):
         worst = max(every, key=lambda e: abs(e[0]))
         bars.add(3, "predicted within 30 %, worst", f"{100 * worst[0]:+.1f} % ({worst[3]}, {where(worst[:3])}); "
                  f"{sum(s <= 0.3 for s in sizes)} of {len(sizes)}", max(sizes) <= 0.3)
-    others = ("naive", "ladder", "paper", "cpu-only")
+    others = ("naive", "ladder", "ladder-wavefront", "paper", "cpu-only")
 
     def behind(cell, latency):
         best = min(least(find(cell, o, latency)) for o in others if find(cell, o, latency))
         return least(find(cell, "full", latency)) / best - 1
-    bar_most(bars, 3, "full at most 3 % behind the best other policy", over_cells(cells, behind), 0.03, " %", 100)
+    bar_most(bars, 3, "full at most 3 % behind the best other policy, `ladder-wavefront` included (negative: ahead)", over_cells(cells, behind), 0.03, " %", 100)
     free = {id(c): "quickest" if find(c, "quickest", c["latencies"][0]) else "full" for c in cells}
     gaps = [r["plan"]["predicted_s"] / r["plan"]["bound_s"] - 1 for c in cells for r in c["rows"]
             if r["row"] == free[id(c)] and r["plan"]["bound_s"] > 0]
@@ -356,9 +467,11 @@ def planner(data, bars):
 # ---- series 4, 5 -----------------------------------------------------------------------------
 
 def drift(data, bars):
-    text = [stamp(data), "", "Plans made from tales, and one from the same profile with its experts in reverse order, so that "
+    text = [stamp(data), "", "Default plans (`quickest` of 2) made from tales, and one from the same profile with its experts in reverse order, so that "
             "tokens go where it expects the fewest. *All to the idlest*: every token is routed to the experts that were "
-            "idlest in calibration. Times as in series 2; what a plan leaves to the CPU is as in daily use."]
+            "idlest in calibration, which a plan may have left to the host: then the device computes attention, QKV and O, and no pair. *All to the "
+            "busiest*: to those that were busiest, beyond the capacities of their programs. Times as in series 2; what a plan leaves to the CPU is "
+            "as in daily use."]
     ratios = []
     for run in data["timed"]:
         rows = []
@@ -367,25 +480,29 @@ def drift(data, bars):
             ratio = least(r) / least(base)
             if r["way"] != "cpu-only":
                 ratios.append((ratio - 1, f"{run['model']}, {r['text']}, {r['way']}"))
-            rows.append([r["text"], r["way"], time_of(r), f"{ratio:.2f}", r.get("by_plan_tokens", ""), r.get("padding", ""),
+            rows.append([r["text"], r["way"], time_of(r), f"{ratio:.2f}", r.get("by_plan_tokens", ""), r.get("device_share", ""), r.get("padding", ""),
                          r.get("overflow", ""), r.get("dropped", "")])
         text += ["", f"### {run['model']}, prompt of {run['prompt']}", "",
-                 table(["text", "way", "ms", "of cpu-only", "tokens by plan", "padding %", "overflow %", "dropped"], rows,
-                       ["---", "---"] + ["---:"] * 6)]
+                 table(["text", "way", "ms", "of cpu-only", "tokens by plan", "pairs on device %", "padding %", "overflow %", "dropped"], rows,
+                       ["---", "---"] + ["---:"] * 7)]
     exact = [[t, v["compared"]["positions"], f"{v['compared']['perplexity']['base']:.1f}", f"{v['compared']['kl']['mean']:.1e}",
               f"{v['compared']['kl']['p99']:.1e}", f"{v['compared']['kl']['max']:.1e}",
               f"{100 * v['compared']['top1']['same_share']:.2f}", f"{v['host_against_fp32']:.1e}" if "host_against_fp32" in v else "",
-              v["plan"]["dropped"]] for t, v in data["exact"].items()]
+              v["plan"]["pairs"], v["plan"]["device_rows"], v["plan"]["overflow"], v["plan"]["dropped"]] for t, v in data["exact"].items()]
+    idle = [t for t, v in data["exact"].items() if v["plan"]["device_rows"] == 0]
     text += ["", "### Exactness, demo model", "", table(["text", "positions", "perplexity", "KL mean", "KL P99", "KL max", "same first choice %",
-                                                           "KL of the host's arithmetic from fp32", "dropped"], exact), "",
+                                                           "KL of the host's arithmetic from fp32", "pairs", "on the device", "overflow", "dropped"], exact), "",
              "The model has read tales only; source code is noise to it. Means come from a few positions, as the largest "
              "beside the 99th percentile shows: the device rounds otherwise than the host, which sends a token at a near "
-             "tie of its router to another expert."]
+             "tie of its router to another expert." + (
+                 f" No pair ran on the device with {'; '.join(idle)}: there the device had attention, QKV and O at most, and its "
+                 "arithmetic of experts was not tried." if idle else "")]
     worst = max(ratios)
     bars.add(4, "never slower than cpu-only by more than 10 %", f"{100 * worst[0]:+.0f} % ({worst[1]})", worst[0] <= 0.1)
     kl = max(v["compared"]["kl"]["mean"] for v in data["exact"].values())
     lost = sum(v["plan"]["dropped"] for v in data["exact"].values())
-    bars.add(4, "still exact: KL < 1e-4, nothing dropped", f"{kl:.1e} at most, {lost} dropped", kl < 1e-4 and lost == 0)
+    bars.add(4, "still exact: KL < 1e-4, nothing dropped", f"{kl:.1e} at most, {lost} dropped" + (
+        f"; no pair on the device with {'; '.join(idle)}" if idle else ""), kl < 1e-4 and lost == 0)
     return text
 
 
@@ -395,9 +512,11 @@ def bad_input(data, bars):
     good = sum(r["ok"] for r in data["rows"])
     bars.add(5, "refused with a message, or finished with the same answer", f"{good} of {len(data['rows'])}",
              good == len(data["rows"]))
-    text = ["`finished`: exit code 0 and the answer, byte for byte, that the CPU alone gives. `refused`: exit code 1, a "
-            "message, no answer.", "", table(["case", "expected", "exit code", "first message", "as expected"], rows,
+    text = [stamp(data), "", "`finished`: exit code 0 and the answer, byte for byte, that the CPU alone gives. `refused`: exit code 1, a "
+            "message, no answer, no file.", "", table(["case", "expected", "exit code", "first message", "as expected"], rows,
                                              ["---", "---", "---:", "---", "---"])]
+    if "one_in_flight" in data:
+        text += shared("cases of QKV and O by rows, chunks of 128", data["one_in_flight"])
     f = data.get("flipped")
     if f:
         text += ["", f"Plans with one byte changed at random: {f['refused']} refused, {f['finished']} run with the same answer, "
