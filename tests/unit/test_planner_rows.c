@@ -314,6 +314,8 @@ static void test_short_chunks(void)
     nm_plan *p = make(&x, CHUNK, 0);
     for (uint32_t l = 0; l < p->n_layers; l++) {
         nm_plan_layer *layer = &p->layers[l];
+        for (uint32_t g = 0; g < layer->n_groups; g++)
+            nm_free(p->allocator, layer->groups[g].experts);
         layer->n_groups = 0;
         layer->on_device[NM_PART_QKV] = true;
         layer->on_device[NM_PART_O] = layer->on_device[NM_PART_ATTENTION] = false;
