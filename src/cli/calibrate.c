@@ -204,6 +204,11 @@ static uint64_t sum_bytes(const cli_strings *texts)
 
 /* ---- a whole run ---------------------------------------------------------------------------- */
 
+static void note_restart(const run *r)
+{
+    ui_note("%s is what a stopped run left; --restart begins anew without it", r->partial);
+}
+
 /* Goes on where a stopped run ended, if there is one. */
 static bool resume(run *r)
 {
@@ -217,7 +222,7 @@ static bool resume(run *r)
     npumoe_status st = npumoe_calibrator_resume(r->cal, r->partial, &err);
     if (st != NPUMOE_OK) {
         ui_error("%s", err.message);
-        ui_note("%s is what a stopped run left; --restart begins anew without it", r->partial);
+        note_restart(r);
         r->code = 1;
         return false;
     }
@@ -259,8 +264,11 @@ static bool finish(run *r, npumoe_profile *base, npumoe_profile **out)
         r->code = 1;
         return false;
     }
-    if (failed(r, npumoe_calibrator_finish(r->cal, &own, &err), &err))
+    if (failed(r, npumoe_calibrator_finish(r->cal, &own, &err), &err)) {
+        if (r->found > 0)
+            note_restart(r);
         return false;
+    }
     if (base == NULL) {
         *out = own;
         return true;
