@@ -427,6 +427,11 @@ typedef struct npumoe_plan_stats {
     uint64_t n_programs_kept, n_programs_loaded, n_programs_unloaded; /* by them */
     double drift; /* gain that the last plan made promised: share of what the objective counts */
     double planning_seconds, replan_load_seconds;
+    /* Evaluations that were stopped, or failed, while a prompt went by the plan. What their unfinished chunks did is
+     * in the counters above, but not in n_tokens. */
+    uint64_t n_stopped;
+    uint64_t
+        n_single_tokens; /* evaluations of one token: answers, prompts of one; always the host's */
 } npumoe_plan_stats;
 
 NPUMOE_API void npumoe_plan_get_stats(npumoe_model *model, npumoe_plan_stats *stats);

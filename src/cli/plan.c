@@ -294,6 +294,12 @@ static int make(plan_args *a, const char *path)
     char *profile = NULL, *table = NULL, *plan = NULL, *cost = NULL;
     size_t profile_bytes = 0;
     int code = 1;
+    if (a->save_cost && strcmp(a->save_cost, "-") == 0 &&
+        (!a->output || strcmp(a->output, "-") == 0)) {
+        ui_error("--save-cost -: the plan goes to standard output, too; give -o FILE for one of "
+                 "them");
+        return 1;
+    }
     if (!out_apart("-o", a->output, "the profile", path) ||
         !out_apart("-o", a->output, "--cost", a->cost) ||
         !out_apart("-o", a->output, "--save-cost", a->save_cost) ||
