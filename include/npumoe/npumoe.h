@@ -427,6 +427,11 @@ typedef struct npumoe_plan_stats {
     uint64_t n_programs_kept, n_programs_loaded, n_programs_unloaded; /* by them */
     double drift; /* gain that the last plan made promised: share of what the objective counts */
     double planning_seconds, replan_load_seconds;
+    /* Evaluations that were stopped, or failed, while a prompt went by the plan. What their unfinished chunks did is
+     * in the counters above, but not in n_tokens. */
+    uint64_t n_stopped;
+    uint64_t
+        n_single_tokens; /* evaluations of one token: answers, prompts of one; always the host's */
 } npumoe_plan_stats;
 
 NPUMOE_API void npumoe_plan_get_stats(npumoe_model *model, npumoe_plan_stats *stats);
@@ -578,12 +583,12 @@ NPUMOE_API npumoe_status npumoe_calibrator_check(const npumoe_calibrator *calibr
                                                  const npumoe_profile *profile, const char *label,
                                                  npumoe_error *err);
 /* Goes on with a run that npumoe_calibrator_save wrote: the same texts are to be fed again, from the
- * beginning, and what was counted is passed over. Before the first text. EINVAL when the model, the
- * options or the texts are not those of that run. */
+ * beginning, and what was counted is passed over. Before the first text. EINVAL when the model or the
+ * options are not those of that run, or it has counted more than max_windows; from the calls that follow when
+ * the texts are not. */
 NPUMOE_API npumoe_status npumoe_calibrator_resume(npumoe_calibrator *calibrator, const char *path,
                                                   npumoe_error *err);
-/* bytes: 0 = unknown. *wanted: false when the text was counted in the run that is resumed, or no more
- * is to be read; then it is neither fed nor ended. */
+/* bytes: 0 = unknown. *wanted: false when no more is to be read; then it is neither fed nor ended. */
 NPUMOE_API npumoe_status npumoe_calibrator_begin_text(npumoe_calibrator *calibrator,
                                                       const char *name, uint64_t bytes,
                                                       bool *wanted, npumoe_error *err);
@@ -592,14 +597,15 @@ NPUMOE_API npumoe_status npumoe_calibrator_feed(npumoe_calibrator *calibrator, c
                                                 size_t text_bytes, npumoe_error *err);
 NPUMOE_API npumoe_status npumoe_calibrator_end_text(npumoe_calibrator *calibrator,
                                                     npumoe_error *err);
-/* True once max_windows are counted. */
+/* True once max_windows are counted and the texts of a resumed run were seen to be the same. */
 NPUMOE_API bool npumoe_calibrator_full(const npumoe_calibrator *calibrator);
 /* Tokens counted, with those of a resumed run. */
 NPUMOE_API uint64_t npumoe_calibrator_tokens(const npumoe_calibrator *calibrator);
 /* Writes what was counted so far, to be resumed: a profile with an additional key. At any time. */
 NPUMOE_API npumoe_status npumoe_calibrator_save(npumoe_calibrator *calibrator, const char *path,
                                                 npumoe_error *err);
-/* Ends the trace and hands the profile over; only _free is allowed after this. */
+/* Ends the trace and hands the profile over; only _free is allowed after this. EINVAL when a resumed run did not
+ * come to all texts that were begun. */
 NPUMOE_API npumoe_status npumoe_calibrator_finish(npumoe_calibrator *calibrator,
                                                   npumoe_profile **out, npumoe_error *err);
 /* Frees. A trace that was not finished stays as TRACE.partial when its run was saved. */

@@ -204,6 +204,11 @@ static uint64_t sum_bytes(const cli_strings *texts)
 
 /* ---- a whole run ---------------------------------------------------------------------------- */
 
+static void note_restart(const run *r)
+{
+    ui_note("%s is what a stopped run left; --restart begins anew without it", r->partial);
+}
+
 /* Goes on where a stopped run ended, if there is one. */
 static bool resume(run *r)
 {
@@ -217,7 +222,7 @@ static bool resume(run *r)
     npumoe_status st = npumoe_calibrator_resume(r->cal, r->partial, &err);
     if (st != NPUMOE_OK) {
         ui_error("%s", err.message);
-        ui_note("%s is what a stopped run left; --restart begins anew without it", r->partial);
+        note_restart(r);
         r->code = 1;
         return false;
     }
@@ -259,8 +264,11 @@ static bool finish(run *r, npumoe_profile *base, npumoe_profile **out)
         r->code = 1;
         return false;
     }
-    if (failed(r, npumoe_calibrator_finish(r->cal, &own, &err), &err))
+    if (failed(r, npumoe_calibrator_finish(r->cal, &own, &err), &err)) {
+        if (r->found > 0)
+            note_restart(r);
         return false;
+    }
     if (base == NULL) {
         *out = own;
         return true;
@@ -423,6 +431,32 @@ static bool spares_inputs(const calibrate_args *a)
     return true;
 }
 
+/* All of them, before the first is read: the last may be hours away. What is there twice counts twice, which may be
+ * meant. */
+static bool are_there(const cli_strings *files)
+{
+    struct stat *info = calloc(files->n + 1, sizeof *info);
+    bool ok = info != NULL;
+    if (!ok)
+        ui_error("out of memory");
+    for (size_t i = 0; ok && i < files->n; i++) {
+        const char *path = files->v[i];
+        if (strcmp(path, "-") == 0)
+            continue;
+        errno = 0;
+        ok = access(path, R_OK) == 0 && stat(path, &info[i]) == 0 && !S_ISDIR(info[i].st_mode);
+        if (!ok)
+            ui_error("cannot read %s: %s", path, strerror(errno ? errno : EISDIR));
+        for (size_t j = 0; ok && j < i; j++)
+            if (info[i].st_ino == info[j].st_ino && info[i].st_dev == info[j].st_dev) {
+                ui_note("%s is named more than once, and counts as often", path);
+                break;
+            }
+    }
+    free(info);
+    return ok;
+}
+
 /* Arguments that are no options: texts, or with --show-statistics profiles. */
 static bool add_positional(calibrate_args *a, const char *const *names, size_t n)
 {
@@ -452,7 +486,7 @@ static bool check(const calibrate_args *a)
         problem = "--trace records what texts do: give -f, or --trace-csv to convert it";
     if (problem)
         ui_error("calibrate: %s", problem);
-    return !problem && spares_inputs(a);
+    return !problem && are_there(&a->texts) && are_there(&a->in_files) && spares_inputs(a);
 }
 
 static int calibrate(calibrate_args *a)

@@ -57,6 +57,11 @@ static void print_head(const json_t *r)
            at(r, "failures"), at(r, "fallbacks"), at(r, "skipped"));
     printf("             %.0f pairs passed again, %.0f moved; %.0f launches of dense parts\n",
            at(r, "repassed"), at(r, "rerouted"), at(r, "part_launches"));
+    if (at(r, "stopped") > 0.0)
+        printf(
+            "             STOPPED %.0f time%s in a prompt: chunks that were not through are in the "
+            "figures, not in the tokens\n",
+            at(r, "stopped"), at(r, "stopped") == 1.0 ? "" : "s");
 }
 
 static void print_chunk(const json_t *r)
@@ -131,6 +136,9 @@ static void print_layers(const json_t *r)
                at(n, "predicted"), at(n, "measured"), percent(n, c), at(l, "skipped"),
                measured(l, "padding"), measured(l, "overflow"), measured(l, "dropped"));
     }
+    if (at(r, "whole_layers") < (double)json_array_size(json_object_get(r, "layers")))
+        printf("predicted of the last layer are all rows; a prompt wants one, and only that is "
+               "computed\n");
 }
 
 int explain_after(const char *plan_path, const char *plan, size_t plan_bytes,

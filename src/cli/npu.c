@@ -5,12 +5,13 @@
 #include "report.h"
 #include "safe.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define AT(f) offsetof(npu_args, f)
 
-enum { TRACE_EVENTS = 1 << 18 };
+enum { TRACE_EVENTS = 1 << 18, MAX_CPUS = 512 };
 
 const cli_opt npu_opts[] = {
     {NULL, "--plan", "FILE", cli_add_string, AT(plans), 0, 0,
@@ -148,7 +149,11 @@ bool npu_has_plan(const npu_args *a)
         ui_error("%s needs --plan%s", lonely,
                  figures ? ": it says what a plan did; the host alone is measured by npumoe bench"
                          : "");
-    return lonely == NULL;
+    if (a->cpus.n > MAX_CPUS)
+        ui_error("--npu-cpu: found %zu CPUs, expected at most %d, as many as the device may have "
+                 "threads",
+                 a->cpus.n, MAX_CPUS);
+    return lonely == NULL && a->cpus.n <= MAX_CPUS;
 }
 
 bool npu_read(const npu_args *a, model_args *model, npu *n)
@@ -164,12 +169,12 @@ bool npu_read(const npu_args *a, model_args *model, npu *n)
 static npumoe_status make_device(const npu_args *a, npu *n, npumoe_error *err)
 {
     npumoe_device_options o = npumoe_device_options_default();
-    uint32_t cpus[64];
+    uint32_t cpus[MAX_CPUS];
     o.name = a->device ? a->device : n->device_name;
     o.isa = a->isa;
     o.precision = a->precision;
     o.n_threads = a->threads ? (uint32_t)a->threads : o.n_threads;
-    for (; o.n_cpus < a->cpus.n && o.n_cpus < 64; o.n_cpus++)
+    for (; o.n_cpus < a->cpus.n && o.n_cpus < MAX_CPUS; o.n_cpus++)
         cpus[o.n_cpus] = (uint32_t)a->cpus.v[o.n_cpus];
     o.cpus = cpus;
     o.slots = (uint32_t)a->slots;
@@ -220,21 +225,42 @@ static double share(double part, double whole)
     return whole > 0.0 ? 100.0 * part / whole : 0.0;
 }
 
+static const char *plural(uint64_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
 static void print_replans(const npumoe_plan_stats *s)
 {
-    fprintf(stderr, "  plans   loads of %llu chunks seen, looked at %llu times",
-            (unsigned long long)s->n_chunks_seen, (unsigned long long)s->n_looks);
+    fprintf(stderr, "  plans   loads of %llu chunk%s seen, looked at %llu time%s",
+            (unsigned long long)s->n_chunks_seen, plural(s->n_chunks_seen),
+            (unsigned long long)s->n_looks, plural(s->n_looks));
     if (s->n_new_plans)
-        fprintf(stderr, "; %llu made in %.2f s, the last %.1f %% faster by prediction",
-                (unsigned long long)s->n_new_plans, s->planning_seconds, 100.0 * s->drift);
+        fprintf(stderr, "; %llu made in %.2f s, the last %.1f %% %s by prediction",
+                (unsigned long long)s->n_new_plans, s->planning_seconds, fabs(100.0 * s->drift),
+                s->drift < 0.0 ? "slower" : "faster");
     fprintf(stderr, "; %llu taken", (unsigned long long)s->n_replans);
     if (s->n_replans)
-        fprintf(stderr, ": %llu programs stayed, %llu came, %llu went, in %.2f s",
-                (unsigned long long)s->n_programs_kept, (unsigned long long)s->n_programs_loaded,
+        fprintf(stderr, ": %llu program%s stayed, %llu came, %llu went, in %.2f s",
+                (unsigned long long)s->n_programs_kept, plural(s->n_programs_kept),
+                (unsigned long long)s->n_programs_loaded,
                 (unsigned long long)s->n_programs_unloaded, s->replan_load_seconds);
     if (s->n_replan_failures)
         fprintf(stderr, "; %llu could not be loaded", (unsigned long long)s->n_replan_failures);
     fprintf(stderr, "\n");
+}
+
+/* What the tokens by plan do not say: what was begun only, and what never goes by a plan. */
+static void print_rest(const npumoe_plan_stats *s)
+{
+    const bool begun = s->n_layer_chunks > 0 || s->n_launches + s->n_part_launches > 0;
+    if (s->n_stopped > 0)
+        fprintf(stderr,
+                "  STOPPED in a prompt: what stands here has its unfinished chunks, too, but not "
+                "their tokens\n");
+    else if (s->n_tokens == 0 && !begun)
+        fprintf(stderr, "  nothing went by the plan: the host computed all of it alone%s\n",
+                s->n_single_tokens > 0 ? " (single tokens always are its own)" : "");
 }
 
 static void print_stats(npumoe_model *model, const npu *n)
@@ -244,31 +270,32 @@ static void print_stats(npumoe_model *model, const npu *n)
     char size[32];
     npumoe_plan_get_stats(model, &s);
     npumoe_device_get_info(n->device, &d);
-    fprintf(stderr, "device %s (%s, %u threads): %u programs, weights %s, %s, loaded in %.2f s",
-            d.name, d.arithmetic, d.n_threads, d.programs_loaded,
+    fprintf(stderr, "device %s (%s, %u thread%s): %u program%s, weights %s, %s, loaded in %.2f s",
+            d.name, d.arithmetic, d.n_threads, plural(d.n_threads), d.programs_loaded,
+            plural(d.programs_loaded),
             strcmp(d.weights, "packed") == 0 ? "packed" : "as in the file",
             human_bytes(d.bytes_loaded, size, sizeof size), d.load_seconds);
     if (d.added_launch_ns)
         fprintf(stderr, ", %.0f us added to each launch", (double)d.added_launch_ns * 1e-3);
     fprintf(stderr,
-            "\n  %llu tokens by plan in %.3f s (%.1f tokens/s)\n"
+            "\n  %llu token%s by plan in %.3f s (%.1f tokens/s)\n"
             "  host    %.3f s CPU, %.3f s waiting, %.3f s gather, %.3f s scatter\n"
-            "  device  %.3f s busy, %.3f s occupied, %llu launches, %llu of dense parts\n"
+            "  device  %.3f s busy, %.3f s occupied, %llu launch%s, %llu of dense parts\n"
             "  rows    %.1f %% of the pairs on the device, %.1f %% padding, %.1f %% overflow, "
             "%llu dropped, %llu moved\n"
-            "  %llu groups not worth a launch, %llu failures, %u programs on the CPU instead\n",
-            (unsigned long long)s.n_tokens, s.wall_seconds,
+            "  %llu group%s not worth a launch, %llu failure%s, %u program%s on the CPU instead\n",
+            (unsigned long long)s.n_tokens, plural(s.n_tokens), s.wall_seconds,
             s.wall_seconds > 0 ? (double)s.n_tokens / s.wall_seconds : 0, s.host_cpu_seconds,
             s.host_wait_seconds, s.gather_seconds, s.scatter_seconds, s.device_busy_seconds,
             s.device_occupied_seconds, (unsigned long long)s.n_launches,
-            (unsigned long long)s.n_part_launches,
+            s.n_launches == 1 ? "" : "es", (unsigned long long)s.n_part_launches,
             share((double)s.n_device_rows, (double)s.n_pairs),
             share((double)(s.n_computed_rows - s.n_device_rows), (double)s.n_computed_rows),
             share((double)s.n_overflow, (double)s.n_pairs), (unsigned long long)s.n_dropped,
-            (unsigned long long)s.n_rerouted, (unsigned long long)s.n_skipped,
-            (unsigned long long)s.n_failures, s.n_fallbacks);
-    if (s.n_tokens == 0)
-        fprintf(stderr, "  nothing went by the plan: the host computed all of it alone\n");
+            (unsigned long long)s.n_rerouted, (unsigned long long)s.n_skipped, plural(s.n_skipped),
+            (unsigned long long)s.n_failures, plural(s.n_failures), s.n_fallbacks,
+            plural(s.n_fallbacks));
+    print_rest(&s);
     if (s.n_chunks_seen)
         print_replans(&s);
 }

@@ -287,6 +287,22 @@ static int refuse(const plan_args *a, const char *path, npumoe_status st, const 
     return 1;
 }
 
+/* What is written must not be what is read, and one stream takes one document. */
+static bool spares_inputs(const plan_args *a, const char *path)
+{
+    if (a->save_cost && strcmp(a->save_cost, "-") == 0 &&
+        (!a->output || strcmp(a->output, "-") == 0)) {
+        ui_error("--save-cost -: the plan goes to standard output, too; give -o FILE for one of "
+                 "them");
+        return false;
+    }
+    return out_apart("-o", a->output, "the profile", path) &&
+           out_apart("-o", a->output, "--cost", a->cost) &&
+           out_apart("-o", a->output, "--save-cost", a->save_cost) &&
+           out_apart("--save-cost", a->save_cost, "the profile", path) && out_promises(a->output) &&
+           out_promises(a->save_cost);
+}
+
 static int make(plan_args *a, const char *path)
 {
     ui_progress bar;
@@ -294,11 +310,7 @@ static int make(plan_args *a, const char *path)
     char *profile = NULL, *table = NULL, *plan = NULL, *cost = NULL;
     size_t profile_bytes = 0;
     int code = 1;
-    if (!out_apart("-o", a->output, "the profile", path) ||
-        !out_apart("-o", a->output, "--cost", a->cost) ||
-        !out_apart("-o", a->output, "--save-cost", a->save_cost) ||
-        !out_apart("--save-cost", a->save_cost, "the profile", path) || !out_promises(a->output) ||
-        !out_promises(a->save_cost) || !in_read_all(path, &profile, &profile_bytes))
+    if (!spares_inputs(a, path) || !in_read_all(path, &profile, &profile_bytes))
         return 1;
     if (a->cost && !in_read_all(a->cost, &table, &a->o.cost_bytes))
         goto out;

@@ -119,6 +119,36 @@ static void add_flip(verify_sums *s, const float *base, const float *logits)
         s->flip_gap = fmax(s->flip_gap, gap);
 }
 
+bool verify_diffs_add(verify_diffs *d, double diff)
+{
+    if (d->n == d->room) {
+        const size_t room = d->room ? 2 * d->room : 4096;
+        float *grown = realloc(d->each, room * sizeof *grown);
+        if (!grown) {
+            ui_error("out of memory");
+            return false;
+        }
+        d->each = grown;
+        d->room = room;
+    }
+    d->each[d->n++] = (float)diff;
+    return true;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+double verify_diffs_rank(verify_diffs *d, double share)
+{
+    if (d->n == 0)
+        return 0.0;
+    qsort(d->each, d->n, sizeof *d->each, by_value);
+    return (double)d->each[(size_t)(share * (double)(d->n - 1))];
+}
+
 bool verify_add(verify_sums *s, const float *base, const float *logits, npumoe_token target,
                 size_t position)
 {
@@ -130,14 +160,18 @@ bool verify_add(verify_sums *s, const float *base, const float *logits, npumoe_t
                  isfinite(base_sum) ? "by the way that is checked" : "by the base already");
         return false;
     }
+    double largest = 0.0;
     for (int32_t i = 0; i < s->n_vocab; i++) {
         const double d = fabs((double)base[i] - (double)logits[i]);
         s->sum_diff += d;
-        if (d > s->max_diff) {
-            s->max_diff = d;
-            s->max_diff_at = position;
-        }
+        largest = fmax(largest, d);
     }
+    if (largest > s->max_diff) {
+        s->max_diff = largest;
+        s->max_diff_at = position;
+    }
+    if (!verify_diffs_add(&s->diffs, largest))
+        return false;
     const double kl = kld_add(&s->kld, logits, sum, base, base_sum, -INFINITY, s->n_vocab, target);
     if (kl > s->kl_max) {
         s->kl_max = kl;
@@ -150,6 +184,7 @@ bool verify_add(verify_sums *s, const float *base, const float *logits, npumoe_t
 void verify_sums_free(verify_sums *s)
 {
     kld_sums_free(&s->kld);
+    free(s->diffs.each);
     *s = (verify_sums){0};
 }
 
@@ -369,7 +404,7 @@ static int measure(const verify_args *a, opened *o, work *w)
     if (code == 0)
         code = compare_windows(w);
     if (code == 0 && a->greedy) {
-        g.noise = w->sums.max_diff;
+        g.diffs = &w->sums.diffs;
         code = verify_greedy_run(&g, &w->base, &w->other, w->tokens, w->n_tokens, w->bos, o->model,
                                  w->sums.n_vocab);
     }

@@ -2,9 +2,9 @@
  * answers part.
  *
  * Two ways of rounding give other answers only where the two likeliest tokens are nearly equal. So where
- * answers part the gap between the base's two best logits is compared with the noise: the largest
- * difference of any logit between both ways at all other positions that were compared. A gap above it
- * is not explained by rounding. After the first difference there is nothing left to compare: the
+ * answers part the gap between the base's two best logits is compared with the noise: what the largest difference of
+ * any logit between both ways does not exceed at 99 % of all other positions that were compared. A gap above it
+ * is not explained by rounding alone. After the first difference there is nothing left to compare: the
  * answers are then of different texts. */
 #include "verify.h"
 
@@ -71,7 +71,8 @@ static int continue_prompt(verify_greedy *g, verify_prompt *p, verify_side *base
                                  .diff_here = diff};
             return 0;
         }
-        g->noise = fmax(g->noise, diff);
+        if (!verify_diffs_add(g->diffs, diff))
+            return 1;
         p->ended = npumoe_token_is_end(model, x.first);
         if (p->ended)
             return 0;
@@ -83,6 +84,7 @@ static int continue_prompt(verify_greedy *g, verify_prompt *p, verify_side *base
 
 static void judge(verify_greedy *g)
 {
+    g->noise = verify_diffs_rank(g->diffs, VERIFY_NOISE);
     for (uint32_t i = 0; i < g->n_prompts; i++) {
         verify_prompt *p = &g->prompts[i];
         p->near_tie = p->differs && p->gap <= g->noise;

@@ -39,10 +39,11 @@ static json_t *greedy_json(const verify_greedy *g)
                                                   p->gap, "max_difference_here", p->diff_here,
                                                   "near_tie", (int)p->near_tie));
     }
-    return json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:o}", "prompts", (int)g->n_prompts,
+    return json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:o}", "prompts", (int)g->n_prompts,
                      "prompt_tokens", (int)g->n_prompt_tokens, "tokens", (int)g->n_predict, "equal",
                      (int)g->n_equal, "part_at_near_ties", (int)g->n_near, "part_elsewhere",
-                     (int)g->n_other, "noise", g->noise, "differences", list);
+                     (int)g->n_other, "noise", g->noise, "noise_share", VERIFY_NOISE, "differences",
+                     list);
 }
 
 static json_t *plan_json(const json_t *report)
@@ -102,9 +103,12 @@ static json_t *failures(const verify_result *r, const json_t *o)
                          top1, (unsigned long long)r->sums->kld.n, r->min_agreement));
     if (r->greedy && r->greedy->n_other > 0 && r->max_kl >= 0.0)
         json_array_append_new(
-            list, json_sprintf("%u of %u answers part where the base's best two logits are further "
-                               "apart than the noise of %.3g",
-                               r->greedy->n_other, r->greedy->n_prompts, r->greedy->noise));
+            list,
+            json_sprintf(
+                "%u of %u answers part where the base's best two logits are further "
+                "apart than the noise of %.3g (what logits differ by at most at %.0f %% of all "
+                "other positions)",
+                r->greedy->n_other, r->greedy->n_prompts, r->greedy->noise, 100.0 * VERIFY_NOISE));
     if (lost > 0 && (strcmp(policy, "spill") == 0 || strcmp(policy, "repass") == 0))
         json_array_append_new(
             list, json_sprintf("%llu pairs were dropped or moved under policy %s, which "

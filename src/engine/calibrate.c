@@ -15,8 +15,10 @@
  * others are tokenised and passed over. Which windows are held out goes by the number of those that are counted.
  *
  * RESUMING. npumoe_calibrator_save writes the profile with one more key, "resume": how many texts are
- * complete, how many windows of the next are done (counted or passed over), and a hash of their tokens. The resumed run is
- * fed the same texts again; what was counted is tokenised and passed over (its tokens must have that hash).
+ * complete, a hash of the bytes of each, how many windows of the next are done (counted or passed over), and a hash of
+ * their tokens. The resumed run is fed the same texts again, all that the stopped one had begun: complete ones are
+ * hashed only; of the next, what was counted is tokenised and passed over (its tokens must have that hash). Bytes for
+ * whole texts, as they need no tokenizer; tokens for a part of one, as windows do not end where bytes can be told.
  * Where a sequence holds several windows, those of the unfinished one are evaluated again, since the
  * cache is gone, but not counted. The result is bit for bit that of a run that was not stopped. */
 #include "base/abi.h"
@@ -52,9 +54,10 @@ struct npumoe_calibrator {
     uint64_t trace_bytes; /* of a resumed run */
 
     /* The text being read. */
-    uint64_t text, n_complete; /* its number; how many are done */
-    uint64_t text_windows, text_hash;
-    uint64_t text_counted; /* of its windows, those that are not passed over */
+    uint64_t text, n_complete;        /* its number; how many are done */
+    uint64_t text_windows, text_hash; /* hash: of the tokens of those windows */
+    uint64_t bytes_hash;              /* of what was fed */
+    uint64_t text_counted;            /* of its windows, those that are not passed over */
     char *block;
     size_t block_bytes;
     npumoe_token *block_tokens;
@@ -73,8 +76,14 @@ struct npumoe_calibrator {
     uint32_t slot_of[NM_MAX_LAYERS];
     bool failed; /* a window could not be written to the trace: nothing may follow */
 
+    /* Of the bytes of complete texts, as many as are known: all, but while a run resumes what an older version
+     * left, which kept none. */
+    uint64_t *hashes;
+    size_t n_hashes, hashes_cap;
+
     /* From a file: what is passed over. */
     uint64_t resume_complete, resume_windows, resume_hash;
+    size_t resume_texts, n_begun; /* texts begun: then, and of this run */
 };
 
 npumoe_calibrate_options npumoe_calibrate_options_default(void)
@@ -225,6 +234,7 @@ void npumoe_calibrator_free(npumoe_calibrator **calibrator)
     nm_free(c->a, c->tokens);
     nm_free(c->a, c->ids);
     nm_free(c->a, c->weights);
+    nm_free(c->a, c->hashes);
     nm_free(c->a, c);
     *calibrator = NULL;
 }
@@ -235,9 +245,18 @@ npumoe_status npumoe_calibrator_check(const npumoe_calibrator *c, const npumoe_p
     return nm_profile_check(profile, label, &c->model->config, &c->model->weights, err);
 }
 
+/* The stopped run has counted more than was fed to this one. */
+static bool is_behind(const npumoe_calibrator *c)
+{
+    return c->n_complete < c->resume_complete ||
+           (c->n_complete == c->resume_complete && c->text_windows < c->resume_windows);
+}
+
+/* Not before all texts of a stopped run were seen to be the same: its windows are in the profile already. */
 bool npumoe_calibrator_full(const npumoe_calibrator *c)
 {
-    return c->max_windows > 0 && c->windows >= c->max_windows;
+    return c->max_windows > 0 && c->windows >= c->max_windows && !is_behind(c) &&
+           c->n_begun >= c->resume_texts;
 }
 
 uint64_t npumoe_calibrator_tokens(const npumoe_calibrator *c)
@@ -286,6 +305,13 @@ static npumoe_status count(npumoe_calibrator *c, npumoe_error *err)
 static uint64_t windows_per_sequence(const npumoe_calibrator *c)
 {
     return c->sequence > WINDOW ? c->sequence / WINDOW : 1;
+}
+
+static uint64_t hash_bytes(uint64_t h, const char *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ (unsigned char)bytes[i]) * FNV_PRIME;
+    return h;
 }
 
 static uint64_t hash_tokens(uint64_t h, const npumoe_token *tokens, uint32_t n)
@@ -399,32 +425,34 @@ static npumoe_status open_trace(npumoe_calibrator *c, npumoe_error *err)
     return NPUMOE_OK;
 }
 
+/* The text being read was complete when the run was stopped. */
+static bool is_complete(const npumoe_calibrator *c)
+{
+    return c->text < c->resume_complete;
+}
+
 npumoe_status npumoe_calibrator_begin_text(npumoe_calibrator *c, const char *name, uint64_t bytes,
                                            bool *wanted, npumoe_error *err)
 {
     const bool known = c->text < c->profile->n_texts;
     *wanted = false;
+    if (npumoe_calibrator_full(c))
+        return NPUMOE_OK;
     if (known && !nm_profile_is_text(c->profile, c->text, name, bytes))
         return nm_err_set(err, NPUMOE_EINVAL,
                           "text %" PRIu64 " is '%s' of %" PRIu64
                           " bytes, but the stopped run read '%s' of %" PRIu64,
                           c->text + 1, name, bytes, c->profile->texts[c->text].name,
                           c->profile->texts[c->text].bytes);
-    if (known && c->text < c->resume_complete) {
-        c->text++;
-        c->n_complete++;
-        return NPUMOE_OK;
-    }
-    if (npumoe_calibrator_full(c))
-        return NPUMOE_OK;
-    if (c->trace_path && !c->trace)
+    if (!is_complete(c) && c->trace_path && !c->trace)
         NM_TRY(open_trace(c, err));
     if (!known)
         NM_TRY(nm_profile_add_text(c->profile, name, bytes, err));
     c->text_windows = c->text_counted = 0;
-    c->text_hash = FNV_OFFSET;
+    c->text_hash = c->bytes_hash = FNV_OFFSET;
     c->block_bytes = 0;
     c->base = c->have = 0;
+    c->n_begun = (size_t)c->text + 1;
     *wanted = true;
     return NPUMOE_OK;
 }
@@ -432,6 +460,11 @@ npumoe_status npumoe_calibrator_begin_text(npumoe_calibrator *c, const char *nam
 npumoe_status npumoe_calibrator_feed(npumoe_calibrator *c, const char *text, size_t text_bytes,
                                      npumoe_error *err)
 {
+    const uint64_t hash = hash_bytes(c->bytes_hash, text, text_bytes);
+    if (is_complete(c)) {
+        NM_TRY(pass_over(c, err));
+        text_bytes = 0;
+    }
     while (text_bytes > 0 && !npumoe_calibrator_full(c)) {
         const size_t take = nm_min_size(text_bytes, BLOCK_BYTES - c->block_bytes);
         memcpy(c->block + c->block_bytes, text, take);
@@ -441,10 +474,12 @@ npumoe_status npumoe_calibrator_feed(npumoe_calibrator *c, const char *text, siz
         if (c->block_bytes == BLOCK_BYTES)
             NM_TRY(take_block(c, cut_block(c->block, BLOCK_BYTES), err));
     }
+    c->bytes_hash = hash;
     return NPUMOE_OK;
 }
 
-npumoe_status npumoe_calibrator_end_text(npumoe_calibrator *c, npumoe_error *err)
+/* The rest of the text that is read, and whether it is long enough. */
+static npumoe_status end_reading(npumoe_calibrator *c, npumoe_error *err)
 {
     if (c->block_bytes > 0 && !npumoe_calibrator_full(c))
         NM_TRY(take_block(c, c->block_bytes, err));
@@ -454,6 +489,33 @@ npumoe_status npumoe_calibrator_end_text(npumoe_calibrator *c, npumoe_error *err
         return nm_err_set(err, NPUMOE_EINVAL,
                           "'%s' is not the text that the stopped run read: it is shorter",
                           c->profile->texts[c->text].name);
+    return NPUMOE_OK;
+}
+
+/* Of a complete text: is it the one that it was? */
+static npumoe_status keep_hash(npumoe_calibrator *c, npumoe_error *err)
+{
+    if (c->text < c->n_hashes && c->hashes[c->text] != c->bytes_hash)
+        return nm_err_set(err, NPUMOE_EINVAL,
+                          "'%s' is not the text that the stopped run read: other bytes",
+                          c->profile->texts[c->text].name);
+    if (c->text < c->n_hashes)
+        return NPUMOE_OK;
+    NM_TRY(nm_grow(c->a, (void **)&c->hashes, &c->hashes_cap, c->n_hashes + 1, sizeof *c->hashes,
+                   err));
+    c->hashes[c->n_hashes++] = c->bytes_hash;
+    return NPUMOE_OK;
+}
+
+npumoe_status npumoe_calibrator_end_text(npumoe_calibrator *c, npumoe_error *err)
+{
+    if (!is_complete(c)) {
+        NM_TRY(end_reading(c, err));
+        /* where nothing more is wanted, nobody knows whether this was its end: it is not complete */
+        if (npumoe_calibrator_full(c))
+            return NPUMOE_OK;
+    }
+    NM_TRY(keep_hash(c, err));
     c->text++;
     c->n_complete++;
     c->text_windows = c->text_counted = 0;
@@ -463,43 +525,85 @@ npumoe_status npumoe_calibrator_end_text(npumoe_calibrator *c, npumoe_error *err
 
 /* ---- stopping and going on ------------------------------------------------------------------ */
 
+/* The key "resume". hashes: of all complete texts or, of an older version's run, of none. */
+static char *print_resume(const npumoe_calibrator *c, uint64_t trace_bytes)
+{
+    /* A resumed run may be stopped again before it has come to what it knows. */
+    const bool behind = is_behind(c);
+    const uint64_t complete = behind ? c->resume_complete : c->n_complete;
+    const size_t n = complete <= c->n_hashes ? (size_t)complete : 0, room = 400 + 20 * n;
+    char *out = nm_alloc(c->a, room);
+    if (out == NULL)
+        return NULL;
+    size_t end = (size_t)snprintf(out, room,
+                                  "\"resume\":{\"complete\":%" PRIu64 ",\"windows\":%" PRIu64
+                                  ",\"hash\":\"%016" PRIx64 "\",\"all_windows\":%" PRIu64
+                                  ",\"n_ctx\":%" PRIu32 ",\"n_chunk\":%" PRIu32
+                                  ",\"every\":%" PRIu64 ",\"trace_bytes\":%" PRIu64,
+                                  complete, behind ? c->resume_windows : c->text_windows,
+                                  behind ? c->resume_hash : c->text_hash, c->windows, c->sequence,
+                                  c->n_chunk, c->every, trace_bytes);
+    for (size_t i = 0; i < n; i++)
+        end += (size_t)snprintf(out + end, room - end, "%s\"%016" PRIx64 "\"",
+                                i ? "," : ",\"texts\":[", c->hashes[i]);
+    snprintf(out + end, room - end, n ? "]}" : "}");
+    return out;
+}
+
 npumoe_status npumoe_calibrator_save(npumoe_calibrator *c, const char *path, npumoe_error *err)
 {
-    char extra[400];
     uint64_t trace_bytes = 0;
     if (c->failed)
         return nm_err_set(err, NPUMOE_EIO,
                           "the trace could not be written, so its run cannot go on");
     if (c->trace)
         NM_TRY(nm_trace_writer_sync(c->trace, &trace_bytes, err));
-    /* A resumed run may be stopped again before it has come to what it knows. */
-    const bool behind =
-        c->n_complete < c->resume_complete ||
-        (c->n_complete == c->resume_complete && c->text_windows < c->resume_windows);
-    snprintf(extra, sizeof extra,
-             "\"resume\":{\"complete\":%" PRIu64 ",\"windows\":%" PRIu64 ",\"hash\":\"%016" PRIx64
-             "\",\"all_windows\":%" PRIu64 ",\"n_ctx\":%" PRIu32 ",\"n_chunk\":%" PRIu32
-             ",\"every\":%" PRIu64 ",\"trace_bytes\":%" PRIu64 "}",
-             behind ? c->resume_complete : c->n_complete,
-             behind ? c->resume_windows : c->text_windows, behind ? c->resume_hash : c->text_hash,
-             c->windows, c->sequence, c->n_chunk, c->every,
-             c->trace ? trace_bytes : c->trace_bytes);
-    return nm_profile_save(c->profile, path, true, extra, err);
+    char *extra = print_resume(c, c->trace ? trace_bytes : c->trace_bytes);
+    if (extra == NULL)
+        return nm_err_nomem(err, 0, "what a stopped run leaves");
+    npumoe_status st = nm_profile_save(c->profile, path, true, extra, err);
+    nm_free(c->a, extra);
+    return st;
+}
+
+static bool parse_hash(const char *text, uint64_t *hash)
+{
+    int used = 0;
+    return text && sscanf(text, "%16" SCNx64 "%n", hash, &used) == 1 && used == 16 &&
+           text[used] == '\0';
+}
+
+/* Of complete texts. An older version kept none: then those are compared by name and length. */
+static npumoe_status read_hashes(npumoe_calibrator *c, const nm_fields *resume, npumoe_error *err)
+{
+    nm_fields list;
+    size_t n = 0;
+    if (json_object_get(resume->json, "texts") == NULL)
+        return NPUMOE_OK;
+    NM_TRY(nm_fields_array(resume, "texts", NM_PROFILE_MAX_TEXTS, &list, &n));
+    if (n != c->resume_complete)
+        return nm_fields_bad(resume, "texts", "a hash of each complete text");
+    NM_TRY(nm_grow(c->a, (void **)&c->hashes, &c->hashes_cap, n, sizeof *c->hashes, err));
+    for (c->n_hashes = 0; c->n_hashes < n; c->n_hashes++)
+        if (!parse_hash(json_string_value(json_array_get(list.json, c->n_hashes)),
+                        &c->hashes[c->n_hashes]))
+            return nm_fields_bad(resume, "texts", "16 hexadecimal digits of each");
+    return NPUMOE_OK;
 }
 
 static npumoe_status read_resume(npumoe_calibrator *c, const nm_fields *root, npumoe_error *err)
 {
     nm_fields f;
-    char hash[20];
+    char hash[24];
     uint32_t n_ctx, n_chunk;
     uint64_t every = 1;
-    int used = 0;
     NM_TRY(nm_fields_object(root, "resume", &f));
     NM_TRY(nm_fields_u64(&f, "complete", &c->resume_complete));
     NM_TRY(nm_fields_u64(&f, "windows", &c->resume_windows));
     NM_TRY(nm_fields_text(&f, "hash", hash, sizeof hash));
-    if (sscanf(hash, "%16" SCNx64 "%n", &c->resume_hash, &used) != 1 || used != 16)
+    if (!parse_hash(hash, &c->resume_hash))
         return nm_fields_bad(&f, "hash", "16 hexadecimal digits");
+    NM_TRY(read_hashes(c, &f, err));
     NM_TRY(nm_fields_u64(&f, "all_windows", &c->windows));
     NM_TRY(nm_fields_u32(&f, "n_ctx", 1, INT32_MAX, &n_ctx));
     NM_TRY(nm_fields_u32(&f, "n_chunk", 1, INT32_MAX, &n_chunk));
@@ -516,6 +620,11 @@ static npumoe_status read_resume(npumoe_calibrator *c, const nm_fields *root, np
                           "the stopped run counted every %" PRIu64
                           ". window or sequence, this one every %" PRIu64 ".",
                           every, c->every);
+    if (c->max_windows > 0 && c->windows > c->max_windows)
+        return nm_err_set(err, NPUMOE_EINVAL,
+                          "the stopped run has counted %" PRIu64
+                          " windows already, more than the %" PRIu64 " that are wanted",
+                          c->windows, c->max_windows);
     if ((c->trace_bytes > 0) != (c->trace_path != NULL))
         return nm_err_set(err, NPUMOE_EINVAL,
                           "the stopped run wrote %s trace, this one is to write %s",
@@ -530,6 +639,7 @@ static npumoe_status adopt(npumoe_calibrator *c, nm_profile *p, npumoe_error *er
     if (c->resume_complete > p->n_texts || p->n_texts > c->resume_complete + 1)
         return nm_err_set(err, NPUMOE_EFORMAT, "resume.complete: found %" PRIu64 " of %zu texts",
                           c->resume_complete, p->n_texts);
+    c->resume_texts = p->n_texts;
     return NPUMOE_OK;
 }
 
@@ -560,6 +670,11 @@ npumoe_status npumoe_calibrator_resume(npumoe_calibrator *c, const char *path, n
 npumoe_status npumoe_calibrator_finish(npumoe_calibrator *c, npumoe_profile **out,
                                        npumoe_error *err)
 {
+    if (c->n_begun < c->resume_texts)
+        return nm_err_set(
+            err, NPUMOE_EINVAL,
+            "the stopped run had begun %zu texts, and only %zu of them were read again",
+            c->resume_texts, c->n_begun);
     if (c->trace_path && !c->trace) /* resumed, and there was nothing left to read */
         NM_TRY(open_trace(c, err));
     if (c->trace)

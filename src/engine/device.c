@@ -3,6 +3,7 @@
 
 #include "base/abi.h"
 #include "base/alloc.h"
+#include "base/num.h"
 #include "device/fault.h"
 #include "device/none.h"
 #include "device/tile/tile.h"
@@ -10,7 +11,6 @@
 
 #include <inttypes.h>
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 
 struct npumoe_device {
@@ -43,23 +43,34 @@ typedef struct debug_flag {
     uint64_t *from, *to; /* to NULL: one number */
 } debug_flag;
 
+/* Digits only, from 1 on: 0 is "never". */
+static bool read_number(const char **text, uint64_t *out)
+{
+    uint64_t n = 0;
+    const char *at = *text;
+    for (; *at >= '0' && *at <= '9'; at++)
+        if (!nm_mul_u64(n, 10, &n) || !nm_add_u64(n, (uint64_t)(*at - '0'), &n))
+            return false;
+    const bool found = at > *text;
+    *text = at;
+    *out = n;
+    return found && n > 0;
+}
+
 /* "7" or "3-5" behind the name. */
 static bool read_range(const char *text, const debug_flag *f, const char **end)
 {
-    char *stop;
-    *f->from = strtoull(text, &stop, 10);
-    if (stop == text)
+    if (!read_number(&text, f->from))
         return false;
     if (f->to)
         *f->to = *f->from;
-    if (f->to && *stop == '-') {
-        text = stop + 1;
-        *f->to = strtoull(text, &stop, 10);
-        if (stop == text)
+    if (f->to && *text == '-') {
+        text++;
+        if (!read_number(&text, f->to) || *f->to < *f->from)
             return false;
     }
-    *end = stop;
-    return *stop == '\0' || *stop == ' ';
+    *end = text;
+    return *text == '\0' || *text == ' ';
 }
 
 static npumoe_status read_debug_flags(const char *text, nm_fault_options *o, npumoe_error *err)
@@ -76,7 +87,7 @@ static npumoe_status read_debug_flags(const char *text, nm_fault_options *o, npu
         if (i == n || !read_range(text + strlen(flags[i].name), &flags[i], &text))
             return nm_err_set(err, NPUMOE_EINVAL,
                               "debug_flags: found '%s', expected fail-load=N, fail-launch=N-M, "
-                              "fail-submit=N or late=SEED",
+                              "fail-submit=N or late=SEED, numbers of 1 and up, N up to M",
                               text);
         text += strspn(text, " ");
     }

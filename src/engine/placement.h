@@ -29,11 +29,12 @@ typedef struct nm_placement {
     uint64_t serial; /* no other placement of the model had it */
     nm_replan replan;
     /* measured */
-    uint64_t n_tokens, wall_ns, host_cpu_ns, start_ns;
+    uint64_t n_tokens, n_stopped, wall_ns, host_cpu_ns, start_ns;
+    uint64_t n_single; /* evaluations of one token: never by a plan */
     nm_timings timings;
     struct {
         nm_exec_counts counts;
-        uint64_t n_tokens, wall_ns, host_cpu_ns;
+        uint64_t n_tokens, n_stopped, wall_ns, host_cpu_ns;
     } earlier; /* the same, by plans that re-planning has replaced */
 } nm_placement;
 

@@ -64,6 +64,8 @@ void npumoe_plan_get_stats(npumoe_model *model, npumoe_plan_stats *stats)
             .drift = nm_replan_gain(r),
             .planning_seconds = r->planning_seconds,
             .replan_load_seconds = r->loading_seconds,
+            .n_stopped = p->earlier.n_stopped + p->n_stopped,
+            .n_single_tokens = p->n_single,
         };
     }
     nm_abi_write(stats, &all, sizeof all);
@@ -76,7 +78,7 @@ void npumoe_plan_reset_stats(npumoe_model *model)
         return;
     nm_executor_reset_counts(p->ex);
     memset(&p->earlier, 0, sizeof p->earlier);
-    p->n_tokens = p->wall_ns = p->host_cpu_ns = 0;
+    p->n_tokens = p->n_stopped = p->n_single = p->wall_ns = p->host_cpu_ns = 0;
     p->trace.n = p->timings.n = 0;
     nm_placement_forget_layers(p);
 }
@@ -186,8 +188,8 @@ npumoe_status npumoe_plan_report(npumoe_model *model, char **json, npumoe_error 
     char hash[20];
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)p->plan->model.router_hash);
     json_t *root = json_pack(
-        "{s:s, s:i, s:s, s:i, s:f, s:{s:s, s:s, s:s, s:b, s:i, s:f}, s:s, s:s, s:i, s:i, s:I, s:f, "
-        "s:f, "
+        "{s:s, s:i, s:s, s:i, s:f, s:{s:s, s:s, s:s, s:b, s:i, s:f}, s:s, s:s, s:i, s:i, s:I, s:I, "
+        "s:f, s:f, "
         "s:i, s:o, s:o, s:o, s:o}",
         "schema", "npumoe-plan-report", "schema_version", 1, "router_hash", hash, "programs",
         (int)p->plan->programs, "load_us",
@@ -196,10 +198,11 @@ npumoe_status npumoe_plan_report(npumoe_model *model, char **json, npumoe_error 
         "simulated", caps->simulated, "threads", (int)caps->n_threads, "added_launch_us",
         (double)caps->added_launch_ns * 1e-3, "policy", nm_plan_policy_name(p->plan->policy),
         "overflow", nm_overflow_name(p->plan->overflow), "chunk", (int)p->plan->chunk, "in_flight",
-        (int)p->n_lanes, "tokens", (json_int_t)p->n_tokens, "wall_us", (double)p->wall_ns * 1e-3,
-        "host_cpu_us", (double)p->host_cpu_ns * 1e-3, "fallbacks", (int)nm_executor_failed(p->ex),
-        "measured", measured(&total, all_layers_ns(p)), "predicted_per_chunk",
-        predicted(&p->plan->predicted), "spans", spans(&p->timings), "replanning", replanning(p));
+        (int)p->n_lanes, "tokens", (json_int_t)p->n_tokens, "stopped", (json_int_t)p->n_stopped,
+        "wall_us", (double)p->wall_ns * 1e-3, "host_cpu_us", (double)p->host_cpu_ns * 1e-3,
+        "fallbacks", (int)nm_executor_failed(p->ex), "measured", measured(&total, all_layers_ns(p)),
+        "predicted_per_chunk", predicted(&p->plan->predicted), "spans", spans(&p->timings),
+        "replanning", replanning(p));
     json_t *layers = json_array();
     for (uint32_t i = 0; root && i < p->plan->n_layers; i++) {
         const nm_plan_layer *l = &p->plan->layers[i];

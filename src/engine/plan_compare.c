@@ -3,7 +3,8 @@
  *
  * Figures are per chunk of the plan's length, so that a run of any length stands beside the prediction: sums
  * are divided by tokens / chunk. In the last layer a run may compute fewer rows than a chunk has (only those
- * whose prediction is wanted); that is not corrected. A plan predicts a chunk after n_past tokens; times of
+ * whose prediction is wanted); that is not corrected, but whole_layers says of how many layers the plan itself
+ * expects all rows. Nor is what a run did that was stopped in mid-chunk: stopped says so. A plan predicts a chunk after n_past tokens; times of
  * the whole and of layers are corrected for the attention of the positions where the run's chunks were, by
  * what the spans' predictions have in addition.
  *
@@ -258,6 +259,25 @@ static double attention_on_device(const nm_plan *plan)
     return n > 0.0 ? n / plan->n_layers : 0.0;
 }
 
+/* Evaluations that did not come to their end; older reports do not have them. */
+static npumoe_status stopped(const nm_fields *report, uint64_t *n)
+{
+    *n = 0;
+    return json_object_get(report->json, "stopped") ? nm_fields_u64(report, "stopped", n)
+                                                    : NPUMOE_OK;
+}
+
+/* Layers of chunks that went by the plan, of chunks that were not through, too. */
+static npumoe_status began(const nm_fields *report, bool *out)
+{
+    nm_fields f;
+    double chunks;
+    NM_TRY(nm_fields_object(report, "measured", &f));
+    NM_TRY(nm_fields_real(&f, "chunks", 0.0, 1e18, &chunks));
+    *out = chunks > 0.0;
+    return NPUMOE_OK;
+}
+
 static const char *why_nothing(const nm_plan *plan)
 {
     if (plan->programs == 0)
@@ -273,11 +293,19 @@ static npumoe_status put_all(const nm_plan *plan, const nm_fields *report, json_
     static const char *const counts[] = {"skipped", "failures", "repassed", "rerouted",
                                          "part_launches"};
     double tokens, wall, cpu;
+    uint64_t n_stopped;
+    bool has_begun;
     figures m;
     NM_TRY(check_is_of(plan, report));
     NM_TRY(nm_fields_real(report, "tokens", 0.0, 1e15, &tokens));
     NM_TRY(nm_fields_real(report, "wall_us", 0.0, 1e18, &wall));
     NM_TRY(nm_fields_real(report, "host_cpu_us", 0.0, 1e18, &cpu));
+    NM_TRY(stopped(report, &n_stopped));
+    NM_TRY(began(report, &has_begun));
+    if (tokens == 0.0 && (n_stopped > 0 || has_begun))
+        return nm_err_set(report->err, NPUMOE_EINVAL,
+                          "that run was stopped before a chunk was through: there is none to "
+                          "compare with");
     if (tokens == 0.0)
         return nm_err_set(report->err, NPUMOE_EINVAL, "nothing went by the plan in that run: %s",
                           why_nothing(plan));
@@ -298,6 +326,8 @@ static npumoe_status put_all(const nm_plan *plan, const nm_fields *report, json_
     nm_describe_put(out, "chunk", json_integer(plan->chunk));
     nm_describe_put(out, "planned_in_flight", json_integer(plan->in_flight));
     nm_describe_put(out, "chunks", nm_fields_number(chunks));
+    nm_describe_put(out, "stopped", json_integer((json_int_t)n_stopped));
+    nm_describe_put(out, "whole_layers", json_integer(nm_plan_whole_layers(plan)));
     for (size_t i = 0; i < sizeof as_it_is / sizeof as_it_is[0]; i++)
         nm_describe_put(out, as_it_is[i],
                         json_deep_copy(json_object_get(report->json, as_it_is[i])));

@@ -128,9 +128,10 @@ static void close_books(nm_placement *p, const nm_exec_counts *counts)
 {
     nm_exec_counts_add(&p->earlier.counts, counts);
     p->earlier.n_tokens += p->n_tokens;
+    p->earlier.n_stopped += p->n_stopped;
     p->earlier.wall_ns += p->wall_ns;
     p->earlier.host_cpu_ns += p->host_cpu_ns;
-    p->n_tokens = p->wall_ns = p->host_cpu_ns = 0;
+    p->n_tokens = p->n_stopped = p->wall_ns = p->host_cpu_ns = 0;
     nm_placement_forget_layers(p);
 }
 

@@ -432,6 +432,7 @@ static npumoe_status eval_planned(npumoe_session *s, size_t end, npumoe_error *e
     p->host_cpu_ns += nm_placement_cpu_ns(p) - cpu;
     p->wall_ns += nm_clock_ns() - start;
     p->n_tokens += s->n_past - job.pos;
+    p->n_stopped += st != NPUMOE_OK;
     return st;
 }
 
@@ -446,6 +447,8 @@ static npumoe_status eval_rest(npumoe_session *s, const npumoe_token *tokens, si
     s->forward.keep_going_user = s;
     const size_t planned = planned_end(s);
     npumoe_status st = NPUMOE_OK;
+    if (s->placement)
+        s->placement->n_single += n_tokens - s->n_past == 1;
     if (planned > s->n_past)
         st = eval_planned(s, planned, err);
     else if (s->placement && n_tokens - s->n_past > 1 && !s->forward.hooks.tensor)

@@ -9,15 +9,22 @@
 
 enum { VERSION = 1 };
 
-#define SCHEMA   "npumoe-plan-cost"
-#define MOST_US  1e12 /* twelve days */
-#define MOST_DIM (1u << 20)
+#define SCHEMA     "npumoe-plan-cost"
+#define MOST_US    1e12 /* twelve days */
+#define MOST_DIM   (1u << 20)
+#define MOST_BYTES (UINT64_C(1) << 34) /* of an expert or a part */
 
 typedef struct u32_field {
     const char *key;
     size_t offset;
     uint32_t min, max;
 } u32_field;
+
+typedef struct byte_field {
+    const char *key;
+    size_t offset;
+    bool is_limit;
+} byte_field;
 
 /* `later`: missing in tables from before it was there; then false, 0 or no points. */
 typedef struct flag_field {
@@ -65,14 +72,15 @@ static const u32_field device_fields[] = {
     {"threads", D(threads), 0, 4096},
 };
 
-/* Bytes go through as reals would not: UINT64_MAX is "no limit" and written as null. */
-static const u32_field byte_fields[] = {
-    {"program_bytes", D(program_bytes), 0, 0},
-    {"total_bytes", D(total_bytes), 0, 0},
-    {"expert_bytes", D(expert_bytes), 0, 0},
-    {"qkv_bytes", D(part_bytes[NM_PART_QKV]), 0, 0},
-    {"o_bytes", D(part_bytes[NM_PART_O]), 0, 0},
-    {"shared_bytes", D(part_bytes[NM_PART_SHARED]), 0, 0},
+/* Bytes go through as reals would not. Limits: UINT64_MAX is "none" and written as null. Sizes have a bound, so that
+ * no sum of them over copies, experts and layers comes near the end of 63 bits. */
+static const byte_field byte_fields[] = {
+    {"program_bytes", D(program_bytes), true},
+    {"total_bytes", D(total_bytes), true},
+    {"expert_bytes", D(expert_bytes), false},
+    {"qkv_bytes", D(part_bytes[NM_PART_QKV]), false},
+    {"o_bytes", D(part_bytes[NM_PART_O]), false},
+    {"shared_bytes", D(part_bytes[NM_PART_SHARED]), false},
 };
 
 static const flag_field flag_fields[] = {
@@ -256,8 +264,10 @@ static npumoe_status read_device(const nm_fields *f, nm_cost_device *d)
     for (size_t i = 0; i < COUNT(byte_fields); i++) {
         const char *key = byte_fields[i].key;
         uint64_t v = UINT64_MAX;
-        if (!json_is_null(json_object_get(f->json, key)))
+        if (!byte_fields[i].is_limit || !json_is_null(json_object_get(f->json, key)))
             NM_TRY(nm_fields_u64(f, key, &v));
+        if (!byte_fields[i].is_limit && v > MOST_BYTES)
+            return nm_fields_bad(f, key, "at most 2^34 bytes");
         memcpy((char *)d + byte_fields[i].offset, &v, sizeof v);
     }
     if (d->capacity_min > d->capacity_max)

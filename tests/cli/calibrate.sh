@@ -97,7 +97,15 @@ for ctx in 2048 4096; do
     check "... with the reason" grep -q "counted every $every. window or sequence, this one every 5" "$work/err"
     cp "$work/part.json.partial" "$work/full.json.partial"
     cp "$work/part.trace.partial" "$work/full.trace.partial"
-    run "$@" --chunks 1 -o "$work/full.json" --trace "$work/full.trace"
+    counted=$(sed -n 's/.*"all_windows":\([0-9]*\).*/\1/p' "$work/part.json.partial")
+    if [ "$counted" -gt 1 ]; then
+        run "$@" --chunks $((counted - 1)) -o "$work/full.json" --trace "$work/full.trace"
+        is_code 1 "... fewer windows than it has"
+        check "... with both numbers" grep -q "has counted $counted windows already, more than the $((counted - 1))" "$work/err"
+    else
+        skip "the run was stopped after its first window"
+    fi
+    run "$@" --chunks "$counted" -o "$work/full.json" --trace "$work/full.trace"
     is_code 0 "... with no more to read"
     run calibrate --trace "$work/full.trace" --trace-csv "$work/full.csv"
     run calibrate --show-statistics "$work/full.json"
@@ -114,6 +122,56 @@ for ctx in 2048 4096; do
     check "... and the same trace" cmp "$work/part.trace" "$work/whole.trace"
     check "... leaving nothing" sh -c "! ls '$work' | grep -q partial"
     rm -f "$work/part.json" "$work/part.trace"
+done
+
+# Stopped while its second text, a pipe, has nothing to say: the first is complete.
+mkdir "$work/as"
+stopped() { # NAME: leaves NAME.json.partial
+    rm -f "$work/as/second.txt"
+    mkfifo "$work/as/second.txt"
+    "$NPUMOE" calibrate -m "$olmoe" -f "$work/one.txt" "$work/as/second.txt" -o "$work/$1.json" </dev/null >"$work/out" 2>"$work/err" &
+    pid=$!
+    timeout 60 sh -c 'exec 3>"$0"; sleep 0.3; kill -TERM '$pid'; sleep 1' "$work/as/second.txt"
+    wait $pid
+    code=$?
+    rm "$work/as/second.txt"
+    is_code 143 "a run is stopped in its second text"
+    check "... with a hash of the first" grep -q '"resume":{"complete":1,.*"texts":\["[0-9a-f]*"\]}' "$work/$1.json.partial"
+}
+piped() { # NAME: both texts, the second from a pipe again
+    rm -f "$work/as/second.txt"
+    mkfifo "$work/as/second.txt"
+    timeout 60 sh -c 'cat "$0" >"$1"' "$work/two.txt" "$work/as/second.txt" &
+    run calibrate -m "$olmoe" -f "$work/one.txt" "$work/as/second.txt" -o "$work/$1.json"
+    kill $! 2>/dev/null
+    wait $!
+}
+refused() { # TEXTS...
+    cp "$work/twice.json.partial" "$work/copy"
+    run calibrate -m "$olmoe" -f "$@" -o "$work/twice.json"
+    is_code 1 "... is refused"
+    check "... and leaves what there is" test -s "$work/twice.json.partial" -a ! -e "$work/twice.json"
+    cp "$work/copy" "$work/twice.json.partial"
+}
+stopped twice
+cp "$work/two.txt" "$work/as/second.txt"
+refused "$work/one.txt"
+check "... as there were two texts" grep -q 'the stopped run had begun 2 texts, and only 1 of them were read again' "$work/err"
+sed 's/the sea/the ski/' "$work/one.txt" >"$work/as/one.txt"
+refused "$work/as/one.txt" "$work/as/second.txt"
+check "... as the first is another of that name and length" grep -q "'one.txt' is not the text that the stopped run read: other bytes" "$work/err"
+refused "$work/as/one.txt" "$work/as/second.txt" --chunks "$(sed -n 's/.*"all_windows":\([0-9]*\).*/\1/p' "$work/twice.json.partial")"
+check "... also where no more is wanted" grep -q "'one.txt' is not the text" "$work/err"
+sed 's/"texts":\["[0-9a-f]/"texts":["x/' "$work/twice.json.partial" >"$work/hash.json.partial"
+run calibrate -m "$olmoe" -f "$work/one.txt" "$work/as/second.txt" -o "$work/hash.json"
+is_code 1 "a hash that is none"
+check "... by key" grep -q 'resume.texts: found .*16 hexadecimal digits' "$work/err"
+sed 's/,"texts":\["[0-9a-f]*"\]}/}/' "$work/twice.json.partial" >"$work/old.json.partial"
+piped once
+for name in twice old; do
+    piped $name
+    is_code 0 "the same texts, what was left being $name"
+    check "... give the same profile" cmp "$work/once.json" "$work/$name.json"
 done
 
 # ---- a sample ----
@@ -208,6 +266,16 @@ is_code 1 "nothing to count"
 run calibrate -m "$olmoe" -f "$work/none.txt" -o "$work/y.json"
 is_code 1 "a text that is not there"
 check "... by name" grep -q 'cannot read .*none.txt: No such file' "$work/err"
+run calibrate -m "$olmoe" -f "$work/long.txt" "$work/none.txt" -o "$work/y.json"
+is_code 1 "... as the second"
+check "... before the first is read" test "$(cat "$work/err")" = "npumoe: cannot read $work/none.txt: No such file or directory" -a ! -e "$work/y.json.partial"
+run calibrate -m "$olmoe" -f "$work" -o "$work/y.json"
+check "a folder is no text" grep -q 'cannot read .*: Is a directory' "$work/err"
+run calibrate --in-file "$work/1.json" --in-file "$work/2.json" --show-statistics
+check "two profiles are joined in silence" test ! -s "$work/err"
+run calibrate --in-file "$work/1.json" --in-file "$work/2.json" --in-file "$work/./1.json" --show-statistics
+is_code 0 "a profile that is named twice counts twice"
+echo "$work/./1.json is named more than once, and counts as often" | err_is "... which is said"
 sed 's/"tokens":\([0-9]\)/"tokens":9\1/' "$work/1.json" >"$work/lie.json"
 run calibrate --show-statistics "$work/lie.json"
 is_code 1 "a profile that contradicts itself"

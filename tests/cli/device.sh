@@ -75,6 +75,45 @@ check "... nothing" grep -q 'nothing went by the plan' "$work/err"
 run explain "$work/cpu" --after "$work/stats"
 check "... for that reason" grep -q 'in that run: it leaves everything to the host$' "$work/err"
 
+answer --plan "$work/all" --npu-from 2 --stats -n 1
+check "one thread is one" grep -q '^device tile (.*, 1 thread): [0-9]* programs, ' "$work/err"
+run run -p a -n 2 --temp 0 -t 1 --plan "$work/all" --npu-from 2 --require-npu --stats
+is_code 0 "a prompt of one token is the host's, with --require-npu, too"
+check "... which --stats says" grep -q '^  nothing went by the plan: the host computed all of it alone (single tokens always are its own)$' "$work/err"
+
+# ---- stopped in a prompt ----
+run explain "$work/all"
+check "the last layer has one row of a prompt" grep -q '^of the last layer a prompt wants one row' "$work/out"
+answer --plan "$work/all" --npu-from 2 --no-replan --stats-out "$work/stats"
+run explain "$work/all" --after "$work/stats"
+check "... which --after says, too" grep -q '^predicted of the last layer are all rows; a prompt wants one' "$work/out"
+check "... and nothing of a stop" test "$(grep -c STOPPED "$work/out")" -eq 0
+sed 's/"stopped": 0/"stopped": 1/' "$work/stats" >"$work/stopped"
+run explain "$work/all" --after "$work/stopped"
+is_code 0 "what a run did until it was stopped"
+check "... is marked" grep -q 'STOPPED 1 time in a prompt' "$work/out"
+for seconds in 0.7 3 12; do # launches take long: the first chunk is not through
+    "$NPUMOE" run -f "$text" -n 0 -t 1 --plan "$work/all" --npu-from 2 --npu-launch-us 60000 --stats --stats-out "$work/stopped" \
+        </dev/null >"$work/out" 2>"$work/err" &
+    pid=$!
+    sleep $seconds
+    kill -TERM $pid
+    wait $pid
+    code=$?
+    ! grep -q ' 0 launches' "$work/err" || continue
+    break
+done
+is_code 143 "a run that is stopped in its first chunk"
+check "... has launched" grep -Eq 'occupied, [1-9][0-9]* launch' "$work/err"
+check "... says that it was stopped" grep -q '^  STOPPED in a prompt: ' "$work/err"
+check "... and not that the plan did nothing" test "$(grep -c 'nothing went by the plan' "$work/err")" -eq 0
+run explain "$work/all" --after "$work/stopped"
+is_code 1 "... is nothing to compare with"
+check "... for that reason" grep -q 'that run was stopped before a chunk was through' "$work/err"
+sed '/"stopped"/d' "$work/stopped" >"$work/older"
+run explain "$work/all" --after "$work/older"
+check "... in an older report, too" grep -q 'that run was stopped before a chunk was through' "$work/err"
+
 # ---- or says why not ----
 run run -f "$text" -n 1 --temp 0 -t 1 --isa scalar --plan "$work/all" --npu-from 2 --npu-isa scalar --npu-precision fp32
 is_code 0 "other kernels than the plan was made for"
@@ -94,6 +133,14 @@ is_code 1 "nothing on a device, and --require-npu"
 run run -p x -n 1 --plan "$work/all" --npu-from 129
 is_code 1 "--npu-from beyond the plan's chunk"
 check "... says the range" grep -q 'found 129, expected 2 to 128' "$work/err"
+for fault in fail-launch=5-3 fail-launch=0 fail-load=18446744073709551617 fail-load=-1 late=0x; do
+    run run -p x -n 1 --plan "$work/all" --npu-debug $fault
+    is_code 1 "--npu-debug $fault"
+    check "... is refused" grep -q "debug_flags: found '.*', expected fail-load=N, .*numbers of 1 and up, N up to M" "$work/err"
+done
+run run -p x -n 1 --plan "$work/all" --npu-cpu 0-512
+is_code 1 "more CPUs than a device has threads"
+check "... says how many" grep -q -- '--npu-cpu: found 513 CPUs, expected at most 512' "$work/err"
 run run -p x -n 1 --slots 3
 echo 'npumoe: --slots needs --plan' | err_is "device options without a plan"
 run run -p x -n 1 --plan "$work/all" --plan "$work/cpu"

@@ -26,6 +26,31 @@ is_code 0 "plan --cost"
 check "... the same plan, byte for byte" cmp "$work/plan.json" "$work/again.json"
 check "... -q says nothing" test ! -s "$work/err"
 
+for to in "" "-o -"; do
+    run plan $profile --chunk 64 --cost "$work/cost.json" --save-cost - $to
+    is_code 1 "plan and cost table on standard output $to"
+    check "... of which nothing is written" test ! -s "$work/out"
+    echo 'npumoe: --save-cost -: the plan goes to standard output, too; give -o FILE for one of them' | err_is "... says why"
+done
+run plan $profile --chunk 64 --cost "$work/cost.json" --save-cost - -q -o "$work/again.json"
+is_code 0 "the cost table alone on standard output"
+check "... is a table" json 'exit !($t->{schema} eq "npumoe-plan-cost")' "$work/out"
+for size in expert qkv; do
+    for bytes in 9223372036854775807 17179869185 null; do
+        sed "s/\"${size}_bytes\": *[0-9]*/\"${size}_bytes\": $bytes/" "$work/cost.json" >"$work/huge.json"
+        run plan $profile --chunk 64 --cost "$work/huge.json" -o "$work/huge.plan.json"
+        is_code 1 "${size}_bytes $bytes"
+        check "... is refused by key" grep -q "huge.json: cost table: device.${size}_bytes: found $bytes, expected" "$work/err"
+        check "... and no plan is made" test ! -e "$work/huge.plan.json"
+    done
+done
+sed 's/"crossover": *[0-9a-z]*/"crossover": 1/' "$work/plan.json" >"$work/any.json"
+run explain "$work/any.json"
+is_code 0 "a plan for prompts of any length"
+check "... leaves none to the host alone" test "$(grep -c "the host's alone\|the host alone is faster" "$work/out")" -eq 0
+sed 's/"crossover": *[0-9a-z]*/"crossover": 2/' "$work/plan.json" >"$work/any.json"
+run explain "$work/any.json"
+check "... unlike that for 2 and more" grep -q "prompts of fewer than 2 tokens are the host's alone" "$work/out"
 run plan $profile --chunk 64 -t 1 --isa scalar --npu-isa scalar --save-cost "$work/none/cost.json" -o -
 is_code 1 "a cost table in a folder that is not there"
 check "... is refused before anything is measured" grep -q "cannot write $work/none/cost.json" "$work/err"

@@ -100,6 +100,13 @@ run verify -m "$model" -f "$work/text" -t 1 --chunks 1 --json
 is_code 0 "the best kernels against the reference"
 check "... the same perplexity within 1 %" json 'exit !(abs($t->{compared}{perplexity}{other} / $t->{compared}{perplexity}{base} - 1) < 0.01)' "$work/out"
 
+# Noise is not what the worst position says: tokens whose routing flips are far off, and no tie is as wide.
+run verify -f docs/kernels.md -t 1 -c 1024 --chunks 2 --precision fast --against fp32 --greedy 4 --prompts 2 --prompt-tokens 64 --json
+is_code 0 "the demo model in products of few bits"
+check "... the noise is well below the largest difference" json '
+    my ($g, $max) = ($t->{greedy}, $t->{compared}{logit_difference}{max});
+    exit !($g->{noise_share} == 0.99 && ($max == 0 || $g->{noise} > 0 && $g->{noise} < 0.7 * $max))' "$work/out"
+
 # ---- refusals ----
 run verify -m "$model" -f "$work/text" --against cpu
 is_code 1 "--against cpu without a plan"

@@ -371,6 +371,13 @@ static bool stop_at(void *user, uint64_t done, uint64_t total)
     return done < *(const uint64_t *)user;
 }
 
+static uint64_t stopped_of(npumoe_model *m)
+{
+    npumoe_plan_stats s = {.struct_bytes = sizeof s};
+    npumoe_plan_get_stats(m, &s);
+    return s.n_stopped;
+}
+
 /* Cancelled at any time, the session goes on as if nothing had been. */
 static void test_cancel(const run *cpu)
 {
@@ -380,6 +387,7 @@ static void test_cancel(const run *cpu)
     npumoe_plan_options po = npumoe_plan_options_default();
     npumoe_model_options mo = npumoe_model_options_default();
     npumoe_device_options dopt = plan_rig_run(&spill).device;
+    int64_t n_stopped = 0;
     mo.precision = NPUMOE_PRECISION_FP32;
     if (npumoe_device_new(&dopt, &d, &err) != NPUMOE_OK ||
         npumoe_model_load(tiny_path(), &mo, &m, &err) != NPUMOE_OK)
@@ -401,10 +409,12 @@ static void test_cancel(const run *cpu)
             bail("%s", err.message);
         is_int(npumoe_session_eval(s, plan_rig_prompt, RIG_PROMPT, NULL, &err), NPUMOE_ECANCELED,
                "%s", err.message);
+        is_int((int64_t)stopped_of(m), ++n_stopped, "... which is counted");
         ok(npumoe_session_length(s) % RIG_CHUNK == 0, "whole chunks stay: %d",
            (int)npumoe_session_length(s));
         limit = UINT64_MAX;
         ok(npumoe_session_eval(s, plan_rig_prompt, RIG_PROMPT, NULL, &err) == NPUMOE_OK, "goes on");
+        is_int((int64_t)stopped_of(m), n_stopped, "... to its end");
         double most = 0;
         for (size_t j = 0; j < RIG_VOCAB; j++)
             most = fmax(most, fabs((double)npumoe_session_logits(s)[j] -
