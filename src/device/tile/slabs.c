@@ -8,10 +8,30 @@
  *
  * Blocks are kept in order of address, and a new one takes the first gap that holds it: programs come and go
  * together with plans, rarely, and mostly all of them. A slab without blocks is given back at once. What is never
- * written is never there: the rest of the last slab costs addresses only. */
+ * written is never there: the rest of the last slab costs addresses only.
+ *
+ * The address sanitizer sees an allocation, not the blocks in it: where it is at work it is told, and blocks have a gap
+ * behind them. */
 #include "device/tile/tile_priv.h"
 
 #include "base/sys.h"
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define HAS_ASAN 1
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define HAS_ASAN 1
+#endif
+
+#ifdef HAS_ASAN
+#include <sanitizer/asan_interface.h>
+#define GAP NM_ALIGN
+#else
+#define GAP                               0
+#define ASAN_POISON_MEMORY_REGION(p, n)   ((void)(p), (void)(n))
+#define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
+#endif
 
 enum { HUGE_BYTES = 2 << 20, SLAB_BYTES = 64 << 20 };
 
@@ -63,6 +83,7 @@ static tile_slab *slab_new(tile *t, size_t least)
     }
     s->at = (char *)s->raw + (rounded((uintptr_t)s->raw, HUGE_BYTES) - (uintptr_t)s->raw);
     nm_sys_advise_huge(s->at, s->bytes);
+    ASAN_POISON_MEMORY_REGION(s->at, s->bytes);
     s->next = t->slabs;
     t->slabs = s;
     return s;
@@ -75,13 +96,15 @@ char *nm_tile_take(tile *t, size_t bytes)
     tile_block *b = nm_zalloc(t->allocator, sizeof *b);
     if (b == NULL)
         return NULL;
-    b->bytes = rounded(bytes ? bytes : 1, NM_ALIGN);
+    b->bytes = rounded(bytes ? bytes : 1, NM_ALIGN) + GAP;
     char *p = NULL;
     pthread_mutex_lock(&t->memory);
     for (tile_slab *s = t->slabs; s && p == NULL; s = s->next)
         p = fit(s, b);
     if (p == NULL && slab_new(t, b->bytes))
         p = fit(t->slabs, b);
+    if (p)
+        ASAN_UNPOISON_MEMORY_REGION(p, b->bytes - GAP);
     pthread_mutex_unlock(&t->memory);
     if (p == NULL)
         nm_free(t->allocator, b);
@@ -92,6 +115,7 @@ static void slab_free(tile *t, tile_slab **link)
 {
     tile_slab *s = *link;
     *link = s->next;
+    ASAN_UNPOISON_MEMORY_REGION(s->at, s->bytes);
     nm_free_aligned(t->allocator, s->raw);
     nm_free(t->allocator, s);
 }
@@ -110,6 +134,7 @@ static void give(tile *t, const char *p)
     if (gone == NULL)
         return;
     *block = gone->next;
+    ASAN_POISON_MEMORY_REGION(p, gone->bytes);
     nm_free(t->allocator, gone);
     if ((*link)->blocks == NULL)
         slab_free(t, link);
