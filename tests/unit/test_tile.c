@@ -10,6 +10,10 @@
 
 #include <pthread.h>
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
+
 enum { N_IN = 96, N_FF = 64, C = 32, G = 3, ROWS = C * G };
 
 static uint64_t seed = 4711;
@@ -712,10 +716,36 @@ static void test_form(void)
     test_cancel();
 }
 
+/* Blocks of one slab, side by side: the address sanitizer knows where each ends, and which are gone. */
+static void test_blocks(void)
+{
+#ifdef __SANITIZE_ADDRESS__
+    npumoe_error err;
+    nm_npu *npu = NULL;
+    nm_npu_buffer b[3] = {0};
+    const nm_tile_options o = nm_tile_options_default();
+    if (nm_tile_new(nm_allocator_default(), &o, &npu, &err) != NPUMOE_OK)
+        bail("%s", err.message);
+    for (size_t i = 0; i < 3; i++)
+        if (nm_npu_buffer_init(npu, &b[i], 1000, &err) != NPUMOE_OK)
+            bail("%s", err.message);
+    const char *middle = (const char *)b[1].data;
+    ok(!__asan_region_is_poisoned(b[1].data, 1000), "a block may be used");
+    ok(__asan_address_is_poisoned(middle + 1024) && __asan_address_is_poisoned(middle - 1),
+       "what lies between it and its neighbours may not");
+    nm_npu_buffer_fini(npu, &b[1]);
+    ok(__asan_address_is_poisoned(middle), "nor what was given back");
+    nm_npu_buffer_fini(npu, &b[0]);
+    nm_npu_buffer_fini(npu, &b[2]);
+    nm_npu_free(&npu);
+#endif
+}
+
 int main(void)
 {
     printf("# seed %llu\n", (unsigned long long)seed);
     make_weights();
+    test_blocks();
     test_form();
     form = NM_TILE_WEIGHTS_PACKED;
     test_form();
