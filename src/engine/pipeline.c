@@ -442,6 +442,7 @@ static void start_chunk(pipeline *p, lane *l)
     l->n = nm_executor_next(j->ex, j->chunk, p->next, j->end - p->next);
     l->wanted = j->wanted(j->user, l->pos, l->n);
     l->stored = 0;
+    nm_exec_chunk(j->ex, number(p, l), l->n);
     l->stage = NM_STAGE_NORM;
     if (j->drift)
         nm_drift_begin(j->drift, number(p, l), l->n);
@@ -485,7 +486,8 @@ static npumoe_status run_all(pipeline *p, npumoe_error *err)
 {
     const nm_pipeline_job *j = p->job;
     const size_t n = j->end - j->pos;
-    nm_exec_start(j->ex, n > nm_executor_next(j->ex, j->chunk, j->pos, n));
+    const uint32_t first = nm_executor_next(j->ex, j->chunk, j->pos, n);
+    nm_exec_start(j->ex, j->n_lanes > 1 && n > first && j->whole);
     for (uint32_t i = 0; i < j->n_lanes; i++)
         start_chunk(p, &p->lanes[i]);
     while (!is_over(p)) {

@@ -42,6 +42,7 @@ typedef struct nm_pipeline_job {
     uint64_t *layer_ns;   /* [n_layer] the evaluating thread's time is added */
     nm_buffers *buf;      /* [n_lanes] */
     uint32_t n_lanes;
+    bool whole;                 /* chunks are no smaller than the plan's */
     const npumoe_token *tokens; /* the full prefix */
     size_t pos, end;            /* positions to compute */
     uint32_t chunk;

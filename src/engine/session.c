@@ -358,6 +358,14 @@ static bool eval_chunk(npumoe_session *s, uint32_t n)
 
 /* ---- by plan ---------------------------------------------------------------------------------- */
 
+/* Who watches routing sees chunks in order; and another plan may want what the first one had no use for. */
+static uint32_t planned_lanes(const npumoe_session *s)
+{
+    const bool alone = s->forward.hooks.route ||
+                       (nm_plan_shares_part(s->placement->plan, NM_PART_QKV) && !s->apart);
+    return alone ? 1 : s->placement->n_lanes;
+}
+
 /* Where chunks by plan end: the last ones may be too short to be worth it. */
 static size_t planned_end(const npumoe_session *s)
 {
@@ -365,7 +373,7 @@ static size_t planned_end(const npumoe_session *s)
     if (s->placement == NULL || s->forward.hooks.tensor)
         return s->n_past;
     return s->n_past + nm_executor_share(s->placement->ex, s->buf[0].n_chunk, s->n_past,
-                                         s->eval_end - s->n_past);
+                                         s->eval_end - s->n_past, planned_lanes(s));
 }
 
 static uint32_t planned_wanted(void *user, size_t pos, uint32_t n)
@@ -393,10 +401,7 @@ static bool planned_progress(void *user, size_t tokens)
 static npumoe_status eval_planned(npumoe_session *s, size_t end, npumoe_error *err)
 {
     nm_placement *p = s->placement;
-    /* Who watches routing sees chunks in order; and another plan may want what the first one had no use for. */
-    const bool alone =
-        s->forward.hooks.route || (nm_plan_shares_part(p->plan, NM_PART_QKV) && !s->apart);
-    s->eval_lanes = alone ? 1 : p->n_lanes;
+    s->eval_lanes = planned_lanes(s);
     const nm_pipeline_job job = {
         .forward = &s->forward,
         .ex = p->ex,
@@ -405,6 +410,7 @@ static npumoe_status eval_planned(npumoe_session *s, size_t end, npumoe_error *e
         .layer_ns = p->timings.layer_ns,
         .buf = s->buf,
         .n_lanes = s->eval_lanes,
+        .whole = s->buf[0].n_chunk >= p->plan->chunk,
         .tokens = s->eval_tokens,
         .pos = s->n_past,
         .end = end,

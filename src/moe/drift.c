@@ -294,6 +294,8 @@ npumoe_status nm_drift_plan(const npumoe_allocator *a, const nm_plan *plan, cons
     nm_planner_options o = nm_planner_options_of(plan);
     o.compare = false;
     o.part_price = 0.0; /* another choice for other loads */
+    if (o.attention_chunks == 0)
+        o.attention_chunks = NM_PLANNER_NO_ATTENTION; /* but not other plans with it */
     NM_TRY(nm_planner_make(a, &plan->model, loads, &plan->cost, &o, out, err));
     for (uint32_t i = 0; i < (*out)->n_layers && i < plan->n_layers; i++)
         (*out)->layers[i].types = plan->layers[i].types; /* the same layers, in order */

@@ -112,14 +112,17 @@ static void apply_policy(nm_executor *ex, exec_lane *lane)
     }
 }
 
-bool nm_exec_part_pays(const nm_executor *ex, uint32_t layer, nm_cost_part part, uint32_t rows)
+bool nm_exec_part_pays(const nm_executor *ex, const exec_lane *lane, uint32_t layer,
+                       nm_cost_part part, uint32_t rows)
 {
     const nm_plan *plan = ex->o.plan;
     const exec_layer *l = &ex->layers[layer];
     const nm_program *p = l->part[part];
     if (p == NULL || l->part_failed[part] || rows == 0)
         return false;
-    const nm_cost_short s = {.rows = rows, .capacity = p->capacity, .price = ex->part_price};
+    const bool all = rows == lane->chunk_rows;
+    const nm_cost_short s = {
+        .rows = rows, .capacity = p->capacity, .price = all ? ex->part_price : NM_COST_EVEN_PRICE};
     return rows >= plan->chunk || nm_cost_part_pays(&plan->cost, part, &s);
 }
 
@@ -127,7 +130,7 @@ static void add_shared(nm_executor *ex, exec_lane *lane)
 {
     exec_layer *l = &ex->layers[lane->input.layer];
     const uint32_t n = lane->input.n;
-    if (!nm_exec_part_pays(ex, lane->input.layer, NM_PART_SHARED, n) ||
+    if (!nm_exec_part_pays(ex, lane, lane->input.layer, NM_PART_SHARED, n) ||
         n > l->part[NM_PART_SHARED]->capacity)
         return;
     lane->passes[lane->n_passes++] =

@@ -596,9 +596,14 @@ void nm_exec_abandon(nm_executor *ex)
     }
 }
 
-void nm_exec_start(nm_executor *ex, bool several)
+void nm_exec_start(nm_executor *ex, bool beside_others)
 {
-    ex->part_price = several && ex->o.n_lanes > 1 ? ex->o.plan->part_price : NM_COST_EVEN_PRICE;
+    ex->part_price = beside_others ? ex->o.plan->part_price : NM_COST_EVEN_PRICE;
+}
+
+void nm_exec_chunk(nm_executor *ex, uint32_t lane, uint32_t rows)
+{
+    ex->lanes[lane].chunk_rows = rows;
 }
 
 /* ---- dense parts ---------------------------------------------------------------------------------- */
@@ -615,7 +620,7 @@ float *nm_exec_linear_input(nm_executor *ex, uint32_t n, uint32_t layer, nm_cost
 {
     exec_lane *lane = &ex->lanes[n];
     nm_program *p = ex->layers[layer].part[part];
-    if (!nm_exec_part_pays(ex, layer, part, all))
+    if (!nm_exec_part_pays(ex, lane, layer, part, all))
         return NULL;
     *rows = all < p->capacity ? all : p->capacity;
     return begin_part(&lane->linear, p, layer, part, *rows, &lane->rows);

@@ -466,6 +466,9 @@ npumoe_status nm_exec_create(const npumoe_allocator *a, const nm_executor_option
     ex->allocator = a;
     ex->o = *o;
     ex->part_price = NM_COST_EVEN_PRICE;
+    ex->asks = true;
+    for (uint32_t i = 0; i < o->plan->n_layers; i++)
+        ex->asks = ex->asks && (o->plan->layers[i].n_groups == 0 || o->plan->layers[i].price >= 0);
     ex->n_layer = o->config->n_layer;
     ex->n_embd = o->config->n_embd;
     ex->n_expert = o->config->n_expert;
@@ -577,7 +580,8 @@ uint32_t nm_executor_next(const nm_executor *ex, uint32_t chunk, size_t pos, siz
     return (uint32_t)nm_min_size(odd > 0 && n >= step - odd + step ? step - odd : n, chunk);
 }
 
-size_t nm_executor_share(const nm_executor *ex, uint32_t chunk, size_t pos, size_t n)
+size_t nm_executor_share(const nm_executor *ex, uint32_t chunk, size_t pos, size_t n,
+                         uint32_t lanes)
 {
     const uint32_t from = nm_executor_from(ex), whole = ex->o.plan->chunk;
     /* One token reads each weight once wherever it is computed: nothing to batch, only to wait for. */
@@ -585,9 +589,9 @@ size_t nm_executor_share(const nm_executor *ex, uint32_t chunk, size_t pos, size
                  least = nm_max_size(from, 2);
     if (ex->loaded == 0 || n < least || chunk < nm_min_size(least, whole))
         return 0;
-    /* Beside others a last chunk that is short loses nothing: what does not pay is the host's there too. Alone it has to pay as a
-     * prompt does; half a chunk is a rule of thumb. */
-    const size_t short_pays = ex->o.n_lanes > 1 ? 2 : nm_min_size(least, chunk / 2);
+    /* Beside others a last chunk that is short loses nothing: what does not pay is the host's there too. Alone, or where it is not
+     * asked what pays, it has to pay as a prompt does; half a chunk is a rule of thumb. */
+    const size_t short_pays = lanes > 1 && ex->asks ? 2 : nm_min_size(least, chunk / 2);
     return n < chunk || tail >= short_pays ? n : n - tail;
 }
 

@@ -106,7 +106,8 @@ uint32_t nm_executor_from(const nm_executor *ex);
 uint32_t nm_executor_loaded(const nm_executor *ex);
 /* How many of a prompt's n tokens from position pos on, in chunks of that many, should go by plan: all, all but a
  * short last chunk, or none. */
-size_t nm_executor_share(const nm_executor *ex, uint32_t chunk, size_t pos, size_t n);
+size_t nm_executor_share(const nm_executor *ex, uint32_t chunk, size_t pos, size_t n,
+                         uint32_t lanes);
 /* Tokens of the first chunk of these. Attention on the device has programs for chunks that begin at multiples of the
  * plan's: where a whole one follows, a short one goes before it; not in chunks shorter than the plan's. */
 uint32_t nm_executor_next(const nm_executor *ex, uint32_t chunk, size_t pos, size_t n);
@@ -126,8 +127,10 @@ typedef struct nm_exec_input {
     float scale;                 /* of all results */
 } nm_exec_input;
 
-/* Before a run of chunks, of which there may be several in flight: then a short one among them is not by itself. */
-void nm_exec_start(nm_executor *ex, bool several);
+/* Before a run of chunks: whether a short one among them has whole ones beside it, so that the plan's part_price is for it. */
+void nm_exec_start(nm_executor *ex, bool beside_others);
+/* Before a lane's chunk: its rows. Where a model's last layer wants fewer, that is not a short chunk. */
+void nm_exec_chunk(nm_executor *ex, uint32_t lane, uint32_t rows);
 /* The lane must be idle. EDEVICE only with `require`. */
 npumoe_status nm_exec_begin(nm_executor *ex, uint32_t lane, const nm_exec_input *input,
                             npumoe_error *err);

@@ -57,7 +57,8 @@ typedef struct exec_part {
 
 typedef struct exec_lane {
     bool busy;
-    uint64_t order; /* lanes that began earlier submit first */
+    uint64_t order;      /* lanes that began earlier submit first */
+    uint32_t chunk_rows; /* of the chunk; the last layer may want fewer */
     nm_exec_input input;
     nm_dispatch dispatch; /* what is used: the input's, or own arrays after prune and reroute */
     uint32_t *own_first, *own_order, *own_ids; /* [n_expert + 1], [n_pairs], [n_pairs] */
@@ -85,6 +86,7 @@ struct nm_executor {
     double flying_us; /* their time, as predicted */
     exec_lane lanes[NM_EXEC_MAX_LANES];
     uint64_t begun;
+    bool asks;         /* of every group whether it pays */
     double part_price; /* for the chunks that are short, of the run that goes on */
     uint32_t max_passes;
     uint32_t max_capacity; /* rows of the largest group capacity */
@@ -108,7 +110,8 @@ uint32_t nm_exec_part_capacity(const nm_executor *ex, const nm_plan *plan,
 /* exec_assign.c: fills the lane's passes, taken and dispatch from its input. */
 void nm_exec_assign(nm_executor *ex, exec_lane *lane);
 /* Whether the part's program is there and faster than the host for so many rows, which may be more than it takes. */
-bool nm_exec_part_pays(const nm_executor *ex, uint32_t layer, nm_cost_part part, uint32_t rows);
+bool nm_exec_part_pays(const nm_executor *ex, const exec_lane *lane, uint32_t layer,
+                       nm_cost_part part, uint32_t rows);
 /* exec_policy.c: make the lane's own dispatch. group_capacity[e]: rows the device takes of expert e in
  * this chunk, UINT32_MAX = e is the host's. */
 void nm_exec_prune(nm_executor *ex, exec_lane *lane, const uint32_t *capacity);

@@ -364,10 +364,10 @@ static npumoe_status read_scalars(const nm_fields *f, nm_plan *p)
     NM_TRY(nm_fields_u32(f, "chunk", 1, NM_PLAN_MAX_CHUNK, &p->chunk));
     NM_TRY(nm_fields_u32(f, "in_flight", 1, NM_PLAN_MAX_IN_FLIGHT, &p->in_flight));
     NM_TRY(nm_fields_u32(f, "prompt", 0, 1u << 30, &p->n_prompt));
-    NM_TRY(nm_fields_u32(f, "n_past", 0, UINT32_MAX, &p->n_past));
+    NM_TRY(nm_fields_u32(f, "n_past", 0, 1u << 30, &p->n_past));
     p->part_price = NM_COST_EVEN_PRICE; /* plans before it was thought of */
     if (json_object_get(f->json, "part_price"))
-        NM_TRY(nm_fields_real(f, "part_price", 0.0, 1.0, &p->part_price));
+        NM_TRY(nm_fields_real(f, "part_price", 0.01, 0.99, &p->part_price));
     NM_TRY(nm_fields_u32(f, "tiers", 1, NM_PLAN_MAX_CAPACITIES, &p->n_tiers));
     NM_TRY(nm_fields_u32(f, "max_group", 1, NM_PLAN_MAX_GROUP, &p->max_group));
     NM_TRY(nm_fields_u32(f, "max_capacities", 1, NM_PLAN_MAX_CAPACITIES, &p->max_capacities));

@@ -91,6 +91,10 @@ static npumoe_status check_options(const nm_planner_options *o, const nm_cost *c
         return nm_err_set(err, NPUMOE_EINVAL,
                           "plan: limit of host time: found %g, expected a share, 0 to 1",
                           o->host_limit);
+    if ((uint64_t)o->n_past + o->n_prompt > UINT32_MAX)
+        return nm_err_set(err, NPUMOE_EINVAL,
+                          "plan: a prompt of %u tokens after %u: expected at most %u in all",
+                          o->n_prompt, o->n_past, UINT32_MAX);
     if (o->host_limit > 0.0 && (o->policy != NM_POLICY_OURS || o->all_experts))
         return nm_err_set(err, NPUMOE_EINVAL,
                           "plan: a limit of host time is for policy ours, which chooses what is on "
@@ -268,7 +272,6 @@ typedef struct settings {
 
 static settings other_settings(const nm_planner *p)
 {
-    enum { FEW_CHUNKS = 3 };
     const nm_planner_options *o = &p->options;
     settings x = {0};
     uint32_t chunks[NM_PLANNER_CHOICES];
@@ -279,7 +282,7 @@ static settings other_settings(const nm_planner *p)
         x.options[x.n] = *o;
         x.options[x.n++].attention_chunks = chunks[i];
     }
-    if (o->in_flight == 0 && p->n_chunks > 1 && p->n_chunks <= FEW_CHUNKS) {
+    if (nm_planner_tries_one(p)) {
         x.options[x.n] = *o;
         x.options[x.n++].in_flight = 1; /* QKV and O shared by rows instead */
     }

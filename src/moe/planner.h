@@ -88,6 +88,8 @@ static inline uint32_t nm_loads_rows(const nm_loads *l)
 
 void nm_loads_free(const npumoe_allocator *a, nm_loads *loads);
 
+#define NM_PLANNER_NO_ATTENTION UINT32_MAX /* of attention_chunks: none */
+
 typedef struct nm_planner_options {
     nm_plan_policy policy;
     nm_overflow overflow;

@@ -176,6 +176,8 @@ static double part_at(const bound *b, int i)
     double best = b->host * p->part_host_us[i];
     if (i == NM_PART_ATTENTION)
         return b->attention_us;
+    if (i != NM_PART_SHARED && nm_planner_tries_one(p)) /* where rows may be shared */
+        best = fmin(best, b->host * p->loads->chunk * least_per_row(&p->cost->host_part[i]));
     if (p->part_possible[i])
         best =
             fmin(best, b->host * p->part_move_us[i] + b->device * p->part_device_us[i] +

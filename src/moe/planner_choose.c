@@ -220,7 +220,7 @@ static npumoe_status try_prices(choices *c, choosing of, choosing *best, npumoe_
         const double us = c->best_us, host_us = c->best_host_us;
         of.price = prices[i];
         set_scores(c, &of);
-        NM_TRY(choose_once(c, n == 1, &x, err));
+        NM_TRY(choose_once(c, false, &x, err));
         if (c->best_us != us || c->best_host_us != host_us)
             *best = of;
         if (of.price > 0.0 && x.host_us <= c->limits.most_host_us) {
@@ -246,7 +246,7 @@ static npumoe_status try_price(choices *c, choosing of, choosing *best, npumoe_e
 }
 
 /* Around the price that was best of the few: *low and *high, its neighbours, and some between. */
-static npumoe_status refine(choices *c, choosing *best, double *low, double *high,
+static npumoe_status refine(choices *c, choosing *best, double *low, double *middle, double *high,
                             npumoe_error *err)
 {
     double prices[MOST_PRICES];
@@ -255,12 +255,12 @@ static npumoe_status refine(choices *c, choosing *best, double *low, double *hig
     size_t at = 1;
     while (at < n && prices[at] < best->price)
         at++;
-    const double middle = at < n ? prices[at] : prices[n - 1]; /* of layers for themselves: */
-    *low = at > 1 ? prices[at - 1] : 0.5 * middle;             /* from the lowest on */
-    *high = at + 1 < n ? prices[at + 1] : 0.5 * (1.0 + middle);
+    *middle = at < n ? prices[at] : prices[n - 1];  /* of layers for themselves: */
+    *low = at > 1 ? prices[at - 1] : 0.5 * *middle; /* from the lowest on */
+    *high = at + 1 < n ? prices[at + 1] : 0.5 * (1.0 + *middle);
     for (int i = 1; i < 2 * FINELY; i++) {
-        of.price = i < FINELY ? *low + (middle - *low) * i / FINELY
-                              : middle + (*high - middle) * (i - FINELY) / FINELY;
+        of.price = i < FINELY ? *low + (*middle - *low) * i / FINELY
+                              : *middle + (*high - *middle) * (i - FINELY) / FINELY;
         NM_TRY(try_price(c, of, best, err));
     }
     return NPUMOE_OK;
@@ -277,6 +277,8 @@ static npumoe_status mix_with(choices *c, choosing of, uint32_t *room, npumoe_er
     set_scores(c, &of);
     NM_TRY(choose_once(c, false, &x, err));
     memcpy(room + n, c->now, n * sizeof *room);
+    if (memcmp(room, room + n, n * sizeof *room) == 0)
+        return NPUMOE_OK;
     for (uint32_t k = step; k < n; k += step) {
         NM_TRY(try_mixed(c, room + n, room, 0, k, &yes, err));
         NM_TRY(try_mixed(c, room + n, room, n - k, n, &yes, err));
@@ -284,13 +286,13 @@ static npumoe_status mix_with(choices *c, choosing of, uint32_t *room, npumoe_er
     return NPUMOE_OK;
 }
 
-static npumoe_status mix_prices(choices *c, choosing of, double low, double high, uint32_t *room,
-                                npumoe_error *err)
+static npumoe_status mix_prices(choices *c, choosing of, double low, double middle, double high,
+                                uint32_t *room, npumoe_error *err)
 {
+    const double prices[] = {low, 0.5 * (low + middle), 0.5 * (high + middle), high, -1.0};
     double us = HUGE_VAL, host_us = HUGE_VAL;
     for (int round = 0; round < ROUNDS && (c->best_us != us || c->best_host_us != host_us);
          round++) {
-        const double prices[] = {low, 0.5 * (low + of.price), 0.5 * (high + of.price), high, -1.0};
         us = c->best_us;
         host_us = c->best_host_us;
         for (size_t i = 0; i < sizeof prices / sizeof prices[0]; i++) {
@@ -313,11 +315,11 @@ static npumoe_status choose_prompt(choices *c, uint32_t *room, npumoe_error *err
     nm_prediction x;
     for (int i = 0; i < n; i++)
         NM_TRY(try_prices(c, (choosing){.without = without[i % 3], .sparing = i >= 3}, &best, err));
-    double low = 0.0, high = 1.0;
-    NM_TRY(refine(c, &best, &low, &high, err));
+    double low = 0.0, middle = 0.5, high = 1.0;
+    NM_TRY(refine(c, &best, &low, &middle, &high, err));
     set_scores(c, &best);
     NM_TRY(choose_once(c, true, &x, err));
-    return mix_prices(c, best, low, high, room, err);
+    return mix_prices(c, best, low, middle, high, room, err);
 }
 
 /* A limit that is out of reach: the quickest of all may be better than what was found on the way to it. */

@@ -112,10 +112,11 @@ bool nm_planner_part_is_there(const nm_planner *p, const nm_way *w, nm_cost_part
                               uint32_t chunk)
 {
     const uint32_t t = p->loads->chunk, shared = nm_planner_shared_rows(p, w, part);
+    const uint32_t step = p->cost->device.capacity_multiple;
     if ((w->parts & 1u << part) == 0 || (part == NM_PART_ATTENTION && !has_attention(p, chunk)))
         return false;
     const nm_cost_short s = {.rows = p->rows,
-                             .capacity = shared ? shared : t,
+                             .capacity = shared ? shared : (t + step - 1) / step * step,
                              .n_past = past_of(p, chunk),
                              .price = p->part_price};
     return p->rows == t || nm_cost_part_pays(p->cost, part, &s);

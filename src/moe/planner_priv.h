@@ -23,8 +23,6 @@
 #include "moe/planner.h"
 #include "moe/planner_clocks.h"
 
-#define NM_PLANNER_NO_ATTENTION UINT32_MAX /* of options.attention_chunks */
-
 enum {
     NM_PLANNER_GRID = 96,   /* allowed capacities, most */
     NM_PLANNER_TRIED = 128, /* shapes that are remembered */
@@ -282,6 +280,13 @@ bool nm_planner_is_better(const nm_planner_limits *m, double us, double host_us,
 /* The ways of all layers for the objective, out of their lists into out[n_layers]: the caller's. *limits: that they were chosen by. */
 npumoe_status nm_planner_choose_ways(const nm_planner *p, nm_layer_work *layers, nm_way **out,
                                      nm_planner_limits *limits, npumoe_error *err);
+
+/* Whether a plan with one chunk in flight may take the place of one with several. */
+static inline bool nm_planner_tries_one(const nm_planner *p)
+{
+    enum { FEW_CHUNKS = 3 };
+    return p->options.in_flight == 0 && p->n_chunks > 1 && p->n_chunks <= FEW_CHUNKS;
+}
 
 /* Numbers of attention programs worth a plan of their own, beside that which options with 0 get: returns how many. */
 uint32_t nm_planner_attention_choices(const nm_planner *p, uint32_t chunks[NM_PLANNER_CHOICES]);

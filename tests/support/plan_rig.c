@@ -61,7 +61,7 @@ static void fill_layer(nm_plan *p, nm_plan_layer *l, const plan_spec *s)
     const uint32_t rows[NM_COST_PARTS] = {[NM_PART_QKV] = s->qkv_rows, [NM_PART_O] = s->o_rows};
     l->n_groups = s->n_groups;
     l->groups = nm_alloc_array(p->allocator, s->n_groups, sizeof *l->groups);
-    l->price = -1;
+    l->price = s->asks ? 0 : -1;
     for (uint32_t g = 0; g < s->n_groups; g++) {
         nm_plan_group *to = &l->groups[g];
         to->n_experts = s->group;

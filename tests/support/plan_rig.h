@@ -26,6 +26,7 @@ typedef struct plan_spec {
     bool slow_parts;      /* a device that takes 1.8 times as long as the host for whole parts */
     double host_us;       /* of one row of an expert; 0 = 10 */
     double part_price;    /* 0 = even */
+    bool asks;            /* whether a group pays; else all that have a row are launched */
 } plan_spec;
 
 /* JSON, by the plan's own printer: what is tested goes the way that users' plans go. */

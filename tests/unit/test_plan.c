@@ -124,6 +124,8 @@ static const breakage breakages[] = {
     {{"chunk"}, "0", "chunk: found 0"},
     {{"chunk"}, "1e3", "chunk: found 1000, expected an integer"},
     {{"tiers"}, "-1", "tiers: found -1"},
+    {{"part_price"}, "0", "part_price: found 0"},
+    {{"n_past"}, "4294967295", "n_past: found 4294967295, expected"},
     {{"programs"}, "3", "it says 3 programs"},
     {{"predicted", "us"}, "\"fast\"", "predicted.us: found \"fast\""},
     {{"predicted", "us"}, "-5", "predicted.us: found -5"},

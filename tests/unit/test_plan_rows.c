@@ -202,16 +202,22 @@ static void test_slow_device(const run *cpu)
         uint32_t in_flight;
         double price;
         int launches;
-    } cases[] = {
-        {BOTH, 1, 0.5, WHOLE},   {BOTH, 3, 0.37, ALL}, /* of all 18 rows that the host would have, not of 16 */
-        {DEVICE, 1, 0.5, WHOLE}, {DEVICE, 1, 0.2, WHOLE}, {DEVICE, 3, 0.5, WHOLE},
-        {DEVICE, 3, 0.2, ALL}};
+        uint32_t chunk; /* of the session; 0 = the plan's */
+    } cases[] = {{BOTH, 1, 0.5, WHOLE, 0},
+                 {BOTH, 3, 0.37, ALL, 0}, /* of all 18 rows that the host would have, not of 16 */
+                 {DEVICE, 1, 0.5, WHOLE, 0},
+                 {DEVICE, 1, 0.2, WHOLE, 0},
+                 {DEVICE, 3, 0.5, WHOLE, 0},
+                 {DEVICE, 3, 0.2, ALL, 0},
+                 /* all chunks are short, which is not what the price is for */
+                 {DEVICE, 3, 0.2, 0, RIG_CHUNK / 2}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const plan_spec p = parts_only(cases[i].of, cases[i].of, false);
         run_spec s = plan_rig_run(&p);
         s.plan.slow_parts = true;
         s.plan.in_flight = cases[i].in_flight;
         s.plan.part_price = cases[i].price;
+        s.n_chunk = cases[i].chunk;
         run *r = plan_rig_execute(&s);
         is_int(r->status, NPUMOE_OK, "a slow device: %s", r->err.message);
         is_int((int64_t)r->stats.n_part_launches, cases[i].launches,

@@ -272,7 +272,8 @@ static void test_api(void)
 static void test_share(void)
 {
     static const struct {
-        uint32_t crossover, chunk, n, alone, beside;
+        uint32_t crossover, chunk, n, alone,
+            beside; /* one in flight, or several by a plan that asks */
     } cases[] = {
         {17, RIG_CHUNK, 16, 0, 0},
         {17, RIG_CHUNK, 17, 17, 17},
@@ -289,19 +290,22 @@ static void test_share(void)
         {10, RIG_CHUNK / 2, 4 * RIG_CHUNK + 1, 4 * RIG_CHUNK, 4 * RIG_CHUNK},
         {1, RIG_CHUNK, 1, 0, 0},
         {UINT32_MAX, RIG_CHUNK, 4 * RIG_CHUNK, 0, 0}};
-    for (size_t i = 0; i < 2 * (sizeof cases / sizeof cases[0]); i++) {
-        const uint32_t lanes = 1 + i % 2;
-        const uint32_t by_plan = lanes > 1 ? cases[i / 2].beside : cases[i / 2].alone;
+    for (size_t i = 0; i < 3 * (sizeof cases / sizeof cases[0]); i++) {
+        const size_t k = i / 3;
+        const uint32_t lanes = i % 3 ? 2 : 1;
+        const bool asks = i % 3 != 1;
+        const uint32_t by_plan = lanes > 1 && asks ? cases[k].beside : cases[k].alone;
         plan_spec p = spill;
         p.in_flight = lanes;
-        p.crossover = cases[i / 2].crossover;
+        p.asks = asks;
+        p.crossover = cases[k].crossover;
         run_spec s = plan_rig_run(&p);
-        s.n_prompt = cases[i / 2].n;
-        s.n_chunk = cases[i / 2].chunk;
+        s.n_prompt = cases[k].n;
+        s.n_chunk = cases[k].chunk;
         run *r = plan_rig_execute(&s);
         is_int((int64_t)r->stats.n_tokens, by_plan,
-               "%u tokens in chunks of %u, crossover %u, %u in flight", s.n_prompt, s.n_chunk,
-               p.crossover, lanes);
+               "%u tokens in chunks of %u, crossover %u, %u in flight%s", s.n_prompt, s.n_chunk,
+               p.crossover, lanes, asks ? "" : ", nobody asks");
         is_int((int64_t)r->n_past, s.n_prompt, "... all evaluated");
         plan_rig_free(&r);
     }
