@@ -90,7 +90,7 @@ def exactness(data, bars):
     for policy, g in parted:
         text += ["", f"Answers by {policy}: {g['equal']} of {g['prompts']} of {g['tokens']} tokens are equal, "
                      f"{g['part_at_near_ties']} part at a near tie, {g['part_elsewhere']} elsewhere. Prompts, of {g['prompt_tokens']} tokens, go by the "
-                     f"plan; the CPU writes the answers. A near tie is a gap below {g['noise']:.2e}, the largest difference of any logit of the text."]
+                     f"plan; the CPU writes the answers. A near tie is a gap below {g['noise']:.2e}, {of_noise(g)}."]
         if g["differences"]:
             text += ["", table(["prompt", "equal tokens", "top-2 gap", "near tie"],
                                [[d["prompt"], d["same_tokens"], f"{d['gap']:.2e}", "yes" if d["near_tie"] else "**no**"]
@@ -107,6 +107,12 @@ def shared(what, plan):
     said = [f"of {part.upper()} in {len(rows)} of {plan['layers']} layers the first {min(rows)}"
             + (f" to {max(rows)}" if max(rows) > min(rows) else "") + " rows of a chunk" for part, rows in parts.items()]
     return ["", f"{what[0].upper()}{what[1:]}: by its plan the device computes " + ", ".join(said) + ", the host the others."]
+
+
+def of_noise(greedy):
+    if "noise_share" not in greedy:
+        return "the largest difference of any logit of the text"
+    return f"which the largest difference of a position's logits does not pass at {100 * greedy['noise_share']:.0f} % of the positions"
 
 
 def accuracy_change(a, base, key):
