@@ -155,3 +155,17 @@ void synth_free(synth_setting *x)
 {
     nm_loads_free(nm_allocator_default(), &x->loads);
 }
+
+void synth_slow(nm_cost *c, uint32_t chunk, double factor, bool attention)
+{
+    for (uint32_t i = 0; i < c->device_expert.n; i++)
+        c->device_expert.us[i] = factor * nm_curve_at(&c->host_expert, c->device_expert.rows[i]);
+    for (int p = NM_PART_QKV; p <= NM_PART_O; p++) {
+        c->device_part[p] = (nm_curve){.n = 1, .rows = {chunk}};
+        c->device_part[p].us[0] = factor * nm_curve_at(&c->host_part[p], chunk);
+    }
+    c->device_part[NM_PART_ATTENTION] = c->host_part[NM_PART_ATTENTION];
+    for (uint32_t i = 0; i < c->host_part[NM_PART_ATTENTION].n; i++)
+        c->device_part[NM_PART_ATTENTION].us[i] *= factor;
+    c->device.has_attention = attention;
+}

@@ -41,4 +41,7 @@ typedef struct synth_setting {
 bool synth_make(const synth_shape *shape, synth_rng *r, double launch_us, synth_setting *out);
 void synth_free(synth_setting *x);
 
+/* A device that takes so many times as long as the host for whatever it does; parts of chunks of that length. */
+void synth_slow(nm_cost *c, uint32_t chunk, double factor, bool attention);
+
 #endif

@@ -17,23 +17,12 @@ static nm_curve straight(double per_row)
     return (nm_curve){.n = 2, .rows = {1, 4096}, .us = {per_row, 4096.0 * per_row}};
 }
 
-/* A device that takes so many times as long as the host for whatever it does. */
 static synth_setting make_setting(const synth_shape *s, double factor)
 {
     synth_setting x;
     if (!synth_make(s, &rng, 5.0, &x))
         bail("no memory");
-    nm_cost *c = &x.cost;
-    for (uint32_t i = 0; i < c->device_expert.n; i++)
-        c->device_expert.us[i] = factor * nm_curve_at(&c->host_expert, c->device_expert.rows[i]);
-    for (int p = NM_PART_QKV; p <= NM_PART_O; p++) {
-        c->device_part[p] = (nm_curve){.n = 1, .rows = {CHUNK}};
-        c->device_part[p].us[0] = factor * nm_curve_at(&c->host_part[p], CHUNK);
-    }
-    c->device_part[NM_PART_ATTENTION] = c->host_part[NM_PART_ATTENTION];
-    for (uint32_t i = 0; i < c->host_part[NM_PART_ATTENTION].n; i++)
-        c->device_part[NM_PART_ATTENTION].us[i] *= factor;
-    c->device.has_attention = true;
+    synth_slow(&x.cost, CHUNK, factor, true);
     return x;
 }
 
