@@ -152,20 +152,43 @@ double kld_log_sum_exp(const float *logits, int32_t n, float *max)
     return (double)m + log(sum);
 }
 
-static bool keep(kld_sums *s, double kl)
+bool kld_values_add(kld_values *v, double value)
 {
-    if (s->n == s->room) {
-        const size_t room = s->room ? 2 * s->room : 4096;
-        float *grown = realloc(s->each, room * sizeof *grown);
+    if (v->n == v->room) {
+        const size_t room = v->room ? 2 * v->room : 4096;
+        float *grown = realloc(v->each, room * sizeof *grown);
         if (!grown) {
             ui_error("out of memory");
             return false;
         }
-        s->each = grown;
-        s->room = room;
+        v->each = grown;
+        v->room = room;
     }
-    s->each[s->n] = (float)kl;
+    v->each[v->n++] = (float)value;
+    v->sorted = false;
     return true;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+double kld_values_rank(kld_values *v, double share)
+{
+    if (v->n == 0)
+        return 0.0;
+    if (!v->sorted)
+        qsort(v->each, v->n, sizeof *v->each, by_value);
+    v->sorted = true;
+    return (double)v->each[(size_t)(share * (double)(v->n - 1))];
+}
+
+void kld_values_free(kld_values *v)
+{
+    free(v->each);
+    *v = (kld_values){0};
 }
 
 double kld_add(kld_sums *s, const float *logits, double log_sum, const float *base,
@@ -183,7 +206,7 @@ double kld_add(kld_sums *s, const float *logits, double log_sum, const float *ba
     const double nll = log_sum - (double)logits[token];
     const double nll_base = base_log_sum - (double)base[token];
     const double dp = exp(-nll) - exp(-nll_base), dp2 = dp * dp;
-    if (!keep(s, kl))
+    if (!kld_values_add(&s->each, kl))
         return -INFINITY;
     s->n++;
     s->same_top += top == base_top;
@@ -209,25 +232,14 @@ static double mean(double sum, double sum2, uint64_t n, double *error)
     return m;
 }
 
-static int by_value(const void *a, const void *b)
-{
-    const float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
-}
-
 double kld_rank(kld_sums *s, double share)
 {
-    if (s->n == 0)
-        return 0.0;
-    if (!s->sorted)
-        qsort(s->each, (size_t)s->n, sizeof *s->each, by_value);
-    s->sorted = true;
-    return (double)s->each[(size_t)(share * (double)(s->n - 1))];
+    return kld_values_rank(&s->each, share);
 }
 
 void kld_sums_free(kld_sums *s)
 {
-    free(s->each);
+    kld_values_free(&s->each);
     *s = (kld_sums){0};
 }
 

@@ -41,15 +41,26 @@ bool kld_read_row(kld_file *k, float *log_p);
 /* Frees everything. Writing: the file appears if keep; false after a message when it could not. */
 bool kld_close(kld_file *k, bool keep);
 
+/* One value for each position, to be ranked. All zero is empty. */
+typedef struct kld_values {
+    float *each; /* [n], owned; sorted by rank */
+    size_t n, room;
+    bool sorted;
+} kld_values;
+
+/* False after a message: no memory. */
+bool kld_values_add(kld_values *v, double value);
+/* What a share of the positions (0.99) does not exceed; 0 without positions. */
+double kld_values_rank(kld_values *v, double share);
+void kld_values_free(kld_values *v);
+
 /* What is summed up over all positions. */
 typedef struct kld_sums {
     uint64_t n, same_top;
     double nll, nll2, base, base2, nll_base; /* of -log p(token): this model, base, product */
     double kl, kl2;                          /* KL(base || this) */
     double dp, dp2, dp4, dp_max;             /* p(token) - p_base(token) */
-    float *each; /* [n] KL of each position, owned; sorted by kld_rank */
-    size_t room;
-    bool sorted;
+    kld_values each;                         /* KL of each position */
 } kld_sums;
 
 #define KLD_CUT (-16.0) /* log p below which a file knows nothing */

@@ -119,36 +119,6 @@ static void add_flip(verify_sums *s, const float *base, const float *logits)
         s->flip_gap = fmax(s->flip_gap, gap);
 }
 
-bool verify_diffs_add(verify_diffs *d, double diff)
-{
-    if (d->n == d->room) {
-        const size_t room = d->room ? 2 * d->room : 4096;
-        float *grown = realloc(d->each, room * sizeof *grown);
-        if (!grown) {
-            ui_error("out of memory");
-            return false;
-        }
-        d->each = grown;
-        d->room = room;
-    }
-    d->each[d->n++] = (float)diff;
-    return true;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    const float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
-}
-
-double verify_diffs_rank(verify_diffs *d, double share)
-{
-    if (d->n == 0)
-        return 0.0;
-    qsort(d->each, d->n, sizeof *d->each, by_value);
-    return (double)d->each[(size_t)(share * (double)(d->n - 1))];
-}
-
 bool verify_add(verify_sums *s, const float *base, const float *logits, npumoe_token target,
                 size_t position)
 {
@@ -170,7 +140,7 @@ bool verify_add(verify_sums *s, const float *base, const float *logits, npumoe_t
         s->max_diff = largest;
         s->max_diff_at = position;
     }
-    if (!verify_diffs_add(&s->diffs, largest))
+    if (!kld_values_add(&s->diffs, largest))
         return false;
     const double kl = kld_add(&s->kld, logits, sum, base, base_sum, -INFINITY, s->n_vocab, target);
     if (kl > s->kl_max) {
@@ -184,7 +154,7 @@ bool verify_add(verify_sums *s, const float *base, const float *logits, npumoe_t
 void verify_sums_free(verify_sums *s)
 {
     kld_sums_free(&s->kld);
-    free(s->diffs.each);
+    kld_values_free(&s->diffs);
     *s = (verify_sums){0};
 }
 

@@ -15,21 +15,10 @@ typedef struct verify_side {
     double seconds;
 } verify_side;
 
-/* The largest difference of a logit at each position. */
-typedef struct verify_diffs {
-    float *each; /* [n], owned; sorted by verify_diffs_rank */
-    size_t n, room;
-} verify_diffs;
-
-/* False after a message: no memory. */
-bool verify_diffs_add(verify_diffs *d, double diff);
-/* What a share of the positions does not exceed; 0 without positions. */
-double verify_diffs_rank(verify_diffs *d, double share);
-
 /* Rows of logits against rows of logits; the base's come first. */
 typedef struct verify_sums {
     kld_sums kld;
-    verify_diffs diffs;
+    kld_values diffs; /* the largest of a logit at each position */
     int32_t n_vocab;
     double max_diff, sum_diff; /* |difference| of a logit; over all of kld.n rows */
     size_t max_diff_at;        /* positions are tokens of the text */
@@ -63,7 +52,7 @@ typedef struct verify_prompt {
 typedef struct verify_greedy {
     uint32_t n_prompts, n_prompt_tokens, n_predict;
     verify_prompt *prompts; /* owned */
-    verify_diffs *diffs;    /* borrowed; those of the answers are added, but for where they part */
+    kld_values *diffs;      /* borrowed; those of the answers are added, but for where they part */
     double noise;           /* VERIFY_NOISE of diffs */
     uint32_t n_equal, n_near, n_other;
 } verify_greedy;

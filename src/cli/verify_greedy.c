@@ -71,7 +71,7 @@ static int continue_prompt(verify_greedy *g, verify_prompt *p, verify_side *base
                                  .diff_here = diff};
             return 0;
         }
-        if (!verify_diffs_add(g->diffs, diff))
+        if (!kld_values_add(g->diffs, diff))
             return 1;
         p->ended = npumoe_token_is_end(model, x.first);
         if (p->ended)
@@ -84,7 +84,7 @@ static int continue_prompt(verify_greedy *g, verify_prompt *p, verify_side *base
 
 static void judge(verify_greedy *g)
 {
-    g->noise = verify_diffs_rank(g->diffs, VERIFY_NOISE);
+    g->noise = kld_values_rank(g->diffs, VERIFY_NOISE);
     for (uint32_t i = 0; i < g->n_prompts; i++) {
         verify_prompt *p = &g->prompts[i];
         p->near_tie = p->differs && p->gap <= g->noise;
