@@ -545,6 +545,17 @@ static void test_replace_fails(const run *cpu)
     }
 }
 
+/* A plan for which there is no room: the one before goes on, and none of its launches is refused. */
+static void too_many(bed *b, nm_plan *next, const run *cpu)
+{
+    npumoe_error err = {0};
+    nm_exec_change c;
+    is_int(change(b, &next, &c, &err), NPUMOE_ETOOBIG, "no room for all: %s", err.message);
+    answers(b, cpu, "the old plan again");
+    is_u64(nm_executor_total(b->model->placement->ex).failures, 0, "no launch is refused");
+    nm_plan_free(&next);
+}
+
 /* A program of the other plan, which was loaded before the one that finds no room, where the old plan's never came: it is
  * too large for the old one's buffers, and does not stay. */
 static void test_replace_missing(const run *cpu)
@@ -553,12 +564,7 @@ static void test_replace_missing(const run *cpu)
     bed b = bed_new(&p, "fail-load=1", 5);
     p.qkv_rows = p.o_rows = 0;
     nm_plan *next = plan_for(b.model, &p);
-    npumoe_error err = {0};
-    nm_exec_change c;
-    is_int(change(&b, &next, &c, &err), NPUMOE_ETOOBIG, "no room for all: %s", err.message);
-    answers(&b, cpu, "the old plan again");
-    is_u64(nm_executor_total(b.model->placement->ex).failures, 0, "no launch is refused");
-    nm_plan_free(&next);
+    too_many(&b, next, cpu);
     bed_free(&b);
 }
 
@@ -569,12 +575,7 @@ static void test_replace_new(const run *cpu)
     const plan_spec p = parts_only(DEVICE, BOTH, false);
     bed b = bed_with(&p, few_parts, "fail-load=1", 4);
     nm_plan *next = plan_for(b.model, &p);
-    npumoe_error err = {0};
-    nm_exec_change c;
-    is_int(change(&b, &next, &c, &err), NPUMOE_ETOOBIG, "no room for all: %s", err.message);
-    answers(&b, cpu, "the old plan again");
-    is_u64(nm_executor_total(b.model->placement->ex).failures, 0, "no launch is refused");
-    nm_plan_free(&next);
+    too_many(&b, next, cpu);
     bed_free(&b);
 }
 
