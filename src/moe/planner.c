@@ -181,7 +181,7 @@ static npumoe_status plan_new(const nm_planner *p, nm_plan **out, npumoe_error *
                       .in_flight = p->n_lanes,
                       .n_prompt = o->n_prompt,
                       .n_past = o->n_past,
-                      .part_price = o->part_price > 0.0 ? o->part_price : NM_COST_EVEN_PRICE,
+                      .part_price = o->part_price,
                       .n_tiers = o->n_tiers,
                       .max_group = o->max_group,
                       .max_capacities = o->max_capacities,

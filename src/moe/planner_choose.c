@@ -210,6 +210,18 @@ static size_t list_prices(const choices *c, double *prices)
     return n + n_some - 1;
 }
 
+/* Notes what was at hand when a walk was better than all before. */
+static npumoe_status try_price(choices *c, choosing of, choosing *best, nm_prediction *x,
+                               npumoe_error *err)
+{
+    const double us = c->best_us, host_us = c->best_host_us;
+    set_scores(c, &of);
+    NM_TRY(choose_once(c, false, x, err));
+    if (c->best_us != us || c->best_host_us != host_us)
+        *best = of;
+    return NPUMOE_OK;
+}
+
 /* All prices, with the same ways. */
 static npumoe_status try_prices(choices *c, choosing of, choosing *best, npumoe_error *err)
 {
@@ -217,12 +229,8 @@ static npumoe_status try_prices(choices *c, choosing of, choosing *best, npumoe_
     const size_t n = list_prices(c, prices);
     nm_prediction x;
     for (size_t i = 0; i < n; i++) {
-        const double us = c->best_us, host_us = c->best_host_us;
         of.price = prices[i];
-        set_scores(c, &of);
-        NM_TRY(choose_once(c, false, &x, err));
-        if (c->best_us != us || c->best_host_us != host_us)
-            *best = of;
+        NM_TRY(try_price(c, of, best, &x, err));
         if (of.price > 0.0 && x.host_us <= c->limits.most_host_us) {
             within = of.price;
             above = -1.0; /* the first one behind it */
@@ -233,18 +241,6 @@ static npumoe_status try_prices(choices *c, choosing of, choosing *best, npumoe_
     return within > 0.0 && above > within ? try_between(c, of, within, above, err) : NPUMOE_OK;
 }
 
-/* Notes what was at hand when a walk was better than all before. */
-static npumoe_status try_price(choices *c, choosing of, choosing *best, npumoe_error *err)
-{
-    const double us = c->best_us, host_us = c->best_host_us;
-    nm_prediction x;
-    set_scores(c, &of);
-    NM_TRY(choose_once(c, false, &x, err));
-    if (c->best_us != us || c->best_host_us != host_us)
-        *best = of;
-    return NPUMOE_OK;
-}
-
 /* Around the price that was best of the few: *low and *high, its neighbours, and some between. */
 static npumoe_status refine(choices *c, choosing *best, double *low, double *middle, double *high,
                             npumoe_error *err)
@@ -252,6 +248,7 @@ static npumoe_status refine(choices *c, choosing *best, double *low, double *mid
     double prices[MOST_PRICES];
     const size_t n = list_prices(c, prices);
     choosing of = *best;
+    nm_prediction x;
     size_t at = 1;
     while (at < n && prices[at] < best->price)
         at++;
@@ -261,7 +258,7 @@ static npumoe_status refine(choices *c, choosing *best, double *low, double *mid
     for (int i = 1; i < 2 * FINELY; i++) {
         of.price = i < FINELY ? *low + (*middle - *low) * i / FINELY
                               : *middle + (*high - *middle) * (i - FINELY) / FINELY;
-        NM_TRY(try_price(c, of, best, err));
+        NM_TRY(try_price(c, of, best, &x, err));
     }
     return NPUMOE_OK;
 }
@@ -310,10 +307,9 @@ static npumoe_status mix_prices(choices *c, choosing of, double low, double midd
 static npumoe_status choose_prompt(choices *c, uint32_t *room, npumoe_error *err)
 {
     static const uint32_t without[] = {0, 1u << NM_PART_ATTENTION, NM_PARTS_ALL};
-    const int n = 6;
     choosing best = {.price = -1.0};
     nm_prediction x;
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < 6; i++)
         NM_TRY(try_prices(c, (choosing){.without = without[i % 3], .sparing = i >= 3}, &best, err));
     double low = 0.0, middle = 0.5, high = 1.0;
     NM_TRY(refine(c, &best, &low, &middle, &high, err));

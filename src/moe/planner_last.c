@@ -60,7 +60,6 @@ npumoe_status nm_planner_last_new(nm_planner *p, npumoe_error *err)
 static npumoe_status cheapest(nm_planner *q, nm_way *const *ways, const nm_planner_limits *limits,
                               double *price, npumoe_error *err)
 {
-    /* The last one: of O for the few rows that a prompt's last layer wants no price makes a launch. */
     static const double prices[] = {NM_COST_EVEN_PRICE, 0.3, 0.2, 0.1, 0.05}, hardly = 1.005;
     nm_prediction best = {0};
     for (size_t i = 0; i < sizeof prices / sizeof prices[0]; i++) {
