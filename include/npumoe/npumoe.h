@@ -398,8 +398,10 @@ NPUMOE_API npumoe_status npumoe_model_use_plan(npumoe_model *model,
  * answer: planning takes up to seconds, during which other threads may evaluate; loading waits for them.
  * Sessions stay valid; the next evaluation is the first by the new plan. Without a plan, with
  * no_replan, and when nothing is to be done, OK. If the new plan cannot be loaded, the old one stays, and
- * the error says why. EINVAL in a callback of an evaluation; ENOMEM. */
-NPUMOE_API npumoe_status npumoe_plan_adapt(npumoe_model *model, npumoe_error *err);
+ * the error says why. progress (NULL = none) is asked while it plans, in layers; false ends the call with ECANCELED, the
+ * old plan stays, and it looks again some chunks later. EINVAL in a callback of an evaluation; ENOMEM. */
+NPUMOE_API npumoe_status npumoe_plan_adapt(npumoe_model *model, npumoe_progress_fn progress,
+                                           void *progress_user, npumoe_error *err);
 
 /* What plans did since they were attached or the counters reset, measured. */
 typedef struct npumoe_plan_stats {

@@ -216,8 +216,12 @@ int npu_open(const npu_args *a, npumoe_model *model, ui_log *log, npu *n)
 /* If another plan cannot be loaded, the old one stays, and the log has said so. */
 void npu_adapt(npumoe_model *model, const npu *n)
 {
-    if (n->device)
-        npumoe_plan_adapt(model, NULL);
+    ui_progress bar;
+    if (n->device == NULL)
+        return;
+    ui_progress_begin(&bar, "another plan", "layers");
+    npumoe_plan_adapt(model, ui_progress_step, &bar, NULL);
+    ui_progress_end(&bar);
 }
 
 static double share(double part, double whole)

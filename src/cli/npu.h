@@ -53,7 +53,8 @@ bool npu_has_plan(const npu_args *args);
 bool npu_read_one(const char *path, model_args *model, npu *out);
 /* Attaches the plan to the model. Exit code; after a message. */
 int npu_open(const npu_args *args, npumoe_model *model, ui_log *log, npu *n);
-/* When nobody waits: another plan, if prompts have other loads than the plan was made for. */
+/* When nobody waits: another plan, if prompts have other loads than the plan was made for. Ctrl-C ends it: ask
+ * ui_interrupted(). */
 void npu_adapt(npumoe_model *model, const npu *n);
 /* The plan that is in use, into a file; path NULL = nowhere. Exit code. */
 int npu_save(const npu *n, npumoe_model *model, const char *path);

@@ -349,6 +349,8 @@ static int answer_all(run_args *a, const ui_log *log, opened *o, const npu *n, c
         char *next = NULL;
         size_t next_bytes = 0;
         npu_adapt(o->model, n);
+        if (ui_interrupted())
+            break;
         ui_note("then: %s", file.file);
         code = text_read(&file, true, &next, &next_bytes)
                    ? answer_one(a, log, o, next, next_bytes, load_seconds)
@@ -376,7 +378,8 @@ static int run(run_args *a, ui_log *log, char *text, size_t bytes)
     }
     if (code == 0 && a->plan_out) {
         npu_adapt(o.model, &n);
-        code = npu_save(&n, o.model, a->plan_out);
+        if (!ui_interrupted())
+            code = npu_save(&n, o.model, a->plan_out);
     }
     npumoe_model_free(&o.model);
     npu_close(&n);

@@ -282,7 +282,6 @@ static npumoe_status set_up(nm_placement *p, npumoe_model *m, const npumoe_plan_
     p->pool = m->pool;
     compare_settings(p, m);
     p->n_lanes = o->n_in_flight ? o->n_in_flight : p->plan->in_flight;
-    p->apart = p->n_lanes > 1 && nm_plan_shares_part(p->plan, NM_PART_QKV);
     p->thread_ns =
         nm_alloc_array(m->allocator, (size_t)nm_pool_size(m->pool), sizeof *p->thread_ns);
     p->timings.layer_ns =
@@ -297,6 +296,9 @@ static npumoe_status set_up(nm_placement *p, npumoe_model *m, const npumoe_plan_
     p->serial = ++m->n_placements;
     if (!o->no_replan && p->plan->policy == NM_POLICY_OURS)
         NM_TRY(nm_drift_new(m->allocator, p->plan, &p->replan.drift, err));
+    /* Sessions outlive the plan: the next one may share rows where this one does not. */
+    p->apart =
+        p->n_lanes > 1 && (nm_plan_shares_part(p->plan, NM_PART_QKV) || p->replan.drift != NULL);
     const nm_executor_options e = {.plan = p->plan,
                                    .npu = nm_device_npu(p->device),
                                    .config = &m->config,

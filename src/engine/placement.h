@@ -22,7 +22,7 @@ typedef struct nm_placement {
     npumoe_log_fn log;
     void *log_user;
     uint32_t n_lanes;
-    bool apart;          /* by the first plan: q, k and v of chunks in flight (buffers.h) */
+    bool apart;          /* q, k and v of chunks in flight (buffers.h) */
     uint32_t users;      /* sessions; under the model's lock */
     uint64_t *thread_ns; /* [threads of the model's pool] */
     nm_pool *pool;

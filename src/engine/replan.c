@@ -11,6 +11,8 @@
 /* What step two works on: copies, so that it needs no lock. */
 typedef struct study {
     const npumoe_allocator *allocator;
+    npumoe_progress_fn progress;
+    void *progress_user;
     uint64_t serial; /* of the placement */
     nm_plan *present, *other;
     nm_loads seen, exam;
@@ -69,7 +71,8 @@ static npumoe_status think(study *s, npumoe_error *err)
 {
     const uint64_t start = nm_clock_ns();
     nm_plan *made = NULL;
-    npumoe_status st = nm_drift_plan(s->allocator, s->present, &s->seen, &made, err);
+    npumoe_status st = nm_drift_plan(s->allocator, s->present, &s->seen, s->progress,
+                                     s->progress_user, &made, err);
     if (st == NPUMOE_OK)
         st = copy_plan(s->allocator, made, &s->other, err);
     if (st == NPUMOE_OK)
@@ -178,7 +181,10 @@ static npumoe_status decide(npumoe_model *m, study *s, npumoe_status thought, np
     nm_replan *r = &p->replan;
     r->busy = false;
     r->planning_seconds += s->seconds;
-    NM_TRY(thought);
+    if (thought != NPUMOE_OK) {
+        nm_drift_unmark(r->drift); /* these loads were not judged: they are still to be looked at */
+        return thought;
+    }
     r->plans++;
     r->cost_present = s->cost_present;
     r->cost_other = s->cost_other;
@@ -199,11 +205,12 @@ static npumoe_status lock(npumoe_model *m, npumoe_error *err)
                             "a callback of an evaluation must not change the plan");
 }
 
-npumoe_status npumoe_plan_adapt(npumoe_model *model, npumoe_error *err)
+npumoe_status npumoe_plan_adapt(npumoe_model *model, npumoe_progress_fn progress,
+                                void *progress_user, npumoe_error *err)
 {
     npumoe_error local;
     err = err ? err : &local;
-    study s = {.allocator = model->allocator};
+    study s = {.allocator = model->allocator, .progress = progress, .progress_user = progress_user};
     if (model->vocab_only)
         return NPUMOE_OK;
     NM_TRY(lock(model, err));

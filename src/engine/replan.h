@@ -5,7 +5,7 @@
  *
  *   look    enough new chunks, and their popularity moved since the last look? Copies the window
  *   plan    a new plan with the present one's options and cost table; both judged on chunks that neither
- *           was made from
+ *           was made from. The caller can cancel it: the loads stay to be looked at
  *   change  if the gain is large enough and pays for loading: programs that both plans have stay,
  *           others go and come, and the plan is another one from the next evaluation on
  *

@@ -358,12 +358,10 @@ static bool eval_chunk(npumoe_session *s, uint32_t n)
 
 /* ---- by plan ---------------------------------------------------------------------------------- */
 
-/* Who watches routing sees chunks in order; and another plan may want what the first one had no use for. */
+/* Who watches routing sees chunks in order. */
 static uint32_t planned_lanes(const npumoe_session *s)
 {
-    const bool alone = s->forward.hooks.route ||
-                       (nm_plan_shares_part(s->placement->plan, NM_PART_QKV) && !s->apart);
-    return alone ? 1 : s->placement->n_lanes;
+    return s->forward.hooks.route ? 1 : s->placement->n_lanes;
 }
 
 /* Where chunks by plan end: the last ones may be too short to be worth it. */

@@ -252,6 +252,11 @@ void nm_drift_mark(nm_drift *d)
     d->marked = true;
 }
 
+void nm_drift_unmark(nm_drift *d)
+{
+    d->marked = false;
+}
+
 double nm_drift_shift(const nm_drift *d)
 {
     double sum = 0.0;
@@ -289,10 +294,13 @@ npumoe_status nm_drift_cost(const nm_plan *plan, const nm_loads *loads, double *
 }
 
 npumoe_status nm_drift_plan(const npumoe_allocator *a, const nm_plan *plan, const nm_loads *loads,
-                            nm_plan **out, npumoe_error *err)
+                            npumoe_progress_fn progress, void *progress_user, nm_plan **out,
+                            npumoe_error *err)
 {
     nm_planner_options o = nm_planner_options_of(plan);
     o.compare = false;
+    o.progress = progress;
+    o.progress_user = progress_user;
     o.part_price = 0.0; /* another choice for other loads */
     if (o.attention_chunks == 0)
         o.attention_chunks = NM_PLANNER_NO_ATTENTION; /* but not other plans with it */

@@ -65,8 +65,9 @@ npumoe_status nm_drift_split(const nm_drift *d, const npumoe_allocator *a, nm_lo
                              nm_loads *exam, npumoe_error *err);
 
 /* Remembers the popularity of the window, and says how far it is from what was remembered: 0 (the same)
- * to 1; 1 before the first mark. */
+ * to 1; 1 before the first mark, and after one is taken back. */
 void nm_drift_mark(nm_drift *d);
+void nm_drift_unmark(nm_drift *d);
 double nm_drift_shift(const nm_drift *d);
 
 /* ---- judging ---------------------------------------------------------------------------------- */
@@ -76,8 +77,9 @@ double nm_drift_shift(const nm_drift *d);
 npumoe_status nm_drift_cost(const nm_plan *plan, const nm_loads *loads, double *cost,
                             npumoe_error *err);
 /* The plan's own options and cost table, other loads. The policy must be NM_POLICY_OURS: the others do
- * not ask what anything costs. Owner of *out: the caller. */
+ * not ask what anything costs. progress, unless NULL: as nm_planner_options. Owner of *out: the caller. */
 npumoe_status nm_drift_plan(const npumoe_allocator *a, const nm_plan *plan, const nm_loads *loads,
-                            nm_plan **out, npumoe_error *err);
+                            npumoe_progress_fn progress, void *progress_user, nm_plan **out,
+                            npumoe_error *err);
 
 #endif

@@ -228,7 +228,8 @@ static void test_judging(void)
     nm_plan *present = plan_for(tales, &exam_tales), *same = NULL, *other = NULL;
     double before = 0, after = 0, again = 0;
     if (nm_drift_split(code, nm_allocator_default(), &study, &exam_code, &err) != NPUMOE_OK ||
-        nm_drift_plan(nm_allocator_default(), present, &study, &other, &err) != NPUMOE_OK)
+        nm_drift_plan(nm_allocator_default(), present, &study, NULL, NULL, &other, &err) !=
+            NPUMOE_OK)
         bail("%s", err.message);
     const nm_prediction promised = present->predicted;
     nm_drift_cost(present, &exam_code, &before, &err);
@@ -241,7 +242,8 @@ static void test_judging(void)
     nm_loads_free(nm_allocator_default(), &study);
     nm_loads_free(nm_allocator_default(), &exam_code);
     if (nm_drift_split(tales, nm_allocator_default(), &study, &exam_code, &err) != NPUMOE_OK ||
-        nm_drift_plan(nm_allocator_default(), present, &study, &same, &err) != NPUMOE_OK)
+        nm_drift_plan(nm_allocator_default(), present, &study, NULL, NULL, &same, &err) !=
+            NPUMOE_OK)
         bail("%s", err.message);
     nm_drift_cost(present, &exam_tales, &before, &err);
     nm_drift_cost(same, &exam_tales, &again, &err);

@@ -11,6 +11,7 @@
 #include "tap.h"
 
 #include <jansson.h>
+#include <limits.h>
 #include <unistd.h>
 
 enum { CHUNK = 32, N_PROMPT = 4 * CHUNK, N_VOCAB = 101, REQUESTS = 4 };
@@ -173,7 +174,7 @@ static npumoe_status requests(bed *b, kind k, npumoe_error *err)
         fill_prompt(prompt, k, ++b->asked);
         ask(b, prompt);
     }
-    return npumoe_plan_adapt(b->model, err);
+    return npumoe_plan_adapt(b->model, NULL, NULL, err);
 }
 
 static npumoe_plan_stats stats_of(const bed *b)
@@ -285,7 +286,7 @@ static void test_adapts(void)
     bed *b = bed_new(&(bed_spec){0});
     cpu_answer(TALES, cpu[TALES]);
     cpu_answer(CODE, cpu[CODE]);
-    is_int(npumoe_plan_adapt(b->model, &err), NPUMOE_OK, "nothing was seen yet");
+    is_int(npumoe_plan_adapt(b->model, NULL, NULL, &err), NPUMOE_OK, "nothing was seen yet");
     answer(b, TALES, before);
     ok(distance(before, cpu[TALES]) < NEAR, "by the first plan: the CPU's answer");
     is_int(requests(b, TALES, &err), NPUMOE_OK, "adapts: %s", err.message);
@@ -334,6 +335,25 @@ static void test_does_not_flap(void)
        (int)s.n_replans);
     is_int((int64_t)s.n_replans, (int64_t)at_half, "and no more in the second half of them");
     bed_free(&b);
+}
+
+/* Bytes of the session that is there before any other plan is. */
+static uint64_t scratch_bytes(bool off)
+{
+    npumoe_session_stats s = {.struct_bytes = sizeof s};
+    bed *b = bed_new(&(bed_spec){.off = off});
+    npumoe_session_get_stats(b->session, &s);
+    bed_free(&b);
+    return s.scratch_bytes;
+}
+
+/* The first plan shares no rows; the next one may, and then each chunk in flight has queries, keys and values that the
+ * host computed while the other has its turn. */
+static void test_room(void)
+{
+    const uint64_t with = scratch_bytes(false), without = scratch_bytes(true);
+    ok(with > without, "sessions have room for plans that share rows: %d and %d bytes", (int)with,
+       (int)without);
 }
 
 static void test_off(void)
@@ -423,13 +443,60 @@ static void test_keeps(void)
     bed_free(&b);
 }
 
+typedef struct listener {
+    int asked, after; /* after: so many times it agrees */
+    uint64_t done, total;
+} listener;
+
+static bool listen(void *user, uint64_t done, uint64_t total)
+{
+    listener *l = user;
+    l->done = done;
+    l->total = total;
+    return ++l->asked <= l->after;
+}
+
+/* Planning that somebody ends: nothing changes, and the loads are looked at again. */
+static void test_cancelled(void)
+{
+    float before[N_VOCAB], after[N_VOCAB];
+    npumoe_token prompt[N_PROMPT];
+    npumoe_error err = {0};
+    bed *b = bed_new(&(bed_spec){.off = false});
+    for (int i = 0; i < REQUESTS; i++) {
+        fill_prompt(prompt, TALES, ++b->asked);
+        ask(b, prompt);
+    }
+    answer(b, TALES, before);
+    listener impatient = {.after = 1}, patient = {.after = INT_MAX};
+    is_int(npumoe_plan_adapt(b->model, listen, &impatient, &err), NPUMOE_ECANCELED, "cancelled: %s",
+           err.message);
+    is_int(impatient.asked, 2, "at the second time of asking");
+    npumoe_plan_stats s = stats_of(b);
+    ok(s.n_looks == 1 && s.n_new_plans == 0 && s.n_replans == 0 && s.planning_seconds > 0,
+       "cancelled: looked at, no plan made");
+    ok(strstr(b->log, "another plan") == NULL, "cancelled: not a word in the log");
+    answer(b, TALES, after);
+    ok(memcmp(before, after, sizeof after) == 0, "cancelled: the same bits as before");
+    is_int(npumoe_plan_adapt(b->model, listen, &patient, &err), NPUMOE_OK, "at once again: OK");
+    is_int(patient.asked, 0, "but not looked at");
+    for (int i = 0; i < REQUESTS; i++)
+        ask(b, prompt);
+    is_int(npumoe_plan_adapt(b->model, listen, &patient, &err), NPUMOE_OK, "later: %s",
+           err.message);
+    ok(patient.asked > 2 && patient.total == 3 && patient.done == 3,
+       "all %d layers told of, %d times", (int)patient.done, patient.asked);
+    is_int((int64_t)stats_of(b).n_replans, 1, "later: the plan that was not made then");
+    bed_free(&b);
+}
+
 static bool adapt_inside(void *user, size_t position, const float *logits)
 {
     npumoe_error err;
     bed *b = user;
     (void)position;
     (void)logits;
-    b->asked = npumoe_plan_adapt(b->model, &err) == NPUMOE_EINVAL;
+    b->asked = npumoe_plan_adapt(b->model, NULL, NULL, &err) == NPUMOE_EINVAL;
     return false;
 }
 
@@ -455,9 +522,11 @@ int main(void)
         bail("%s", err.message);
     test_adapts();
     test_does_not_flap();
+    test_room();
     test_off();
     test_failure();
     test_keeps();
+    test_cancelled();
     test_inside();
     unlink(tiny_path());
     return done_testing();
