@@ -532,6 +532,14 @@ def bad_input(data, bars):
     return text
 
 
+def machine(folder, page):
+    """What the page is about, and where figures of other machines are."""
+    data = load(folder, page, "ablation")
+    others = sorted(p.stem for p in folder.glob("evaluation*.md") if p.stem != page)
+    return "\n".join([f"This page: {data['machine']['cpu']}, host `{data['host_isa']}`, device `{data['machine']['best']}`."] * bool(data)
+                     + ["Other machines: " + ", ".join(f"[{name}]({name}.md)" for name in others) + "."] * bool(others)) + "\n"
+
+
 def write(folder, page):
     bars, parts = Bars(), []
     for name, title, make in (("exactness", "1. Exactness", exactness), ("ablation", "2. Ablation", ablation),
@@ -539,5 +547,5 @@ def write(folder, page):
                               ("bad-input", "5. Bad input", bad_input)):
         data = load(folder, page, name)
         parts += ["", f"## {title}", ""] + (make(data, bars) if data else ["Not measured."])
-    text = "\n".join([HEAD.replace("{page}", page), "## Bars", "", bars.table(), *parts]) + "\n"
+    text = "\n".join([HEAD.replace("{page}", page), machine(folder, page), "## Bars", "", bars.table(), *parts]) + "\n"
     (folder / f"{page}.md").write_text(text)
