@@ -655,7 +655,8 @@ typedef struct npumoe_planner_options {
     const char
         *types; /* of expert weights: "Q8_0", or gate,up,down "Q4_K,Q4_K,Q6_K"; NULL = as in the
                           file that was calibrated */
-    /* a cost table of an earlier call; NULL = measure now, which takes seconds */
+    /* a cost table of an earlier call, or a table of npumoe_probe() to which such were added; NULL = measure now, which
+     * takes seconds */
     const char *cost;
     size_t cost_bytes;
     npumoe_progress_fn progress;
@@ -727,6 +728,13 @@ NPUMOE_API npumoe_probe_options npumoe_probe_options_default(void);
  * out, with a line in "notes". EINVAL, ENOENT and EIO for the options; ECANCELED. */
 NPUMOE_API npumoe_status npumoe_probe(const npumoe_probe_options *options, char **json,
                                       npumoe_error *err);
+
+/* One file for one machine: adds what a model's work costs (*cost of npumoe_plan_make()) to such a table, in place of
+ * what it has of the same work by the same settings. *json serves npumoe_plan_make() and all that the table served before; free
+ * with npumoe_text_free. EFORMAT, ETOOBIG, ENOMEM. */
+NPUMOE_API npumoe_status npumoe_cost_table_add(const char *table, size_t table_bytes,
+                                               const char *work, size_t work_bytes, char **json,
+                                               npumoe_error *err);
 
 /* Names of the supported architectures; index from 0, NULL past the end. */
 NPUMOE_API const char *npumoe_supported_architecture(size_t index);

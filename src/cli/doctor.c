@@ -23,8 +23,8 @@ static const cli_help help = {
     "doctor",
     "[options]",
     "Shows the version, the CPU, which kernels are built, usable and chosen, how many CPUs\n"
-    "and how much memory may be used, the devices and their limits, and whether the demo\n"
-    "model is there.",
+    "and how much memory may be used, the devices and their limits, and whether the model\n"
+    "(the demo model without -m) is there and can be used.",
     "npumoe doctor\n"
     "npumoe doctor --json | jq .kernels.chosen",
 };
@@ -100,10 +100,34 @@ static void print_machine(const json_t *r)
     printf("%-14s %s\n", "architectures", join(report_at(r, "architectures"), buf, sizeof buf));
 }
 
+/* What is wrong with a model's file: "" = nothing, as far as can be seen without its weights. */
+static void look_at_model(const char *path, char *problem, size_t cap)
+{
+    char *json = NULL;
+    npumoe_error err = {0};
+    problem[0] = '\0';
+    if (npumoe_describe_file(path, NULL, 0, &json, &err) != NPUMOE_OK) {
+        snprintf(problem, cap, "%s", err.message);
+        return;
+    }
+    json_t *r = json_loads(json, 0, NULL);
+    if (!json_is_true(json_object_get(r, "supported"))) {
+        const char *why = report_text(r, "problem");
+        snprintf(problem, cap, "%s: architecture %s: %s", path, report_text(r, "architecture"),
+                 why[0] ? why : "not supported");
+    }
+    json_decref(r);
+    npumoe_text_free(&json);
+}
+
 /* Things that make npumoe slower or less useful than it could be here. Returns how many. */
-static int print_findings(const json_t *r, const char *demo)
+static int print_findings(const json_t *r, const char *demo, const char *problem)
 {
     int n = 0;
+    if (problem[0]) {
+        printf("note: the model cannot be used: %s\n", problem);
+        n++;
+    }
     if (strcmp(report_text(r, "kernels.chosen"), "scalar") == 0) {
         puts("note: only the scalar kernels run on this CPU; expect a tenth of the usual speed");
         n++;
@@ -140,17 +164,21 @@ int cmd_doctor(int argc, char **argv)
         return 1;
     }
     const char *model = model_find(&a.model, buf, sizeof buf);
+    char problem[700] = "";
+    if (model)
+        look_at_model(model, problem, sizeof problem);
     if (a.json) {
         json_object_set_new(r, "build_commit", json_string(cli_build_commit()));
         json_object_set_new(r, "default_model", model ? json_string(model) : json_null());
+        json_object_set_new(r, "model_problem", problem[0] ? json_string(problem) : json_null());
         json_dumpf(r, stdout, JSON_INDENT(2));
         putchar('\n');
     } else {
         print_machine(r);
         printf("%-14s %s\n", "model", model ? model : "none");
-        if (print_findings(r, model) == 0)
+        if (print_findings(r, model, problem) == 0)
             puts("nothing amiss");
     }
     json_decref(r);
-    return 0;
+    return problem[0] ? 1 : 0;
 }

@@ -96,9 +96,11 @@ static const cli_opt file_opts[] = {
     {"-o", "--output", "FILE", cli_set_string, AT(output), 0, 0,
      "write the plan to FILE; - is standard output (-)", true},
     {NULL, "--cost", "FILE", cli_set_string, AT(cost), 0, 0,
-     "a cost table that --save-cost wrote, instead of measuring", true},
+     "a cost table that --save-cost wrote, or wrote to, instead of\nmeasuring", true},
     {NULL, "--save-cost", "FILE", cli_set_string, AT(save_cost), 0, 0,
-     "write the cost table that was used", true},
+     "write the cost table that was used; a FILE of npumoe probe keeps\nwhat it has, and serves "
+     "bench and plan from then on",
+     true},
     {"-q", "--quiet", NULL, cli_set_flag, AT(quiet), 0, 0, "no summary", true},
     {0},
 };
@@ -273,6 +275,28 @@ static bool write_text(const char *name, const char *text)
     return out_close(&out, true);
 }
 
+/* A table of what the machine can do stays where it is, and gets this one, too. */
+static bool save_cost(const char *name, const char *cost)
+{
+    json_t *there = strcmp(name, "-") == 0 ? NULL : json_load_file(name, 0, NULL);
+    const bool is_machine = there && strcmp(report_text(there, "schema"), "npumoe-cost-table") == 0;
+    char *table = NULL, *both = NULL;
+    size_t bytes = 0;
+    npumoe_error err = {0};
+    json_decref(there);
+    if (!is_machine)
+        return write_text(name, cost);
+    bool ok = in_read_all(name, &table, &bytes);
+    if (ok && npumoe_cost_table_add(table, bytes, cost, strlen(cost), &both, &err) != NPUMOE_OK) {
+        ui_error("--save-cost: %s: %s", name, err.message);
+        ok = false;
+    }
+    ok = ok && write_text(name, both);
+    npumoe_text_free(&both);
+    free(table);
+    return ok;
+}
+
 /* The library says which of its two inputs it means; people want to know the file. */
 static int refuse(const plan_args *a, const char *path, npumoe_status st, const npumoe_error *err)
 {
@@ -324,7 +348,7 @@ static int make(plan_args *a, const char *path)
         code = refuse(a, path, st, &err);
         goto out;
     }
-    if (ui_interrupted() || (a->save_cost && !write_text(a->save_cost, cost)) ||
+    if (ui_interrupted() || (a->save_cost && !save_cost(a->save_cost, cost)) ||
         !write_text(a->output ? a->output : "-", plan))
         goto out;
     if (!a->quiet)

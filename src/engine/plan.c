@@ -4,6 +4,7 @@
  * whether its table was just measured or read again from the file that was saved with it. */
 #include "base/abi.h"
 #include "device/tile/tile.h"
+#include "engine/cost_file.h"
 #include "engine/plan_cost.h"
 #include "engine/precision.h"
 #include "moe/fields.h"
@@ -232,48 +233,49 @@ static npumoe_status fits_settings(const nm_cost *c, const nm_profile *profile,
     return NPUMOE_OK;
 }
 
-/* There is another kind of table that is called so, of what a machine can do (npumoe_probe). */
-static npumoe_status parse_cost(const npumoe_planner_options *o, json_t **root, npumoe_error *err)
+typedef struct wanted {
+    const nm_profile *profile;
+    const npumoe_planner_options *options;
+    const nm_cost_geometry *geometry;
+    uint32_t chunk;
+} wanted;
+
+static npumoe_status serves(const void *user, const nm_cost *cost, npumoe_error *err)
 {
-    NM_TRY(nm_fields_parse(o->cost, o->cost_bytes, "cost table", root, err));
-    const char *schema = json_string_value(json_object_get(*root, "schema"));
-    if (schema == NULL || strcmp(schema, "npumoe-cost-table") != 0)
-        return NPUMOE_OK;
-    json_decref(*root);
-    *root = NULL;
-    return nm_err_set(err, NPUMOE_EFORMAT,
-                      "cost table: it is one of npumoe probe, which is for npumoe bench; expected "
-                      "one of this model's work, which npumoe plan --save-cost FILE writes");
+    const wanted *w = user;
+    const char *device = w->options->device ? w->options->device : "tile";
+    NM_TRY(nm_cost_fits(cost, w->geometry, w->chunk, device, err));
+    return fits_settings(cost, w->profile, w->options, err);
+}
+
+static npumoe_status measure_text(const wanted *w, char **text, npumoe_error *err)
+{
+    nm_cost cost;
+    NM_TRY(measure(w->profile, w->options, w->geometry, w->chunk, &cost, err));
+    json_t *root = nm_cost_to_json(&cost);
+    if (!root)
+        return nm_err_nomem(err, sizeof cost, "a cost table");
+    const npumoe_status st = nm_fields_print(root, text, err);
+    json_decref(root);
+    return st;
 }
 
 /* Measured or given, as text; *out is what the text says. */
-static npumoe_status get_cost(const nm_profile *profile, const npumoe_planner_options *o,
-                              const nm_cost_geometry *g, uint32_t chunk, char **text, nm_cost *out,
-                              npumoe_error *err)
+static npumoe_status get_cost(const wanted *w, char **text, nm_cost *out, npumoe_error *err)
 {
+    const npumoe_planner_options *o = w->options;
+    char *measured = NULL;
     json_t *root = NULL;
-    if (o->cost) {
-        NM_TRY(parse_cost(o, &root, err));
-    } else {
-        NM_TRY(measure(profile, o, g, chunk, out, err));
-        root = nm_cost_to_json(out);
-        if (!root)
-            return nm_err_nomem(err, sizeof *out, "a cost table");
-    }
-    npumoe_status st = nm_fields_print(root, text, err);
-    json_decref(root);
-    if (st != NPUMOE_OK)
-        return st;
-    st = nm_fields_parse(*text, strlen(*text), "cost table", &root, err);
-    if (st == NPUMOE_OK) {
-        st = nm_cost_from_json(root, out, err);
-        if (st != NPUMOE_OK)
-            nm_err_prefix(err, st, "cost table");
-        json_decref(root);
-    }
+    if (!o->cost)
+        NM_TRY(measure_text(w, &measured, err));
+    npumoe_status st =
+        nm_cost_file_pick(measured ? measured : o->cost,
+                          measured ? strlen(measured) : o->cost_bytes, serves, w, &root, out, err);
     if (st == NPUMOE_OK)
-        st = nm_cost_fits(out, g, chunk, o->device ? o->device : "tile", err);
-    return st == NPUMOE_OK ? fits_settings(out, profile, o, err) : st;
+        st = nm_fields_print(root, text, err);
+    npumoe_text_free(&measured);
+    json_decref(root);
+    return st;
 }
 
 /* Budgets and added latency are the user's, whatever the table was measured with. */
@@ -345,7 +347,9 @@ static npumoe_status make(const nm_profile *profile, const npumoe_planner_option
     NM_TRY(read_options(o, &options, err));
     NM_TRY(model_of(profile, o, &model, err));
     NM_TRY(nm_loads_of_profile(a, profile, NM_PROFILE_MAIN, chunk, NM_SCENARIOS, &loads, err));
-    npumoe_status st = get_cost(profile, o, &model.geometry, chunk, cost_text, &cost, err);
+    const wanted w = {
+        .profile = profile, .options = o, .geometry = &model.geometry, .chunk = chunk};
+    npumoe_status st = get_cost(&w, cost_text, &cost, err);
     if (st == NPUMOE_OK) {
         set_budgets(o, &cost);
         st = nm_planner_make(a, &model, &loads, &cost, &options, &made, err);

@@ -222,10 +222,49 @@ check "... and the message says so" grep -q 'plan.json: profile: schema: found "
 run plan $profile --chunk 64 --cost $profile
 is_code 1 "a profile is no cost table"
 check "... and the message has the file" grep -q "$profile: cost table: schema: found" "$work/err"
-echo '{"schema": "npumoe-cost-table", "schema_version": 1}' >"$work/probe.json"
-run plan $profile --chunk 64 --cost "$work/probe.json"
-is_code 1 "nor is what probe writes"
-check "... and the message says who writes one" grep -q "probe.json: cost table: it is one of npumoe probe.* npumoe plan --save-cost FILE writes" "$work/err"
+
+# ---- one file for one machine ----
+cat >"$work/machine.json" <<'X'
+{"schema": "npumoe-cost-table", "schema_version": 1, "isa": "scalar", "tiers": ["scalar"], "machine": {"cpu": {"model": "a round one"}},
+ "multiply": [{"type": "f32", "unit": "scalar", "isa": "scalar", "from": "registers", "threads": 1, "gops_per_s_max": 50}],
+ "read": [{"from": "file", "bytes_per_thread": 536870912, "threads": 1, "gb_per_s_max": 16}]}
+X
+run plan $profile --chunk 64 --cost "$work/machine.json"
+is_code 1 "what probe wrote has no costs of a model's work"
+check "... and the message says who adds them" grep -q "machine.json: cost table: it says what the machine can do, and has no costs of a model's work; npumoe plan PROFILE --save-cost FILE" "$work/err"
+run plan $profile --chunk 64 --cost "$work/cost.json" --save-cost "$work/machine.json" -q -o "$work/again.json"
+is_code 0 "plan --save-cost to what probe wrote"
+check "... it is still there" json 'exit !($t->{schema} eq "npumoe-cost-table" && $t->{multiply}[0]{gops_per_s_max} == 50 && @{$t->{read}} == 1)' "$work/machine.json"
+check "... with these costs" json 'exit !(@{$t->{work}} == 1 && $t->{work}[0]{schema} eq "npumoe-plan-cost" && $t->{work}[0]{chunk} == 64)' "$work/machine.json"
+run plan $profile --chunk 64 --cost "$work/machine.json" -q -o "$work/again.json"
+is_code 0 "which serve plan"
+check "... the same plan, byte for byte" cmp "$work/plan.json" "$work/again.json"
+run plan $profile --chunk 64 --cost "$work/machine.json" --save-cost "$work/machine.json" -q -o "$work/again.json"
+check "costs of the same work by the same settings take the place of the older ones" json 'exit !(@{$t->{work}} == 1)' "$work/machine.json"
+run plan $profile --chunk 64 --cost "$work/packed.json" --save-cost "$work/machine.json" -q -o "$work/again.json"
+check "... of others stand beside them" json 'exit !(@{$t->{work}} == 2)' "$work/machine.json"
+run plan $profile --chunk 64 --cost "$work/machine.json" --npu-weights packed -q -o "$work/again.json"
+check "... and are found" cmp "$work/packed.plan.json" "$work/again.json"
+run plan $profile --chunk 64 --cost "$work/machine.json" --npu-weights file -q -o "$work/again.json"
+check "... as are the first" cmp "$work/plan.json" "$work/again.json"
+run plan $profile --chunk 32 --cost "$work/machine.json"
+is_code 1 "costs of other chunks"
+check "... why the newest does not serve" grep -q 'machine.json: cost table: none of its 2 under "work" serves here; the newest: it was measured with chunks of tokens: 64, expected 32' "$work/err"
+model=$(tiny olmoe)
+run bench -m "$model" --isa scalar -t 1 --cost "$work/machine.json" -p 16 -n 0 -r 1 -o json
+is_code 0 "the same file serves bench"
+check "... with what the machine can do" json 'exit !($t->[0]{limit_gops_per_s} == 50)' "$work/out"
+cp "$work/machine.json" "$work/kept.json"
+sed 's/"chunk": *64/"chunk": 0/' "$work/machine.json" >"$work/broken.json"
+run plan $profile --chunk 64 --cost "$work/broken.json"
+is_code 1 "work that cannot be read"
+check "... the key" grep -q 'broken.json: cost table: chunk: found 0, expected' "$work/err"
+sed 's/_version": 1, "isa"/_version": 2, "isa"/' "$work/machine.json" | sed '0,/"schema_version": *1/s//"schema_version": 2/' >"$work/newer.json"
+cp "$work/newer.json" "$work/kept.json"
+run plan $profile --chunk 64 --cost "$work/cost.json" --save-cost "$work/newer.json" -o "$work/none.json"
+is_code 1 "nothing is added to a newer table"
+check "... which stays" cmp "$work/newer.json" "$work/kept.json"
+check "... and no plan is written" test ! -e "$work/none.json"
 run plan $profile --chunk 1 --cost "$work/cost.json"
 is_code 1 "chunks of one token"
 check "... never go by a plan" grep -q 'chunk: found 1, expected 2 to 16384; a token by itself' "$work/err"

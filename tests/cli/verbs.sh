@@ -248,6 +248,17 @@ EOF
 check "... in JSON null where there is none" sh -c "perl '$work/doctor.pl' <'$work/out'"
 check "... as JSON" grep -q '"chosen": "' "$work/out"
 tier=$(sed -n 's/.*"chosen": "\(.*\)".*/\1/p' "$work/out")
+run doctor -m "$olmoe"
+is_code 0 "doctor -m"
+head -c 3000 "$olmoe" >"$work/cut.gguf"
+for model in "$work/cut.gguf" "$work/none.gguf"; do
+    run doctor -m "$model"
+    is_code 1 "doctor -m $(basename "$model")"
+    check "... says what is amiss" grep -q "^note: the model cannot be used: .*$model" "$work/out"
+    check "... which is something" sh -c "! grep -q 'nothing amiss' '$work/out'"
+    run doctor --json -m "$model"
+    check "... as JSON" grep -q "\"model_problem\": \".*$model" "$work/out"
+done
 run bench --no-probe -m "$olmoe" -p 4 -n 0 -r 1
 check "... bench says the same ($tier)" grep -q "CPU ($tier)" "$work/out"
 run bench --no-probe -m "$olmoe" -p 4 -n 0 -r 1 --isa scalar
