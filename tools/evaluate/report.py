@@ -435,11 +435,20 @@ def errors_of(cells, rows):
     return out
 
 
+def errors_alone(cells):
+    """What plans expect of the host alone, with the plan's chunks; what is measured has chunks of its own."""
+    out = []
+    for c in cells:
+        full = find(c, "full", c["latencies"][0])
+        if full and "cpu_only_s" in full.get("plan", {}):
+            out.append((full["plan"]["cpu_only_s"] / least(find(c, "cpu-only", 0)) - 1, c, c["latencies"][0], "cpu-only"))
+    return out
+
+
 def planner(data, bars):
     cells = data["cells"]
     rows = []
-    for name in PLANNED:
-        errors = errors_of(cells, [name])
+    for name, errors in [(name, errors_of(cells, [name])) for name in PLANNED] + [("cpu-only, as full's plan expects it", errors_alone(cells))]:
         if errors:
             sizes = [abs(e[0]) for e in errors]
             worst = max(errors, key=lambda e: abs(e[0]))
@@ -449,7 +458,9 @@ def planner(data, bars):
     left_out = sum("plan" in r and r["row"] in PLANNED for c in cells for r in c["rows"]) - len(every)
     text = ["Predicted against measured time of a prompt (the least), in percent: negative where it took longer than predicted."
             + (f" Left out: {left_out} runs of which a tenth or more did not go by the plan." if left_out else ""), "",
-            table(["row", "runs", "median", "median of sizes", "worst", "where"], rows, ["---"] + ["---:"] * 4 + ["---"])]
+            table(["row", "runs", "median", "median of sizes", "worst", "where"], rows, ["---"] + ["---:"] * 4 + ["---"]), "",
+            "Cpu-only is measured with the host's own chunks of 2048 tokens, which share more decoding of weights than the plan's that a plan reckons with: so plans "
+            "promise a greater gain over the host alone than they keep. It is in no bar."]
     if every:
         sizes = [abs(e[0]) for e in every]
         bars.add(3, "predicted within 15 %, median", f"{100 * median(sizes):.1f} %", median(sizes) <= 0.15)
