@@ -220,6 +220,7 @@ run *plan_rig_execute(const run_spec *s)
     po.device = d;
     po.require_npu = s->require;
     po.allow_lossy = s->lossy;
+    po.no_replan = s->no_replan;
     po.trace_events = s->trace_events;
     po.log = remember;
     po.log_user = r;

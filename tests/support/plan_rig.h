@@ -36,6 +36,7 @@ typedef struct run_spec {
     plan_spec plan;
     npumoe_device_options device;
     bool require, lossy, no_plan;
+    bool no_replan;
     int n_threads;
     uint32_t trace_events;
     uint32_t n_prompt, n_chunk; /* 0 = RIG_PROMPT, RIG_CHUNK */

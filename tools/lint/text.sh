@@ -1,5 +1,5 @@
 # Bytes: no tabs outside Makefiles, no trailing space, final line feed, ASCII in sources, no folder
-# of somebody's machine in any file.
+# of somebody's machine in any file; no link to a file that is not there.
 : >"$work/bad"
 # report WHAT: marks the findings on standard input.
 report() { sed "s/\$/    <- $1/" >>"$work/bad"; }
@@ -16,6 +16,15 @@ done <"$work/text" | report 'no line feed at the end'
 # Written in halves, or this file would find itself.
 folders='/(wo''rk|ho''me|ro''ot|Us''ers)/[a-z]'
 xargs grep -nE "(^|[^A-Za-z0-9_.~-])$folders" /dev/null <"$work/text" | report 'absolute path'
+# One link a line: FILE LINE TARGET; targets on the web and places in the same file apart.
+grep '\.md$' "$work/text" | while read -r f; do
+    awk '{ s = $0
+           while (match(s, /\]\([^)# ]+/)) { print FNR, substr(s, RSTART + 2, RLENGTH - 2); s = substr(s, RSTART + RLENGTH) } }' "$f" |
+        while read -r line target; do
+            case $target in *://* | mailto:*) continue ;; esac
+            [ -e "$(dirname "$f")/$target" ] || echo "$f:$line: $target"
+        done
+done | report 'link to nothing'
 
 cat "$work/bad"
 [ ! -s "$work/bad" ]
