@@ -37,11 +37,6 @@ static json_t *times_json(const nm_prediction *p, double pairs)
     return o;
 }
 
-static bool has_budgets(const nm_cost_device *d)
-{
-    return d->slots < UINT32_MAX || d->total_bytes < UINT64_MAX;
-}
-
 /* Why not, beside something that was taken. */
 static void tell_why(const nm_plan *plan, const nm_plan_rejected *r, double taken_us, char *why,
                      size_t bytes)
@@ -59,6 +54,8 @@ static void tell_why(const nm_plan *plan, const nm_plan_rejected *r, double take
     else if (faster && plan->policy != NM_POLICY_OURS)
         snprintf(why, bytes, "%s, which policy %s does not ask", times,
                  nm_plan_policy_name(plan->policy));
+    else if (faster && plan->objective == NM_OBJECTIVE_LATENCY && plan->n_prompt > 0)
+        snprintf(why, bytes, "%s by itself, but the prompt as a whole decides", times);
     else if (faster)
         snprintf(why, bytes, "%s, but worse by the plan's objective", times);
     else
@@ -132,27 +129,38 @@ static bool uses_device(const nm_plan_layer *l)
     return uses;
 }
 
+/* Whether a budget kept something better off the device, here or, of a policy that does not ask what is better, anywhere. */
+static bool lacks_room(const nm_plan *plan, const nm_plan_layer *l)
+{
+    const nm_cost_device *d = &plan->cost.device;
+    bool lacks = false;
+    if (plan->policy != NM_POLICY_OURS)
+        return d->slots < UINT32_MAX || d->total_bytes < UINT64_MAX;
+    for (uint32_t i = 0; i < l->n_rejected; i++)
+        lacks = lacks || l->rejected[i].too_large;
+    return lacks;
+}
+
 /* What limits a layer: who finishes last, and what that means. */
 static const char *limit_of(const nm_plan *plan, const nm_plan_layer *l)
 {
     static const char *const nothing[2][2] = {
         {"the host: the policy puts nothing on the device here",
          "the host: the policy puts nothing on the device here, or the budgets went elsewhere"},
-        {"the host: nothing on the device pays here",
-         "the host: nothing on the device pays here, or the budgets went elsewhere"}};
+        {"the host: nothing on the device pays here", "the host: the budgets went elsewhere"}};
     static const char *const no_more[2][2] = {
         {"the host: the policy puts no more on the device",
-         "the host: budgets, or the policy puts no more on the device"},
-        {"the host: the plan found no more for the device to do",
-         "the host: budgets, or the plan found no more for the device to do"}};
-    const bool ours = plan->policy == NM_POLICY_OURS, budgets = has_budgets(&plan->cost.device);
+         "the host: the policy puts no more on the device, or the budgets do not allow it"},
+        {"the host: no more was found for the device to do",
+         "the host: the budgets allow no more on the device"}};
+    const bool ours = plan->policy == NM_POLICY_OURS, room = lacks_room(plan, l);
     const nm_prediction *p = &l->predicted;
     if (!uses_device(l))
-        return nothing[ours][budgets];
+        return nothing[ours][room];
     if (p->wait_us > 0.1 * p->us)
         return "the device: the host waits for it";
     if (p->device_us < 0.5 * p->host_us)
-        return no_more[ours][budgets];
+        return no_more[ours][room];
     return "both: device and host finish together";
 }
 

@@ -1,4 +1,4 @@
-/* planner_predict.c: what a plan does with loads: others than it was made from, or shorter chunks. */
+/* planner_predict.c: what a plan does with loads: others than it was made from, or shorter chunks; what it never launches. */
 #include "moe/planner_priv.h"
 
 #include "base/num.h"

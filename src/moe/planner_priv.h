@@ -14,7 +14,7 @@
  *   planner_choose.c  one way per layer: at which price of the device's time
  *   planner_budget.c  one way per layer under two budgets
  *   planner_bound.c   the lower bound
- *   planner_predict.c a plan and other loads
+ *   planner_predict.c a plan and other loads; what is never launched; the crossover
  *   planner_rejected.c  what was not taken
  *
  * A WAY is one complete answer for one layer: groups, parts, and what they cost. */

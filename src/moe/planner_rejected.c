@@ -95,8 +95,8 @@ static void add_ways(rivals *r, const nm_layer_work *l)
         for (uint32_t g = 0; g < w->n_groups; g++)
             most = w->groups[g].n > most ? w->groups[g].n : most;
         nm_planner_name_parts(w->parts, parts, sizeof parts);
-        snprintf(what, sizeof what, "%u experts in groups of at most %u%s", w->n_experts, most,
-                 parts);
+        snprintf(what, sizeof what, "%u expert%s in groups of at most %u%s", w->n_experts,
+                 w->n_experts == 1 ? "" : "s", most, parts);
         if (w->n_groups == 0)
             snprintf(what, sizeof what, "no experts%s", parts);
         add(r, tried_of(what, nm_planner_score(l->p, &w->predicted, l->cpu_only_us), &w->predicted,
