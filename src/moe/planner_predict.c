@@ -195,14 +195,22 @@ static void count_layer(const nm_plan *plan, nm_plan_layer *l)
         }
 }
 
+/* Whether the prompt goes by the host alone: single tokens always do, and of the last layer, which could have launches
+ * where no other has, it wants one row. */
+static bool is_idle(const nm_plan *plan)
+{
+    return plan->n_prompt == 1 || plan->predicted.launches == 0.0;
+}
+
 /* false: there is nothing to take off. */
 static bool trim_layer(const nm_planner *p, uint32_t i, const nm_way *w, nm_plan *plan)
 {
     nm_plan_layer *l = &plan->layers[i];
+    const bool idle = is_idle(plan);
     uint32_t left = 0;
     bool less = false;
     for (uint32_t g = 0; g < w->n_groups; g++) {
-        if (ever_launches(p, i, w, &w->groups[g]))
+        if (!idle && ever_launches(p, i, w, &w->groups[g]))
             l->groups[left++] = l->groups[g];
         else
             nm_free(plan->allocator, l->groups[g].experts);
@@ -210,7 +218,7 @@ static bool trim_layer(const nm_planner *p, uint32_t i, const nm_way *w, nm_plan
     less = left < l->n_groups;
     l->n_groups = left;
     for (int part = 0; part < NM_COST_PARTS; part++)
-        if (l->on_device[part] && !is_ever_there(p, w, (nm_cost_part)part)) {
+        if (l->on_device[part] && (idle || !is_ever_there(p, w, (nm_cost_part)part))) {
             l->on_device[part] = false;
             l->part_rows[part] = 0;
             less = true;
@@ -253,6 +261,8 @@ npumoe_status nm_planner_trim(nm_plan *plan, const nm_loads *loads, npumoe_error
         nm_free(p.a, left);
     }
     count_plan(plan);
+    if (plan->n_prompt == 1)
+        plan->predicted = plan->cpu_only;
     nm_planner_fini(&p);
     return st;
 }

@@ -321,7 +321,8 @@ npumoe_status nm_planner_choose_part_price(nm_planner *p, nm_way *const *ways,
 npumoe_status nm_planner_bound(const nm_planner *p, const nm_layer_work *layers, uint32_t n_layers,
                                double *layer_us, double *total_us, npumoe_error *err);
 
-/* Takes off the device what nothing of the plan's prompt launches; no prediction of the prompt changes. */
+/* Takes off the device what nothing of the plan's prompt launches; no prediction of the prompt changes, but
+ * that of one token, which is the host's. */
 npumoe_status nm_planner_trim(nm_plan *plan, const nm_loads *loads, npumoe_error *err);
 
 /* Fills plan->crossover. */
