@@ -199,14 +199,12 @@ static double spared(const nm_plan *p, const nm_loads *loads, uint32_t l, const 
 
 static void test_launches(void)
 {
-    enum { CASES = 24 };
+    enum { CASES = 48 };
     unsigned groups = 0, right = 0, launched = 0, seldom = 0, plans = 0;
     for (uint32_t i = 0; i < CASES; i++) {
-        const synth_shape s = {3, 24, 2, CHUNK, 8, 1.6, 1.2};
-        synth_setting x = make_setting(&s, 0.5 + 0.4 * synth_unit(&rng), 300.0);
-        if (i % 2) /* the structure of a policy that launches whatever has a row may be taken */
-            x.cost.device.has_linear = false;
-        nm_plan *p = make(&x, i % 3 ? 3 * CHUNK : 0, NM_POLICY_OURS, 1 + i % 2);
+        const synth_shape s = {3, 24, 2, CHUNK, 8, 1.6, 0.6};
+        synth_setting x = make_setting(&s, 0.3 + 0.1 * (i % 5), 300.0);
+        nm_plan *p = make(&x, i % 2 ? 3 * CHUNK : 0, NM_POLICY_OURS, i % 3);
         for (uint32_t l = 0; l < s.n_layers; l++)
             for (uint32_t k = 0; k < p->layers[l].n_groups; k++) {
                 const nm_plan_group *g = &p->layers[l].groups[k];
