@@ -211,6 +211,18 @@ static npumoe_status fill_plan(const nm_planner *p, nm_layer_work *layers, nm_wa
     return st;
 }
 
+/* What there is to say once the ways are in it. */
+static npumoe_status finish_plan(const nm_planner *p, nm_layer_work *layers, bool bounds,
+                                 nm_plan *plan, npumoe_error *err)
+{
+    if (chooses(&p->options))
+        NM_TRY(nm_planner_trim(plan, p->loads, err));
+    NM_TRY(nm_planner_fill_rejected(p, layers, plan, err));
+    if (bounds)
+        NM_TRY(fill_bounds(p, layers, plan, err));
+    return nm_plan_check(plan, err);
+}
+
 /* The fewest chunks in flight with which a prompt takes hardly longer than with any number: each has memory of its own. What
  * is within the limits does not leave them for that: beside a device at work the host takes longer. */
 static npumoe_status choose_lanes(nm_planner *p, nm_way *const *ways,
@@ -299,14 +311,8 @@ static npumoe_status make_one(const npumoe_allocator *a, const nm_plan_model *mo
         st = plan_new(&p, &plan, err);
     if (st == NPUMOE_OK)
         st = fill_plan(&p, layers, ways, plan, err);
-    if (st == NPUMOE_OK && chooses(options))
-        st = nm_planner_trim(plan, loads, err);
     if (st == NPUMOE_OK)
-        st = nm_planner_fill_rejected(&p, layers, plan, err);
-    if (st == NPUMOE_OK && bounds)
-        st = fill_bounds(&p, layers, plan, err);
-    if (st == NPUMOE_OK)
-        st = nm_plan_check(plan, err);
+        st = finish_plan(&p, layers, bounds, plan, err);
     if (st == NPUMOE_OK) {
         *out = plan;
         plan = NULL;
