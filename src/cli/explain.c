@@ -205,10 +205,11 @@ static void print_prediction(const json_t *r)
         printf("  energy        %9.3f J    with %s watts; %.3f J without the device\n",
                at(r, "predicted.joules"), report_text(r, "watts_source"), at(r, "cpu_only.joules"));
     if (json_is_integer(crossover) && at(r, "crossover") > 1.0) /* single tokens are anyway */
-        printf("  prompts of fewer than %d tokens are the host's alone: it is faster there\n",
-               (int)at(r, "crossover"));
+        printf(
+            "  prompts of fewer than %d tokens are the host's alone: by plan they take no less\n",
+            (int)at(r, "crossover"));
     else if (!json_is_integer(crossover))
-        printf("  the host alone is faster for prompts of any length\n");
+        printf("  the host alone takes no longer for prompts of any length\n");
 }
 
 static void print_rejected(const json_t *list, const char *title)

@@ -189,10 +189,11 @@ static void explain_refusal(const nm_placement *p, size_t n, uint32_t chunk, cha
     else if (nm_executor_loaded(p->ex) == 0)
         snprintf(buf, bytes, "none of its %" PRIu32 " programs is on the device", plan->programs);
     else if (from == UINT32_MAX)
-        snprintf(buf, bytes,
-                 "it predicts that the host alone is faster for any prompt (%.1f ms for %" PRIu32
-                 " tokens, by plan %.1f ms); --npu-from runs it all the same",
-                 plan->cpu_only.us * 1e-3, plan->chunk, plan->predicted.us * 1e-3);
+        snprintf(
+            buf, bytes,
+            "it predicts that the host alone takes no longer for any prompt (%.1f ms for %" PRIu32
+            " tokens, by plan %.1f ms); --npu-from runs it all the same",
+            plan->cpu_only.us * 1e-3, plan->chunk, plan->predicted.us * 1e-3);
     else if (n >= nm_max_size(from, 2)) /* see nm_executor_share() */
         snprintf(buf, bytes,
                  "its chunks must have at least %" PRIu32

@@ -283,7 +283,7 @@ static const char *why_nothing(const nm_plan *plan)
     if (plan->programs == 0)
         return "it leaves everything to the host";
     return plan->crossover == UINT32_MAX
-               ? "it predicts that the host alone is faster (--npu-from runs it all the same)"
+               ? "it predicts that the host alone takes no longer (--npu-from runs it all the same)"
                : "no prompt was long enough";
 }
 

@@ -37,11 +37,37 @@ static json_t *times_json(const nm_prediction *p, double pairs)
     return o;
 }
 
-static json_t *rejected_json(const nm_plan_rejected *r, uint32_t n, double taken_us)
+/* Why not, beside something that was taken. */
+static void tell_why(const nm_plan *plan, const nm_plan_rejected *r, double taken_us, char *why,
+                     size_t bytes)
+{
+    const nm_cost_device *d = &plan->cost.device;
+    char times[64] = "better by the plan's objective";
+    const bool faster = r->us < taken_us;
+    if (faster)
+        snprintf(times, sizeof times, "%.1f %% faster", 100.0 * (1.0 - share(r->us, taken_us)));
+    if (r->too_large)
+        snprintf(why, bytes, "%s, but %s", times,
+                 r->programs > d->slots || r->bytes > d->total_bytes
+                     ? "too large for the budget"
+                     : "other layers need the room more");
+    else if (faster && plan->policy != NM_POLICY_OURS)
+        snprintf(why, bytes, "%s, which policy %s does not ask", times,
+                 nm_plan_policy_name(plan->policy));
+    else if (faster && plan->objective == NM_OBJECTIVE_LATENCY && plan->n_prompt > 0)
+        snprintf(why, bytes, "%s by itself, but the prompt as a whole decides", times);
+    else if (faster)
+        snprintf(why, bytes, "%s, but worse by the plan's objective", times);
+    else
+        snprintf(why, bytes, "%.1f %% slower", 100.0 * (share(r->us, taken_us) - 1.0));
+}
+
+static json_t *rejected_json(const nm_plan *plan, const nm_plan_rejected *r, uint32_t n,
+                             double taken_us)
 {
     json_t *list = json_array();
     for (uint32_t i = 0; i < n; i++) {
-        char why[64];
+        char why[96];
         json_t *o = json_object();
         nm_describe_put(o, "what", json_string(r[i].what));
         nm_describe_put(o, "us", number(r[i].us));
@@ -49,13 +75,7 @@ static json_t *rejected_json(const nm_plan_rejected *r, uint32_t n, double taken
         nm_describe_put(o, "device_us", number(r[i].device_us));
         nm_describe_put(o, "programs", json_integer(r[i].programs));
         nm_describe_put(o, "bytes", nm_describe_u64(r[i].bytes));
-        if (r[i].too_large)
-            snprintf(why, sizeof why, "faster, but other layers need the room more");
-        else if (r[i].us < taken_us)
-            snprintf(why, sizeof why, "%.1f %% faster, but worse by the plan's objective",
-                     100.0 * (1.0 - share(r[i].us, taken_us)));
-        else
-            snprintf(why, sizeof why, "%.1f %% slower", 100.0 * (share(r[i].us, taken_us) - 1.0));
+        tell_why(plan, &r[i], taken_us, why, sizeof why);
         nm_describe_put(o, "why", json_string(why));
         json_array_append_new(list, o);
     }
@@ -109,16 +129,38 @@ static bool uses_device(const nm_plan_layer *l)
     return uses;
 }
 
-/* What limits a layer: who finishes last, and what that means. */
-static const char *limit_of(const nm_plan_layer *l)
+/* Whether a budget kept something better off the device, here or, of a policy that does not ask what is better, anywhere. */
+static bool lacks_room(const nm_plan *plan, const nm_plan_layer *l)
 {
+    const nm_cost_device *d = &plan->cost.device;
+    bool lacks = false;
+    if (plan->policy != NM_POLICY_OURS)
+        return d->slots < UINT32_MAX || d->total_bytes < UINT64_MAX;
+    for (uint32_t i = 0; i < l->n_rejected; i++)
+        lacks = lacks || l->rejected[i].too_large;
+    return lacks;
+}
+
+/* What limits a layer: who finishes last, and what that means. */
+static const char *limit_of(const nm_plan *plan, const nm_plan_layer *l)
+{
+    static const char *const nothing[2][2] = {
+        {"the host: the policy puts nothing on the device here",
+         "the host: the policy puts nothing on the device here, or the budgets went elsewhere"},
+        {"the host: nothing on the device pays here", "the host: the budgets went elsewhere"}};
+    static const char *const no_more[2][2] = {
+        {"the host: the policy puts no more on the device",
+         "the host: the policy puts no more on the device, or the budgets do not allow it"},
+        {"the host: no more was found for the device to do",
+         "the host: the budgets allow no more on the device"}};
+    const bool ours = plan->policy == NM_POLICY_OURS, room = lacks_room(plan, l);
     const nm_prediction *p = &l->predicted;
     if (!uses_device(l))
-        return "the host: nothing on the device pays here, or the budgets went elsewhere";
+        return nothing[ours][room];
     if (p->wait_us > 0.1 * p->us)
         return "the device: the host waits for it";
     if (p->device_us < 0.5 * p->host_us)
-        return "the host: budgets, or parts that only it can do";
+        return no_more[ours][room];
     return "both: device and host finish together";
 }
 
@@ -153,8 +195,9 @@ static json_t *layer_json(const nm_plan *plan, const nm_plan_layer *l, double pa
     nm_describe_put(o, "predicted", times_json(&l->predicted, pairs));
     nm_describe_put(o, "bound_us", number(l->bound_us));
     nm_describe_put(o, "gap", number(share(l->predicted.us, l->bound_us) - (l->bound_us > 0.0)));
-    nm_describe_put(o, "limit", json_string(limit_of(l)));
-    nm_describe_put(o, "rejected", rejected_json(l->rejected, l->n_rejected, l->predicted.us));
+    nm_describe_put(o, "limit", json_string(limit_of(plan, l)));
+    nm_describe_put(o, "rejected",
+                    rejected_json(plan, l->rejected, l->n_rejected, l->predicted.us));
     return o;
 }
 
@@ -246,7 +289,7 @@ static json_t *plan_json(const nm_plan *p)
     nm_describe_put(o, "gap", number(p->gap));
     if (p->predicted.joules >= 0.0)
         nm_describe_put(o, "watts_source", json_string(p->cost.watts_source));
-    nm_describe_put(o, "rejected", rejected_json(p->rejected, p->n_rejected, p->predicted.us));
+    nm_describe_put(o, "rejected", rejected_json(p, p->rejected, p->n_rejected, p->predicted.us));
     for (uint32_t i = 0; i < p->n_layers; i++)
         json_array_append_new(layers, layer_json(p, &p->layers[i], pairs));
     nm_describe_put(o, "layers", layers);

@@ -307,6 +307,12 @@ static npumoe_status check_attention(const nm_plan *plan, npumoe_error *err)
 static npumoe_status check_times(const nm_plan *plan, npumoe_error *err)
 {
     const double us[] = {plan->predicted.us, plan->cpu_only.us, plan->bound_us};
+    /* That it is not below the bound is not asked: figures may be of other loads than that was made for, and a walk through
+     * prompts of a few chunks meets some scenarios more often than others. */
+    if (!(us[0] > 0.0) || !(us[1] > 0.0))
+        return nm_err_set(err, NPUMOE_EFORMAT,
+                          "plan: %s: found %.3g us, expected more than 0: a chunk takes some time",
+                          us[0] > 0.0 ? "cpu_only" : "predicted", us[0] > 0.0 ? us[1] : us[0]);
     for (size_t i = 0; i < sizeof us / sizeof us[0]; i++)
         if (!(us[i] >= 0.0 && us[i] <= NM_PLAN_MOST_US))
             return nm_err_set(err, NPUMOE_EFORMAT,

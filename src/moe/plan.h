@@ -46,7 +46,7 @@
  *     all layers together, if one of them has it on the device, else 0; bytes count weights once per group
  *     where the device shares them, else once per program;
  *   - device "cpu" has no groups and no parts; ladders (more than one capacity) have SPILL or REPASS;
- *   - every number is finite and in range.
+ *   - every number is finite and in range; what a chunk takes by plan, and the host alone, is more than nothing.
  *
  * Whether it is valid for a model is another question, nm_plan_fits(). Both speak of what was found
  * and what was expected. JSON: schema "npumoe-plan", docs/plan.md; written by nm_plan_print, whose
@@ -122,7 +122,8 @@ typedef struct nm_plan_group {
     uint32_t *experts;                                   /* slice order; owned by the plan */
     uint32_t capacities[NM_PLAN_MAX_CAPACITIES];         /* ascending */
     double launches, rows, padding, overflow, device_us; /* predicted, per chunk */
-    double host_saved_us; /* host time that these experts would take there */
+    double
+        host_saved_us; /* host time that these experts would take there, in chunks that launch it */
 } nm_plan_group;
 
 /* A choice that was looked at and lost. */
@@ -176,8 +177,9 @@ typedef struct nm_plan {
     uint32_t n_tiers, max_group;
     uint32_t max_capacities; /* of a group; 1 = static tiers */
     uint32_t
-        crossover; /* prompts of fewer tokens are faster on the host alone; may be several chunks;
-                           UINT32_MAX = all that were tried */
+        crossover; /* the fewest tokens of a prompt that is predicted to be faster than on the host
+                           alone, something being launched; may be several chunks; UINT32_MAX = none
+                           that was tried */
     nm_cost cost;  /* embedded; cost.device has the budgets as the user set them */
     uint32_t n_layers; /* that have experts */
     nm_plan_layer *layers;

@@ -119,6 +119,12 @@ npumoe_status nm_planner_tell(const nm_planner *p, uint32_t done, npumoe_error *
     return NPUMOE_OK;
 }
 
+/* Whether costs say what is on the device. */
+static bool chooses(const nm_planner_options *o)
+{
+    return o->policy == NM_POLICY_OURS && !o->all_experts;
+}
+
 static npumoe_status run_ours(const nm_planner *p, nm_layer_work *layers, nm_way **out,
                               nm_planner_limits *limits, npumoe_error *err)
 {
@@ -131,39 +137,6 @@ static npumoe_status run_ours(const nm_planner *p, nm_layer_work *layers, nm_way
 }
 
 /* ---- the plan ------------------------------------------------------------------------------- */
-
-static int by_time(const void *x, const void *y)
-{
-    const nm_plan_rejected *a = x, *b = y;
-    if (a->us != b->us)
-        return a->us < b->us ? -1 : 1;
-    return strcmp(a->what, b->what);
-}
-
-/* The same shape at another price: only the best of them says something. */
-static bool is_listed(const nm_plan_layer *l, const char *what)
-{
-    for (uint32_t i = 0; i < l->n_rejected; i++)
-        if (strcmp(l->rejected[i].what, what) == 0)
-            return true;
-    return false;
-}
-
-/* The best of what was tried and not taken. */
-static void fill_rejected(nm_layer_work *l, nm_plan_layer *out)
-{
-    qsort(l->tried, l->n_tried, sizeof *l->tried, by_time);
-    const double taken = out->predicted.us;
-    for (uint32_t i = 0; i < l->n_tried && out->n_rejected < NM_PLAN_MAX_REJECTED; i++) {
-        nm_plan_rejected *r = &l->tried[i];
-        if (r->us == taken && r->programs == out->programs)
-            continue; /* that is the one that was taken */
-        if (is_listed(out, r->what))
-            continue;
-        r->too_large = r->us < taken && (r->programs > out->programs || r->bytes > out->bytes);
-        out->rejected[out->n_rejected++] = *r;
-    }
-}
 
 static npumoe_status plan_new(const nm_planner *p, nm_plan **out, npumoe_error *err)
 {
@@ -219,7 +192,6 @@ static npumoe_status fill_plan(const nm_planner *p, nm_layer_work *layers, nm_wa
         nm_plan_layer *out = &plan->layers[l];
         out->layer = p->loads->layers[l].layer;
         st = nm_layer_fill(p, &layers[l], ways[l], out, err);
-        fill_rejected(&layers[l], out);
         plan->programs += out->programs;
         if (out->on_device[NM_PART_ATTENTION])
             plan->attention_chunks = p->attention_chunks;
@@ -237,6 +209,18 @@ static npumoe_status fill_plan(const nm_planner *p, nm_layer_work *layers, nm_wa
     nm_free(p->a, hosts);
     nm_free(p->a, host);
     return st;
+}
+
+/* What there is to say once the ways are in it. */
+static npumoe_status finish_plan(const nm_planner *p, nm_layer_work *layers, bool bounds,
+                                 nm_plan *plan, npumoe_error *err)
+{
+    if (chooses(&p->options))
+        NM_TRY(nm_planner_trim(plan, p->loads, err));
+    NM_TRY(nm_planner_fill_rejected(p, layers, plan, err));
+    if (bounds)
+        NM_TRY(fill_bounds(p, layers, plan, err));
+    return nm_plan_check(plan, err);
 }
 
 /* The fewest chunks in flight with which a prompt takes hardly longer than with any number: each has memory of its own. What
@@ -315,7 +299,7 @@ static npumoe_status make_one(const npumoe_allocator *a, const nm_plan_model *mo
     }
     if (more)
         *more = other_settings(&p);
-    if (options->policy == NM_POLICY_OURS && !options->all_experts)
+    if (chooses(options))
         st = run_ours(&p, layers, ways, &limits, err);
     else
         st = nm_planner_popular(&p, layers, ways, err);
@@ -327,10 +311,8 @@ static npumoe_status make_one(const npumoe_allocator *a, const nm_plan_model *mo
         st = plan_new(&p, &plan, err);
     if (st == NPUMOE_OK)
         st = fill_plan(&p, layers, ways, plan, err);
-    if (st == NPUMOE_OK && bounds)
-        st = fill_bounds(&p, layers, plan, err);
     if (st == NPUMOE_OK)
-        st = nm_plan_check(plan, err);
+        st = finish_plan(&p, layers, bounds, plan, err);
     if (st == NPUMOE_OK) {
         *out = plan;
         plan = NULL;
@@ -475,6 +457,8 @@ npumoe_status nm_planner_make(const npumoe_allocator *a, const nm_plan_model *mo
         st = make_lossy(a, model, loads, cost, options, &plan, err);
     if (st == NPUMOE_OK && options->policy == NM_POLICY_OURS && options->compare)
         st = compare(&plan, loads, options, err);
+    if (st == NPUMOE_OK && chooses(options)) /* it may be another policy's by now */
+        st = nm_planner_trim(plan, loads, err);
     if (st == NPUMOE_OK)
         st = nm_planner_crossover(plan, loads, err);
     if (st == NPUMOE_OK)

@@ -375,19 +375,6 @@ npumoe_status nm_layer_take(nm_layer_work *l, nm_way *w, nm_offer *out, npumoe_e
     return NPUMOE_OK;
 }
 
-void nm_layer_tried(nm_layer_work *l, const char *what, const nm_offer *o)
-{
-    if (!(o->score < HUGE_VAL) || l->n_tried == NM_PLANNER_TRIED)
-        return;
-    nm_plan_rejected *r = &l->tried[l->n_tried++];
-    *r = (nm_plan_rejected){.us = o->predicted.us,
-                            .host_us = o->predicted.host_us,
-                            .device_us = o->predicted.device_us,
-                            .programs = o->programs,
-                            .bytes = o->bytes};
-    snprintf(r->what, sizeof r->what, "%s", what);
-}
-
 /* ---- layers --------------------------------------------------------------------------------- */
 
 static void layer_fini(const nm_planner *p, nm_layer_work *l)

@@ -1,4 +1,4 @@
-/* planner_predict.c: what a plan does with loads: others than it was made from, or shorter chunks. */
+/* planner_predict.c: what a plan does with loads: others than it was made from, or shorter chunks; what it never launches. */
 #include "moe/planner_priv.h"
 
 #include "base/num.h"
@@ -146,10 +146,131 @@ npumoe_status nm_planner_predict(nm_plan *plan, const nm_loads *loads, npumoe_er
     return NPUMOE_OK;
 }
 
+/* ---- what is never launched ----------------------------------------------------------------- */
+
+/* Chunks of the prompt that are whole: it may have none. */
+static uint32_t whole_chunks(const nm_planner *p)
+{
+    return p->n_chunks == 0 ? 1 : p->n_chunks - (p->last != NULL);
+}
+
+/* In some scenario of layer i's loads. */
+static bool launches(const nm_planner *p, uint32_t i, const nm_way *w, const nm_way_group *g)
+{
+    for (uint32_t s = 0; s < p->n_scenarios; s++) {
+        const uint32_t *load = p->loads->layers[i].load + (size_t)s * p->n_expert;
+        const nm_outcome o = nm_planner_look(p, g, w->experts + g->first, load);
+        if (nm_planner_launches(&o, w->price))
+            return true;
+    }
+    return false;
+}
+
+static bool ever_launches(const nm_planner *p, uint32_t i, const nm_way *w, const nm_way_group *g)
+{
+    return (whole_chunks(p) > 0 && launches(p, i, w, g)) || (p->last && launches(p->last, i, w, g));
+}
+
+static bool is_ever_there(const nm_planner *p, const nm_way *w, nm_cost_part part)
+{
+    bool there = p->last && nm_planner_part_is_there(p->last, w, part, 0);
+    for (uint32_t c = 0; c < whole_chunks(p) && !there; c++)
+        there = nm_planner_part_is_there(p, w, part, c);
+    return there;
+}
+
+/* Counts what is left. */
+static void count_layer(const nm_plan *plan, nm_plan_layer *l)
+{
+    l->programs = 0;
+    l->bytes = 0;
+    for (uint32_t g = 0; g < l->n_groups; g++) {
+        l->programs += nm_plan_group_programs(&l->groups[g]);
+        l->bytes += nm_plan_group_bytes(&plan->cost, &l->groups[g]);
+    }
+    for (int i = 0; i < NM_COST_PARTS; i++)
+        if (l->on_device[i]) {
+            l->programs += i != NM_PART_ATTENTION;
+            l->bytes += plan->cost.device.part_bytes[i];
+        }
+}
+
+/* Whether the prompt goes by the host alone: single tokens always do, and of the last layer, which could have launches
+ * where no other has, it wants one row. */
+static bool is_idle(const nm_plan *plan)
+{
+    return plan->n_prompt == 1 || plan->predicted.launches == 0.0;
+}
+
+/* false: there is nothing to take off. */
+static bool trim_layer(const nm_planner *p, uint32_t i, const nm_way *w, nm_plan *plan)
+{
+    nm_plan_layer *l = &plan->layers[i];
+    const bool idle = is_idle(plan);
+    uint32_t left = 0;
+    bool less = false;
+    for (uint32_t g = 0; g < w->n_groups; g++) {
+        if (!idle && ever_launches(p, i, w, &w->groups[g]))
+            l->groups[left++] = l->groups[g];
+        else
+            nm_free(plan->allocator, l->groups[g].experts);
+    }
+    less = left < l->n_groups;
+    l->n_groups = left;
+    for (int part = 0; part < NM_COST_PARTS; part++)
+        if (l->on_device[part] && (idle || !is_ever_there(p, w, (nm_cost_part)part))) {
+            l->on_device[part] = false;
+            l->part_rows[part] = 0;
+            less = true;
+        }
+    if (less)
+        count_layer(plan, l);
+    return less;
+}
+
+static void count_plan(nm_plan *plan)
+{
+    bool attends = false;
+    plan->programs = 0;
+    plan->bytes = 0;
+    for (uint32_t i = 0; i < plan->n_layers; i++) {
+        plan->programs += plan->layers[i].programs;
+        plan->bytes += plan->layers[i].bytes;
+        attends = attends || plan->layers[i].on_device[NM_PART_ATTENTION];
+    }
+    plan->attention_chunks = attends ? plan->attention_chunks : 0;
+    plan->programs += plan->attention_chunks;
+}
+
+npumoe_status nm_planner_trim(nm_plan *plan, const nm_loads *loads, npumoe_error *err)
+{
+    const nm_planner_options o = nm_planner_options_of(plan);
+    nm_planner p;
+    npumoe_status st =
+        nm_planner_init(&p, plan->allocator, &plan->model, loads, &plan->cost, &o, err);
+    for (uint32_t i = 0; i < plan->n_layers && st == NPUMOE_OK; i++) {
+        nm_way *w = way_of(&p, &plan->layers[i]), *left = NULL;
+        if (w && trim_layer(&p, i, w, plan)) {
+            left = way_of(&p, &plan->layers[i]);
+            st = left ? fill_layer(&p, i, left, plan, err)
+                      : nm_err_nomem(err, sizeof *left, "the plan");
+        }
+        if (!w)
+            st = nm_err_nomem(err, sizeof *w, "the plan");
+        nm_free(p.a, w);
+        nm_free(p.a, left);
+    }
+    count_plan(plan);
+    if (plan->n_prompt == 1)
+        plan->predicted = plan->cpu_only;
+    nm_planner_fini(&p);
+    return st;
+}
+
 /* ---- crossover ------------------------------------------------------------------------------ */
 
-/* Whether the plan is predicted to be no slower than the host alone for a prompt of n tokens: whole chunks as
- * they were counted, or a shorter one. */
+/* Whether the plan is predicted to be faster than the host alone for a prompt of n tokens: whole chunks as
+ * they were counted, or a shorter one. Where nothing is launched both take the same: that is the host's. */
 static npumoe_status pays(const nm_plan *plan, const nm_loads *loads, uint32_t n, bool *out,
                           npumoe_error *err)
 {
@@ -163,41 +284,52 @@ static npumoe_status pays(const nm_plan *plan, const nm_loads *loads, uint32_t n
     if (st == NPUMOE_OK)
         st = predict(plan, n < loads->chunk ? &shorter : loads, &o, NULL, &with, &without, err);
     nm_loads_free(plan->allocator, &shorter);
-    *out = with.us <= without.us;
+    *out = with.launches > 0.0 && with.us < without.us * (1.0 - NM_PLAN_EQUAL);
     return st;
 }
 
 /* The next shorter prompt to look at: half as many chunks, then parts of one. 0: none. */
 static uint32_t next_shorter(uint32_t n, uint32_t chunk)
 {
-    if (n > chunk)
+    if (n > 2 * chunk)
         return n / chunk / 2 * chunk;
+    if (n > chunk)
+        return chunk;
     return n > 4 ? n * 3 / 4 : n - 1;
 }
 
 /* Begins with the prompt that the plan is predicted for, so that the two cannot contradict each other; goes
- * down from there while it pays, or up until it does. A prompt of several chunks may pay where one alone
- * does not: the device works on one chunk while the host works on the other. */
+ * down from there while it pays, or up until it does; and looks for the least length between the last two. A prompt of
+ * several chunks may pay where one alone does not: the device works on one chunk while the host works on the other. */
 npumoe_status nm_planner_crossover(nm_plan *plan, const nm_loads *loads, npumoe_error *err)
 {
     enum { MOST_CHUNKS = 8 };
     const uint32_t chunk = plan->chunk, most = MOST_CHUNKS * chunk;
-    uint32_t n = plan->n_prompt ? ((plan->n_prompt - 1) / chunk + 1) * chunk : most;
+    uint32_t n = plan->n_prompt ? plan->n_prompt : most, too_few = 0;
     bool yes = false;
     plan->crossover = UINT32_MAX;
     if (plan->programs == 0)
         return NPUMOE_OK;
     NM_TRY(pays(plan, loads, n, &yes, err));
     while (!yes && n < most) {
+        too_few = n;
         n *= 2;
         NM_TRY(pays(plan, loads, n, &yes, err));
     }
+    if (!yes)
+        return NPUMOE_OK;
     while (yes) {
         plan->crossover = n;
         n = next_shorter(n, chunk);
         yes = false;
-        if (n > 0)
+        if (n > too_few)
             NM_TRY(pays(plan, loads, n, &yes, err));
+    }
+    too_few = n > too_few ? n : too_few;
+    while (plan->crossover - too_few > 1) {
+        n = too_few + (plan->crossover - too_few) / 2;
+        NM_TRY(pays(plan, loads, n, &yes, err));
+        *(yes ? &plan->crossover : &too_few) = n;
     }
     return NPUMOE_OK;
 }

@@ -14,7 +14,8 @@
  *   planner_choose.c  one way per layer: at which price of the device's time
  *   planner_budget.c  one way per layer under two budgets
  *   planner_bound.c   the lower bound
- *   planner_predict.c a plan and other loads
+ *   planner_predict.c a plan and other loads; what is never launched; the crossover
+ *   planner_rejected.c  what was not taken
  *
  * A WAY is one complete answer for one layer: groups, parts, and what they cost. */
 #ifndef NM_MOE_PLANNER_PRIV_H
@@ -25,7 +26,7 @@
 
 enum {
     NM_PLANNER_GRID = 96,   /* allowed capacities, most */
-    NM_PLANNER_TRIED = 128, /* shapes that are remembered */
+    NM_PLANNER_TRIED = 128, /* shapes that are remembered, the best of them */
     NM_PLANNER_CHOICES = 3, /* of attention programs */
     NM_PARTS_ALL = (1 << NM_COST_PARTS) - 1
 };
@@ -88,6 +89,12 @@ typedef struct nm_planner {
     size_t pass_room;
 } nm_planner;
 
+/* A shape of a layer, to be shown if it is not taken. */
+typedef struct nm_tried {
+    double score;
+    nm_plan_rejected as;
+} nm_tried;
+
 /* One layer at work. */
 typedef struct nm_layer_work {
     const nm_planner *p;
@@ -98,7 +105,7 @@ typedef struct nm_layer_work {
     double cpu_only_us;   /* of this layer */
     nm_way **ways;        /* [0]: all on the host */
     size_t n_ways, ways_cap;
-    nm_plan_rejected tried[NM_PLANNER_TRIED];
+    nm_tried tried[NM_PLANNER_TRIED];
     uint32_t n_tried;
 } nm_layer_work;
 
@@ -132,8 +139,14 @@ typedef struct nm_offer {
 npumoe_status nm_layer_offer(nm_layer_work *l, nm_way *w, nm_offer *out, npumoe_error *err);
 /* The same for a way whose prediction is there. */
 npumoe_status nm_layer_take(nm_layer_work *l, nm_way *w, nm_offer *out, npumoe_error *err);
-/* Remembers a choice by name, to be shown if it is not taken. */
+/* Remembers a choice by name, to be shown if it is not taken: of each name the best one, of all names the best. */
 void nm_layer_tried(nm_layer_work *l, const char *what, const nm_offer *o);
+
+/* ", with qkv o"; nothing where there are none. */
+void nm_planner_name_parts(uint32_t parts, char *out, size_t bytes);
+/* The rejected of all layers, of a plan whose programs are counted. */
+npumoe_status nm_planner_fill_rejected(const nm_planner *p, const nm_layer_work *layers,
+                                       nm_plan *plan, npumoe_error *err);
 
 /* What a group does with one scenario's loads, whenever it happens. */
 typedef struct nm_outcome {
@@ -307,6 +320,10 @@ npumoe_status nm_planner_choose_part_price(nm_planner *p, nm_way *const *ways,
 /* Lower bounds in us: of each layer without budgets, of their sum with them. */
 npumoe_status nm_planner_bound(const nm_planner *p, const nm_layer_work *layers, uint32_t n_layers,
                                double *layer_us, double *total_us, npumoe_error *err);
+
+/* Takes off the device what nothing of the plan's prompt launches; no prediction of the prompt changes, but
+ * that of one token, which is the host's. */
+npumoe_status nm_planner_trim(nm_plan *plan, const nm_loads *loads, npumoe_error *err);
 
 /* Fills plan->crossover. */
 npumoe_status nm_planner_crossover(nm_plan *plan, const nm_loads *loads, npumoe_error *err);

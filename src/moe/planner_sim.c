@@ -113,8 +113,6 @@ static void run_group(run *r, const nm_way_group *g, const uint32_t *load,
     const nm_planner *p = r->p;
     const uint32_t *e = r->w->experts + g->first;
     const nm_outcome o = nm_planner_look(p, g, e, load);
-    if (figures)
-        figures->host_saved_us += o.alone_us;
     if (!nm_planner_launches(&o, r->w->price))
         return;
     uint32_t done = 0;
@@ -138,6 +136,7 @@ static void run_group(run *r, const nm_way_group *g, const uint32_t *load,
         figures->padding += o.padding;
         figures->overflow += o.overflow;
         figures->device_us += o.device_us;
+        figures->host_saved_us += o.alone_us;
     }
 }
 

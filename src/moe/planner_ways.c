@@ -402,13 +402,8 @@ static npumoe_status offer_prefix(maker *k, uint32_t n, double price, nm_offer *
 
 static void remember(maker *k, const nm_offer *best)
 {
-    char what[NM_PLAN_WORDS], parts[40] = "";
-    for (int i = 0; i < NM_COST_PARTS; i++) {
-        const size_t end = strlen(parts);
-        if (k->s.parts & 1u << i)
-            snprintf(parts + end, sizeof parts - end, "%s %s", end ? "" : ", with",
-                     nm_cost_part_name((nm_cost_part)i));
-    }
+    char what[NM_PLAN_WORDS], parts[40];
+    nm_planner_name_parts(k->s.parts, parts, sizeof parts);
     if (k->s.capacities > 1)
         snprintf(what, sizeof what, "groups of %u, up to %u capacities each%s", k->s.group,
                  k->s.capacities, parts);

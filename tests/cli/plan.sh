@@ -47,7 +47,7 @@ done
 sed 's/"crossover": *[0-9a-z]*/"crossover": 1/' "$work/plan.json" >"$work/any.json"
 run explain "$work/any.json"
 is_code 0 "a plan for prompts of any length"
-check "... leaves none to the host alone" test "$(grep -c "the host's alone\|the host alone is faster" "$work/out")" -eq 0
+check "... leaves none to the host alone" test "$(grep -c "the host's alone\|the host alone takes no longer" "$work/out")" -eq 0
 sed 's/"crossover": *[0-9a-z]*/"crossover": 2/' "$work/plan.json" >"$work/any.json"
 run explain "$work/any.json"
 check "... unlike that for 2 and more" grep -q "prompts of fewer than 2 tokens are the host's alone" "$work/out"
@@ -151,9 +151,26 @@ for at in parts slow; do
     is_code 0 "... explained"
     cp "$work/out" "$work/$at.explain"
 done
-nothing='"the host: nothing on the device pays here, or the budgets went elsewhere"'
+nothing='"the host: nothing on the device pays here"'
 check "a device that takes parts alone limits a layer as any" json 'my @l = grep { !@{$_->{groups}} && grep { $_ eq "device" } values %{$_->{parts}} } @{$t->{layers}}; exit !(@l && !grep { $_->{limit} eq '"$nothing"' } @l)' "$work/parts.explain"
 check "where nothing pays there, that is said" json 'my @l = grep { $_->{limit} eq '"$nothing"' } @{$t->{layers}}; exit !(@l == 2)' "$work/slow.explain"
+for policy in paper ladder; do
+    run plan $profile --chunk 64 --cost "$work/parts.cost.json" --policy $policy -q -o "$work/fixed.plan.json"
+    is_code 0 "policy $policy without budgets"
+    run explain "$work/fixed.plan.json" --json
+    check "... is limited by none" json 'exit grep { $_->{limit} =~ /budget/ } @{$t->{layers}}' "$work/out"
+done
+run plan $profile --chunk 64 --cost "$work/parts.cost.json" --slots 1 -q -o "$work/tight.plan.json"
+is_code 0 "a plan with one slot"
+run explain "$work/tight.plan.json" --json
+check "... says what it kept off" json 'my @why = map { $_->{why} } map { @{$_->{rejected}} } @{$t->{layers}}; exit !grep { / but too large for the budget$/ } @why' "$work/out"
+run plan $profile --chunk 64 --prompt-tokens 1 --cost "$work/quick.json" -q -o "$work/one.plan.json"
+is_code 0 "a plan for prompts of one token"
+check "... has nothing on the device" json 'exit !($t->{programs} == 0 && !defined $t->{crossover} && $t->{predicted}{us} == $t->{cpu_only}{us})' "$work/one.plan.json"
+sed '/"predicted": *{/,/}/s/"us": *[0-9.e+]*/"us": 0/' "$work/plan.json" >"$work/zero.json"
+run explain "$work/zero.json"
+is_code 1 "a plan that takes no time"
+check "... is refused" grep -q 'plan: predicted: found 0 us, expected more than 0' "$work/err"
 
 # Parts that host and device share by rows.
 share() { perl -MJSON::PP -e 'local $/; my $t = decode_json(<STDIN>); my $d = $t->{cost}{device}; my @rows = ('"$1"'); for my $l (@{$t->{layers}}) { $l->{parts} = ["qkv", "o"]; $l->{rows} = shift @rows; $t->{programs} += 2; $t->{bytes} += $d->{qkv_bytes} + $d->{o_bytes} } print encode_json($t)' <"$work/slow.plan.json"; }

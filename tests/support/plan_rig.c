@@ -129,6 +129,7 @@ char *plan_rig_json(npumoe_model *m, const plan_spec *s)
     p->max_group = 8;
     p->max_capacities = 2;
     p->crossover = s->crossover ? s->crossover : 17;
+    p->predicted.us = p->cpu_only.us = 1000.0;
     fill_cost(p, s);
     p->n_layers = c->n_layer;
     p->layers = nm_alloc_array(a, c->n_layer, sizeof *p->layers);

@@ -129,6 +129,8 @@ static const breakage breakages[] = {
     {{"programs"}, "3", "it says 3 programs"},
     {{"predicted", "us"}, "\"fast\"", "predicted.us: found \"fast\""},
     {{"predicted", "us"}, "-5", "predicted.us: found -5"},
+    {{"predicted", "us"}, "0", "plan: predicted: found 0 us, expected more than 0"},
+    {{"cpu_only", "us"}, "0", "plan: cpu_only: found 0 us, expected more than 0"},
     {{"predicted", "us"}, NULL, "predicted.us: found nothing"},
     {{"model", "router_hash"}, "\"0x12\"", "model.router_hash"},
     {{"model", "name"}, "\"a\\u0007b\"", "model.name"},
