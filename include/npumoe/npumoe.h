@@ -263,7 +263,8 @@ NPUMOE_API npumoe_eval_options npumoe_eval_options_default(void);
 
 /* Brings the session to exactly tokens[0..n_tokens): keeps the common prefix, drops what differs,
  * computes the rest in chunks. n_tokens >= 1. On success npumoe_session_logits() holds the
- * prediction after the last token. On NPUMOE_ECANCELED the finished chunks stay.
+ * prediction after the last token. On NPUMOE_ECANCELED the finished chunks stay, and so they do on EDEVICE
+ * (npumoe_model_use_plan(), require_npu).
  * ETOOLONG when n_tokens > n_ctx, EINVAL for a token id out of range and inside a callback of an
  * evaluation with the same model. */
 NPUMOE_API npumoe_status npumoe_session_eval(npumoe_session *session, const npumoe_token *tokens,
@@ -388,7 +389,9 @@ NPUMOE_API npumoe_plan_options npumoe_plan_options_default(void);
  * the plan of another model, EUNSUPPORTED for another device or a lossy policy, EFORMAT; ETOOBIG and
  * EDEVICE with require_npu, else what cannot be loaded stays on the CPU, and the log says so. A prompt that
  * does not go by the plan is evaluated on the CPU, and the log says why, once; with require_npu the
- * evaluation fails with EDEVICE. */
+ * evaluation fails with EDEVICE. So it is, each evaluation by itself, where a prompt went by the plan and the device
+ * completed no launch of it, as none was worth it or all failed: with require_npu EDEVICE at its end, and what was
+ * evaluated stays in the session. Single tokens are always the CPU's and no reason. */
 NPUMOE_API npumoe_status npumoe_model_use_plan(npumoe_model *model,
                                                const npumoe_plan_options *options,
                                                npumoe_error *err);
@@ -409,7 +412,7 @@ typedef struct npumoe_plan_stats {
     uint64_t n_tokens;                       /* of prompts, by plan */
     uint64_t n_layer_chunks;                 /* layers that chunks passed by plan */
     uint64_t n_pairs;                        /* (token, expert) pairs in them */
-    uint64_t n_launches, n_part_launches;    /* of groups; of dense parts */
+    uint64_t n_launches, n_part_launches;    /* completed: of groups; of dense parts */
     uint64_t n_device_rows, n_computed_rows; /* pairs on the device; rows it computed for them */
     uint64_t n_overflow, n_repassed, n_dropped, n_rerouted;
     uint64_t n_skipped;             /* groups that were not worth a launch */

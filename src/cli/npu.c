@@ -54,7 +54,9 @@ const cli_opt npu_opts[] = {
     {NULL, "--npu-launch-us", "N", cli_set_i32, AT(launch_us), 0, 1000000,
      "microseconds added to each launch, to resemble another device (0)", true},
     {NULL, "--npu-debug", "FLAGS", cli_set_string, AT(debug), 0, 0,
-     "failures for tests, like 'fail-load=2 fail-launch=3-5'", true},
+     "failures for tests, like 'fail-load=2 fail-launch=3-5 fail-submit=7',\nand late=SEED: "
+     "waiting takes longer, at random",
+     true},
     {0},
 };
 
@@ -224,6 +226,13 @@ void npu_adapt(npumoe_model *model, const npu *n)
     ui_progress_end(&bar);
 }
 
+bool npu_has_adapted(npumoe_model *model)
+{
+    npumoe_plan_stats s = {.struct_bytes = sizeof s};
+    npumoe_plan_get_stats(model, &s);
+    return s.n_replans > 0;
+}
+
 static double share(double part, double whole)
 {
     return whole > 0.0 ? 100.0 * part / whole : 0.0;
@@ -265,6 +274,8 @@ static void print_rest(const npumoe_plan_stats *s)
     else if (s->n_tokens == 0 && !begun)
         fprintf(stderr, "  nothing went by the plan: the host computed all of it alone%s\n",
                 s->n_single_tokens > 0 ? " (single tokens always are its own)" : "");
+    else if (s->n_launches + s->n_part_launches == 0)
+        fprintf(stderr, "  the device completed no launch: the host computed all of it alone\n");
 }
 
 static void print_stats(npumoe_model *model, const npu *n)

@@ -56,6 +56,8 @@ int npu_open(const npu_args *args, npumoe_model *model, ui_log *log, npu *n);
 /* When nobody waits: another plan, if prompts have other loads than the plan was made for. Ctrl-C ends it: ask
  * ui_interrupted(). */
 void npu_adapt(npumoe_model *model, const npu *n);
+/* Whether that ever brought another plan. */
+bool npu_has_adapted(npumoe_model *model);
 /* The plan that is in use, into a file; path NULL = nowhere. Exit code. */
 int npu_save(const npu *n, npumoe_model *model, const char *path);
 /* --stats, --stats-out and --trace-out. Exit code. */

@@ -377,7 +377,9 @@ static int run(run_args *a, ui_log *log, char *text, size_t bytes)
         code = code ? code : reported;
     }
     if (code == 0 && a->plan_out) {
-        npu_adapt(o.model, &n);
+        if (!a->npu.stats_out ||
+            !npu_has_adapted(o.model)) /* else the figures are of the plan that is there */
+            npu_adapt(o.model, &n);
         if (!ui_interrupted())
             code = npu_save(&n, o.model, a->plan_out);
     }

@@ -15,7 +15,7 @@
  * for a file would drown what is measured. Between the first token and the last there is no tolerance; there
  * are distributions, and gates that the user sets.
  *
- * A check that checks nothing must not pass: no token by plan is an error. */
+ * A check that checks nothing must not pass: no launch that the device completed is an error. */
 #include "verify.h"
 
 #include "npu.h"
@@ -356,11 +356,20 @@ static bool ran_by_plan(const opened *o)
 {
     npumoe_plan_stats s = {.struct_bytes = sizeof s};
     npumoe_plan_get_stats(o->model, &s);
-    if (s.n_tokens > 0)
+    if (s.n_launches + s.n_part_launches > 0)
         return true;
-    ui_error(
-        "verify: not one token went by the plan, so nothing was verified: it leaves prompts of "
-        "this length to the CPU (npumoe explain shows from how many tokens on it pays)");
+    if (s.n_tokens == 0)
+        ui_error(
+            "verify: not one token went by the plan, so nothing was verified: it leaves prompts of "
+            "this length to the CPU (npumoe explain shows from how many tokens on it pays)");
+    else if (s.n_failures > 0)
+        ui_error("verify: the device completed not one launch (%llu failed), so nothing was "
+                 "verified: both ways are the CPU's",
+                 (unsigned long long)s.n_failures);
+    else
+        ui_error("verify: nothing was worth a launch on the device, so nothing was verified: both "
+                 "ways are the CPU's; longer chunks (-ub) or windows (-c) give its programs more "
+                 "rows, --npu-from does not help");
     return false;
 }
 

@@ -227,7 +227,7 @@ static npumoe_status run_attend(pipeline *p, lane *l, npumoe_error *err)
 static npumoe_status take_attention(pipeline *p, lane *l, npumoe_error *err)
 {
     nm_buffers *b = l->f.buf;
-    float *out, *nothing, *const h = b->h, *const q = b->q;
+    float *out, *const h = b->h, *const q = b->q;
     NM_TRY(nm_exec_attention_wait(p->job->ex, number(p, l), &out, err));
     l->attends = false;
     if (out && l->taken > 0) {
@@ -240,7 +240,7 @@ static npumoe_status take_attention(pipeline *p, lane *l, npumoe_error *err)
         b->h = out;
     } else {
         if (l->taken > 0)
-            NM_TRY(nm_exec_linear_wait(p->job->ex, number(p, l), &nothing, err));
+            NM_TRY(nm_exec_linear_wait(p->job->ex, number(p, l), NULL, err));
         l->taken = 0;
         b->q = l->queries;
         nm_layer_attend(&l->job, 0, l->job.n);

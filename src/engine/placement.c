@@ -225,6 +225,59 @@ npumoe_status nm_placement_refuse(nm_placement *p, size_t n, uint32_t chunk, npu
     return NPUMOE_OK;
 }
 
+/* Why there was no launch, and what helps. What pays is asked again for each launch, so a prompt may go by the plan and find
+ * that none does. */
+static void explain_idle(const nm_placement *p, size_t n, uint32_t chunk, uint64_t failures,
+                         char *buf, size_t bytes)
+{
+    const uint32_t whole = p->plan->chunk, gone = nm_executor_failed(p->ex);
+    if (failures > 0)
+        snprintf(buf, bytes,
+                 "all launches that were tried failed (%" PRIu64 "), and what failed stays "
+                 "the host's until the plan is loaded again",
+                 failures);
+    else if (gone > 0)
+        snprintf(buf, bytes,
+                 "%" PRIu32 " of its groups and parts do not work, or no longer, and nothing else "
+                 "was worth a launch",
+                 gone);
+    else if (n < whole && n <= chunk)
+        snprintf(buf, bytes,
+                 "%zu tokens give its programs too few rows for a launch to be worth it; a longer "
+                 "prompt does (the plan's chunk is %" PRIu32 "), --npu-from does not help",
+                 n, whole);
+    else if (chunk < whole)
+        snprintf(buf, bytes,
+                 "chunks of %" PRIu32 " tokens give its programs too few rows for a launch to be "
+                 "worth it; longer ones do (--ubatch-size, up to the plan's %" PRIu32
+                 "), --npu-from does not help",
+                 chunk, whole);
+    else
+        snprintf(buf, bytes,
+                 "its programs get too few rows of prompts like this one for a launch to be worth "
+                 "it; a plan for their loads may help, --npu-from does not");
+}
+
+npumoe_status nm_placement_judge(nm_placement *p, size_t n, uint32_t chunk,
+                                 const nm_exec_counts *before, npumoe_error *err)
+{
+    const nm_exec_counts now = nm_executor_total(p->ex);
+    char why[384], line[512];
+    if (now.launches + now.part_launches > before->launches + before->part_launches)
+        return NPUMOE_OK;
+    if (p->told_idle && !p->require)
+        return NPUMOE_OK;
+    p->told_idle = true;
+    explain_idle(p, n, chunk, now.failures - before->failures, why, sizeof why);
+    if (p->require)
+        return nm_err_set(err, NPUMOE_EDEVICE,
+                          "%s: the device completed no launch of the prompt: %s", p->name, why);
+    snprintf(line, sizeof line,
+             "the device completed no launch of the prompt, the host computed all of it: %s", why);
+    say(p, NPUMOE_LOG_WARN, line);
+    return NPUMOE_OK;
+}
+
 /* Predictions hold for what they were measured with. */
 static void compare_settings(const nm_placement *p, const npumoe_model *m)
 {

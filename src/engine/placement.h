@@ -17,8 +17,10 @@ typedef struct nm_placement {
     npumoe_device *device, *own_device; /* own: made here for a plan that needs none */
     nm_executor *ex;
     nm_exec_trace trace;
-    char *name;         /* of the plan, for messages */
-    bool require, told; /* told: why a prompt did not go by the plan */
+    char *name; /* of the plan, for messages */
+    bool require;
+    bool told,
+        told_idle; /* why a prompt did not go by the plan; why the device did nothing of one that did */
     npumoe_log_fn log;
     void *log_user;
     uint32_t n_lanes;
@@ -42,6 +44,10 @@ void nm_placement_free(const npumoe_allocator *a, nm_placement **p);
 /* For a prompt of n tokens that does not go by the plan: an error with require_npu, else a line in the log,
  * once. */
 npumoe_status nm_placement_refuse(nm_placement *p, size_t n, uint32_t chunk, npumoe_error *err);
+/* Of a prompt of n tokens that went by the plan, in chunks of that many: whether the device did anything, since the counts
+ * were `before`. A launch that was completed is what counts. If there was none, as refuse. */
+npumoe_status nm_placement_judge(nm_placement *p, size_t n, uint32_t chunk,
+                                 const nm_exec_counts *before, npumoe_error *err);
 /* Layers' times begin at 0 again. */
 void nm_placement_forget_layers(nm_placement *p);
 /* CPU time of the pool's threads so far. */

@@ -185,14 +185,16 @@ npumoe_status npumoe_plan_report(npumoe_model *model, char **json, npumoe_error 
     const nm_placement *p = model->placement;
     const nm_npu_caps *caps = &nm_device_npu(p->device)->caps;
     const nm_exec_counts total = nm_executor_total(p->ex);
-    char hash[20];
+    char hash[20], identity[17];
+    NM_TRY(nm_plan_identity(p->plan, identity, err));
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)p->plan->model.router_hash);
     json_t *root = json_pack(
-        "{s:s, s:i, s:s, s:i, s:f, s:{s:s, s:s, s:s, s:b, s:i, s:f}, s:s, s:s, s:i, s:i, s:I, s:I, "
+        "{s:s, s:i, s:s, s:s, s:i, s:f, s:{s:s, s:s, s:s, s:b, s:i, s:f}, s:s, s:s, s:i, s:i, s:I, "
+        "s:I, "
         "s:f, s:f, "
         "s:i, s:o, s:o, s:o, s:o}",
-        "schema", "npumoe-plan-report", "schema_version", 1, "router_hash", hash, "programs",
-        (int)p->plan->programs, "load_us",
+        "schema", "npumoe-plan-report", "schema_version", 1, "router_hash", hash, "plan_hash",
+        identity, "programs", (int)p->plan->programs, "load_us",
         (double)nm_npu_get_stats(nm_device_npu(p->device)).load_ns * 1e-3, "device", "name",
         caps->name, "arithmetic", caps->arithmetic, "weights", caps->weights ? caps->weights : "",
         "simulated", caps->simulated, "threads", (int)caps->n_threads, "added_launch_us",

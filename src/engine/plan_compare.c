@@ -179,8 +179,23 @@ static npumoe_status put_spans(const nm_fields *report, json_t *out, span_sums *
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
-/* The counters of a run that changed its plan are those of its last one, which no file has. */
-static npumoe_status check_was_kept(const nm_fields *report)
+/* Whether the report says that its counters are this plan's; known: older ones do not say whose they are. */
+static npumoe_status has_identity(const nm_plan *plan, const nm_fields *report, bool *known,
+                                  bool *same)
+{
+    char found[20], want[17];
+    *known = json_object_get(report->json, "plan_hash") != NULL;
+    *same = false;
+    if (!*known)
+        return NPUMOE_OK;
+    NM_TRY(nm_fields_text(report, "plan_hash", found, sizeof found));
+    NM_TRY(nm_plan_identity(plan, want, report->err));
+    *same = strcmp(found, want) == 0;
+    return NPUMOE_OK;
+}
+
+/* The counters of a run that changed its plan are those of its last one: this one is another. */
+static npumoe_status check_was_kept(const nm_fields *report, bool known)
 {
     nm_fields f;
     uint64_t changes = 0;
@@ -192,14 +207,18 @@ static npumoe_status check_was_kept(const nm_fields *report)
         return NPUMOE_OK;
     return nm_err_set(report->err, NPUMOE_EMODEL,
                       "the plan was replaced in that run (%llu times), and what was counted is "
-                      "another plan's; run with --no-replan to compare",
-                      (unsigned long long)changes);
+                      "another plan's: %s, or run with --no-replan to compare",
+                      (unsigned long long)changes,
+                      known ? "give the one that run --plan-out writes"
+                            : "this report does not say which; run again with --plan-out and give "
+                              "what that writes");
 }
 
 static npumoe_status check_is_of(const nm_plan *plan, const nm_fields *report)
 {
     char hash[20], want[20], policy[32], overflow[32];
     uint32_t chunk, programs;
+    bool known, same;
     NM_TRY(nm_fields_text(report, "router_hash", hash, sizeof hash));
     NM_TRY(nm_fields_text(report, "policy", policy, sizeof policy));
     NM_TRY(nm_fields_text(report, "overflow", overflow, sizeof overflow));
@@ -211,7 +230,9 @@ static npumoe_status check_is_of(const nm_plan *plan, const nm_fields *report)
                           "the run was with another model than the plan is for: routers %s, "
                           "expected %s",
                           hash, want);
-    NM_TRY(check_was_kept(report));
+    NM_TRY(has_identity(plan, report, &known, &same));
+    if (!same)
+        NM_TRY(check_was_kept(report, known));
     if (strcmp(policy, nm_plan_policy_name(plan->policy)) != 0 ||
         strcmp(overflow, nm_overflow_name(plan->overflow)) != 0 || chunk != plan->chunk ||
         programs != plan->programs)
@@ -220,6 +241,10 @@ static npumoe_status check_is_of(const nm_plan *plan, const nm_fields *report)
                           "programs; this one: %s, %s, %u, %u",
                           policy, overflow, chunk, programs, nm_plan_policy_name(plan->policy),
                           nm_overflow_name(plan->overflow), plan->chunk, plan->programs);
+    if (known && !same)
+        return nm_err_set(report->err, NPUMOE_EMODEL,
+                          "the run was by another plan than this one, with as many programs: give "
+                          "the one that the run had, or that its --plan-out wrote");
     return NPUMOE_OK;
 }
 

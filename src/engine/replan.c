@@ -135,6 +135,7 @@ static void close_books(nm_placement *p, const nm_exec_counts *counts)
     p->earlier.wall_ns += p->wall_ns;
     p->earlier.host_cpu_ns += p->host_cpu_ns;
     p->n_tokens = p->n_stopped = p->wall_ns = p->host_cpu_ns = 0;
+    p->timings.n = 0;
     nm_placement_forget_layers(p);
 }
 

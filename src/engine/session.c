@@ -449,18 +449,24 @@ static npumoe_status eval_rest(npumoe_session *s, const npumoe_token *tokens, si
     s->eval_options = o;
     s->forward.keep_going = s->progress ? after_layer : NULL;
     s->forward.keep_going_user = s;
-    const size_t planned = planned_end(s);
+    nm_placement *p = s->placement;
+    const uint32_t chunk = s->buf[0].n_chunk;
+    const size_t planned = planned_end(s), todo = n_tokens - s->n_past;
+    const bool by_plan = planned > s->n_past;
+    const nm_exec_counts before = by_plan ? nm_executor_total(p->ex) : (nm_exec_counts){0};
     npumoe_status st = NPUMOE_OK;
-    if (s->placement)
-        s->placement->n_single += n_tokens - s->n_past == 1;
-    if (planned > s->n_past)
+    if (p)
+        p->n_single += todo == 1;
+    if (by_plan)
         st = eval_planned(s, planned, err);
-    else if (s->placement && n_tokens - s->n_past > 1 && !s->forward.hooks.tensor)
-        st = nm_placement_refuse(s->placement, n_tokens - s->n_past, s->buf[0].n_chunk, err);
+    else if (p && todo > 1 && !s->forward.hooks.tensor)
+        st = nm_placement_refuse(p, todo, chunk, err);
     while (st == NPUMOE_OK && s->n_past < n_tokens) {
-        const size_t n = nm_min_size(n_tokens - s->n_past, s->buf[0].n_chunk);
+        const size_t n = nm_min_size(n_tokens - s->n_past, chunk);
         st = eval_chunk(s, (uint32_t)n) ? NPUMOE_OK : NPUMOE_ECANCELED;
     }
+    if (st == NPUMOE_OK && by_plan)
+        st = nm_placement_judge(p, todo, chunk, &before, err);
     return st == NPUMOE_ECANCELED ? cancelled(err, s->n_past, n_tokens) : st;
 }
 

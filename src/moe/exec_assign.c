@@ -42,21 +42,17 @@ static nm_program *pick(const nm_executor *ex, const exec_lane *lane, exec_group
 
 static void add_pass(nm_executor *ex, exec_lane *lane, exec_group *g, nm_program *p, uint32_t from)
 {
-    exec_layer *l = &ex->layers[lane->input.layer];
     exec_pass *pass = &lane->passes[lane->n_passes++];
     *pass = (exec_pass){.group = g, .program = p, .from = from, .slot = -1};
     for (uint32_t i = 0; i < g->plan->n_experts; i++) {
         const uint32_t e = g->plan->experts[i];
         const uint32_t rows = min_u32(ex->loads[i], p->capacity);
         pass->rows += rows;
+        pass->overflow += from == 0 ? ex->loads[i] - rows : 0;
         if (rows > 0) /* of a further pass the others of the group have none left */
             lane->taken[e] = from + rows;
     }
     pass->us = nm_cost_launch(&ex->o.plan->cost, g->plan->n_experts, p->capacity);
-    l->counts.launches++;
-    l->counts.device_rows += pass->rows;
-    l->counts.computed_rows += (uint64_t)p->capacity * p->n;
-    l->counts.repassed += from > 0 ? pass->rows : 0;
 }
 
 static void assign_group(nm_executor *ex, exec_lane *lane, exec_group *g)
@@ -69,8 +65,6 @@ static void assign_group(nm_executor *ex, exec_lane *lane, exec_group *g)
         return;
     }
     add_pass(ex, lane, g, p, 0);
-    for (uint32_t i = 0; i < g->plan->n_experts; i++)
-        counts->overflow += ex->loads[i] > p->capacity ? ex->loads[i] - p->capacity : 0;
     while (ex->o.plan->overflow == NM_OVERFLOW_REPASS && most > p->capacity) {
         from += p->capacity;
         most = read_loads(ex, lane, g->plan, from);
@@ -138,7 +132,6 @@ static void add_shared(nm_executor *ex, exec_lane *lane)
                     .rows = n,
                     .slot = -1,
                     .us = nm_curve_at(&ex->o.plan->cost.device_part[NM_PART_SHARED], n)};
-    l->counts.part_launches++;
 }
 
 void nm_exec_assign(nm_executor *ex, exec_lane *lane)

@@ -215,6 +215,23 @@ static npumoe_status submit_next(nm_executor *ex, exec_lane *lane, bool *more, n
     return NPUMOE_OK;
 }
 
+/* The device's are only launches that came to their end: what it failed to do is the host's. */
+static void count_launch(nm_exec_counts *c, const exec_pass *pass)
+{
+    const exec_pass *first = pass;
+    if (pass->group == NULL) {
+        c->part_launches++;
+        return;
+    }
+    while (first->from > 0) /* launches of a group follow one another */
+        first--;
+    c->launches++;
+    c->device_rows += pass->rows;
+    c->computed_rows += (uint64_t)pass->program->capacity * pass->program->n;
+    c->overflow += pass->overflow;
+    c->repassed += pass != first && !first->failed ? pass->rows : 0;
+}
+
 static void take_result(nm_executor *ex, exec_lane *lane, const exec_pass *pass)
 {
     copy_job job = {ex, lane, pass, ex->slots[pass->slot].out.data};
@@ -224,6 +241,7 @@ static void take_result(nm_executor *ex, exec_lane *lane, const exec_pass *pass)
     lane->acc_used = true;
     const uint64_t end = nm_clock_ns();
     layer_of(ex, lane)->counts.scatter_ns += end - start;
+    count_launch(&layer_of(ex, lane)->counts, pass);
     note(ex, lane, pass, "scatter", NM_TRACK_HOST, start, end);
 }
 
@@ -638,7 +656,6 @@ static npumoe_status submit_part(nm_executor *ex, exec_part *l, const nm_npu_buf
         const oldest o = find_oldest(ex); /* the queue is full of these */
         NM_TRY(drain(ex, &o, err));
     }
-    ex->layers[l->layer].counts.part_launches++;
     if (st == NPUMOE_OK)
         return st;
     l->failed = true;
@@ -661,12 +678,14 @@ bool nm_exec_parts_are_done(nm_executor *ex, uint32_t n)
            (a->ticket == 0 || nm_npu_poll(ex->o.npu, a->ticket));
 }
 
-static npumoe_status wait_part(nm_executor *ex, const exec_part *l, npumoe_error *err)
+/* used: whether what it brings is taken. A launch whose input was never there brings nothing. */
+static npumoe_status wait_part(nm_executor *ex, const exec_part *l, bool used, npumoe_error *err)
 {
     while (l->ticket) {
         const oldest o = find_oldest(ex);
         NM_TRY(drain(ex, &o, err));
     }
+    ex->layers[l->layer].counts.part_launches += used && !l->failed;
     return NPUMOE_OK;
 }
 
@@ -674,8 +693,9 @@ npumoe_status nm_exec_linear_wait(nm_executor *ex, uint32_t n, float **out, npum
 {
     exec_lane *lane = &ex->lanes[n];
     const exec_part *l = &lane->linear;
-    NM_TRY(wait_part(ex, l, err));
-    *out = l->failed ? NULL : l->part == NM_PART_QKV ? lane->wide.data : lane->out.data;
+    NM_TRY(wait_part(ex, l, out != NULL, err));
+    if (out)
+        *out = l->failed ? NULL : l->part == NM_PART_QKV ? lane->wide.data : lane->out.data;
     return NPUMOE_OK;
 }
 
@@ -730,7 +750,7 @@ bool nm_exec_attention_is_done(nm_executor *ex, uint32_t n)
 npumoe_status nm_exec_attention_wait(nm_executor *ex, uint32_t n, float **out, npumoe_error *err)
 {
     exec_lane *lane = &ex->lanes[n];
-    NM_TRY(wait_part(ex, &lane->attention, err));
+    NM_TRY(wait_part(ex, &lane->attention, true, err));
     *out = lane->attention.failed ? NULL : lane->rows.data;
     return NPUMOE_OK;
 }

@@ -59,7 +59,8 @@ typedef struct nm_executor_options {
     nm_exec_trace *trace; /* or NULL */
 } nm_executor_options;
 
-/* What happened, of one layer or of all. */
+/* What happened, of one layer or of all. Launches, their rows and what is beyond their capacities are those of launches that
+ * came to their end; of one that failed the host has the rows. */
 typedef struct nm_exec_counts {
     uint64_t chunks;                     /* that passed this layer by plan */
     uint64_t pairs;                      /* (token, expert) pairs of them */
@@ -67,9 +68,9 @@ typedef struct nm_exec_counts {
     uint64_t device_rows, computed_rows; /* pairs on the device; what it computed for them */
     uint64_t overflow;                   /* pairs beyond a capacity, whatever became of them */
     uint64_t repassed, dropped, rerouted;
-    uint64_t skipped;  /* groups with rows that were not worth a launch */
-    uint64_t failures; /* launches and submissions */
-    uint64_t part_launches;
+    uint64_t skipped;                        /* groups with rows that were not worth a launch */
+    uint64_t failures;                       /* launches and submissions */
+    uint64_t part_launches;                  /* of dense parts, whose results were taken */
     uint64_t busy_ns, occupied_ns;           /* device: computing; in use, added latency included */
     uint64_t gather_ns, scatter_ns, wait_ns; /* host */
 } nm_exec_counts;
@@ -183,7 +184,8 @@ npumoe_status nm_exec_linear_submit(nm_executor *ex, uint32_t lane, npumoe_error
 /* Of the lane's parts that are in flight: whether wait would not wait. */
 bool nm_exec_parts_are_done(nm_executor *ex, uint32_t lane);
 /* *out: matrix by matrix, row m of the next begins nm_exec_linear_rows() rows after; NULL: it failed, and
- * the host must compute it from the rows that were written. */
+ * the host must compute it from the rows that were written. out NULL: nobody wants the result, as what it was made from was
+ * never there; it is not counted. Called once for each submission. */
 npumoe_status nm_exec_linear_wait(nm_executor *ex, uint32_t lane, float **out, npumoe_error *err);
 /* Where O's rows are, [n][n_embd]: those of the device once it has been waited for. */
 float *nm_exec_linear_output(const nm_executor *ex, uint32_t lane);

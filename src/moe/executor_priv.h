@@ -29,6 +29,7 @@ typedef struct exec_pass {
     exec_group *group;
     nm_program *program;
     uint32_t from, rows; /* rows that carry a token */
+    uint32_t overflow;   /* of the group's first launch: rows beyond its capacity */
     int32_t slot;        /* of the buffers; -1 = not submitted */
     double us;           /* of device time, as predicted */
     uint64_t ticket;

@@ -255,5 +255,8 @@ npumoe_status nm_plan_fits(const nm_plan *plan, const nm_plan_model *model,
 npumoe_status nm_plan_parse(const npumoe_allocator *a, const char *json, size_t json_bytes,
                             nm_plan **out, npumoe_error *err);
 npumoe_status nm_plan_print(const nm_plan *plan, char **json, npumoe_error *err);
+/* Which plan it is, in 16 hex digits: FNV-1a of what nm_plan_print writes. A plan that was parsed has the one of every file that it
+ * is printed to. */
+npumoe_status nm_plan_identity(const nm_plan *plan, char out[17], npumoe_error *err);
 
 #endif

@@ -433,3 +433,15 @@ npumoe_status nm_plan_parse(const npumoe_allocator *a, const char *json, size_t 
         *out = plan;
     return st;
 }
+
+npumoe_status nm_plan_identity(const nm_plan *plan, char out[17], npumoe_error *err)
+{
+    char *json = NULL;
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    NM_TRY(nm_plan_print(plan, &json, err));
+    for (const char *at = json; *at; at++)
+        hash = (hash ^ (unsigned char)*at) * UINT64_C(0x100000001b3);
+    npumoe_text_free(&json);
+    snprintf(out, 17, "%016llx", (unsigned long long)hash);
+    return NPUMOE_OK;
+}

@@ -207,4 +207,9 @@ for fault in fail-load=2 fail-launch=2-4 fail-submit=3; do
     check "... by name" grep -q '^npumoe: .*/all: .*layer [0-9].*fails on request' "$work/err"
     check "... and nobody says that the host does it" test "$(grep -c 'the host does' "$work/err")" -eq 0
 done
+answer --plan "$work/all" --npu-from 2 --npu-debug fail-submit=1-100000 --stats
+is_code 0 "all submissions fail: goes on"
+check "... and nothing counts as the device's" grep -q ' occupied, 0 launches, 0 of dense parts' "$work/err"
+check "... no pairs either" grep -q '^  rows    0.0 % of the pairs on the device, 0.0 % padding' "$work/err"
+check "... which is said" grep -q '^  the device completed no launch: the host computed all of it alone' "$work/err"
 done_testing

@@ -117,6 +117,20 @@ sed 's/"crossover": [0-9]*/"crossover": null/' "$work/spill" >"$work/never"
 verify --plan "$work/never"
 is_code 1 "a plan that runs nothing verifies nothing"
 check "... and says so" grep -q 'not one token went by the plan' "$work/err"
+verify --plan "$work/spill" --npu-debug fail-submit=1-100000 --max-kl 1e-4
+is_code 1 "a device that does nothing verifies nothing"
+check "... says so" grep -q 'verify: the device completed not one launch ([0-9]* failed), so nothing was verified' "$work/err"
+# A host of which the plan says that its experts take no time.
+perl -MJSON::PP -0ne 'my $t = decode_json($_); $_->[1] *= 1e-6 for @{$t->{cost}{host_expert}};
+    $_->{price} = 0.5 for @{$t->{layers}}; $_->{parts} = [] for @{$t->{layers}};
+    $t->{crossover} = 1; print encode_json($t)' "$work/spill" >"$work/idle"
+verify --plan "$work/idle"
+is_code 1 "a plan of which nothing is worth a launch verifies nothing"
+check "... says so" grep -q 'verify: nothing was worth a launch on the device, so nothing was verified' "$work/err"
+check "... and a warning why" test "$(grep -c 'the device completed no launch of the prompt, the host computed all of it' "$work/err")" -eq 1
+verify --plan "$work/idle" --require-npu
+is_code 1 "... with --require-npu"
+check "... says why" grep -q 'idle: the device completed no launch of the prompt: .*--npu-from does not' "$work/err"
 verify --plan "$work/spill" --require-npu --npu-debug fail-launch=3
 is_code 1 "--require-npu and a launch that fails"
 verify --plan "$work/spill" --npu-debug fail-launch=3 --max-kl 1e-4 --json
