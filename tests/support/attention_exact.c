@@ -56,15 +56,16 @@ attention_row attention_exact_row(const attention_exact *e, size_t query, size_t
     return row;
 }
 
-/* Of a product or a sum of them, relative to its size.
+/* Of a product, relative to its size.
  *
  * fp32: each is off by some 2^-24 of its size, in blocks of 64 of them; 2^-21 of the whole covers that.
- * TWO: numbers are hi + lo, off by 2^-17 (q, k, p, v), and lo * lo, 2^-18, is left out. ONE: 2^-9 each. */
+ * TWO: numbers are hi + lo; hi is rounded, so lo is at most 2^-9 of it, and lo is cut to 8 bits: 2^-16 for each of
+ * the two factors, and lo * lo, 2^-18, is left out. ONE: 2^-9 each. */
 static double product_of(attention_planes planes)
 {
     switch (planes) {
     case ATTENTION_TWO:
-        return 0x1p-16 * 1.3;
+        return 0x1p-16 * 2.3;
     case ATTENTION_ONE:
         return 0x1p-8 * 1.01;
     case ATTENTION_FP32:
@@ -73,13 +74,10 @@ static double product_of(attention_planes planes)
     return 0x1p-21;
 }
 
-double attention_score_bound(attention_planes planes, double score)
+/* No order of fp32 sums exceeds 2^-24 of their size per term (Higham, 3.1). An error e of all scores moves weights
+ * by 2e relative to each other, and the result by that much of |v|. */
+double attention_bound(attention_planes planes, size_t terms, double score, double value)
 {
-    return score * product_of(planes);
-}
-
-/* An error e of all scores moves weights by 2e relative to each other, and the result by that much of |v|. */
-double attention_bound(attention_planes planes, double score, double value)
-{
-    return value * fmin(2, 2 * attention_score_bound(planes, score) + product_of(planes) + 0x1p-20);
+    const double product = product_of(planes), scores = product + (double)terms * 0x1p-24;
+    return value * fmin(2, 2 * score * scores + product + 0x1p-20);
 }

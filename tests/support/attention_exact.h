@@ -37,10 +37,8 @@ typedef enum attention_planes {
     ATTENTION_ONE  /* bf16 */
 } attention_planes;
 
-/* How far scores may be from the formula, given the largest scale * sum |q k| of the row: that moves weights, and
- * the sum of the exponentials, by as much relative to their size. */
-double attention_score_bound(attention_planes planes, double score);
-/* How far a result may be. */
-double attention_bound(attention_planes planes, double score, double value);
+/* How far a result may be, given the largest scale * sum |q k| and the largest |v| of its row. terms: of a score whose
+ * roundings may all go the same way, dim_k; 0 where numbers are uniform, and roundings average out. */
+double attention_bound(attention_planes planes, size_t terms, double score, double value);
 
 #endif

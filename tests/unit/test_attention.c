@@ -159,7 +159,7 @@ static double row_error(const bench *b, const shape *s, size_t query, size_t hea
         worst = off >= worst ? off : !(off <= worst) ? INFINITY : worst;
     }
     free(scores);
-    return worst / attention_bound(planes, row.score, row.value);
+    return worst / attention_bound(planes, 0, row.score, row.value);
 }
 
 static void test_formula(bench *b, const shape *s)
