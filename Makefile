@@ -42,7 +42,7 @@ CORE_SRC := $(filter src/base/% src/quant/% src/kernels/% tests/emulated/%,$(LIB
 
 UNIT_SRC    := $(wildcard tests/unit/test_*.c)
 TORTURE_SRC := $(wildcard tests/torture/test_*.c)
-KCHECK_SRC  := $(wildcard tests/kcheck/*.c)
+KCHECK_SRC  := $(wildcard tests/kcheck/*.c) tests/support/attention_exact.c
 FUZZ_SRC    := $(wildcard tests/fuzz/fuzz_*.c)
 SUPPORT_SRC := $(wildcard tests/support/*.c)
 EMULATED    := $(addprefix $(B)/emulated/,test_attention test_dot test_matmul)
@@ -172,7 +172,8 @@ $(B)/kcheck: $(call obj,$(KCHECK_SRC)) $(CORE_A)
 	$(call link)
 # Unit tests of kernels, with nothing but the core: for processors whose libraries are not here.
 $(EMULATED): LIBS := $(CORE_LIBS)
-$(EMULATED): $(B)/emulated/%: $(B)/tests/unit/%.o $(B)/tests/support/tiers.o $(CORE_A)
+$(EMULATED): $(B)/emulated/%: $(B)/tests/unit/%.o $(B)/tests/support/tiers.o \
+  $(B)/tests/support/attention_exact.o $(CORE_A)
 	$(call link)
 $(UNIT) $(TORTURE): %: %.o $(call obj,$(SUPPORT_SRC)) $(LIB_A)
 	$(call link)

@@ -34,7 +34,7 @@ typedef struct nm_product nm_product;
 typedef struct nm_mat {
     uint32_t type; /* nm_type */
     uint32_t pad;
-    uint64_t rows, cols; /* cols = inputs, rows = outputs */
+    uint64_t rows, cols; /* cols = inputs, at least one block; rows = outputs, may be 0 */
     uint64_t row_bytes;
     const void *data;
     /* NULL: data are rows as in the file. Else they were decoded beforehand, to the panels of this product:
@@ -167,7 +167,7 @@ const nm_product *nm_product_for(const nm_kern *kern, nm_precision precision, si
  * order, for a caller that multiplies it often and has the memory: 2 bytes per weight and plane of bf16, 2
  * for both planes of bytes, 4 as fp32. Every result has the same bits as from the rows.
  *
- * A multiple of NM_ALIGN; 0: the product has no panels, or they exceed 2^64. */
+ * A multiple of NM_ALIGN; 0: the product has no panels, the matrix has no rows, or they exceed 2^64. */
 uint64_t nm_product_panels_bytes(const nm_product *p, uint64_t rows, uint64_t cols);
 /* Decodes w, rows of a type that p takes, to so many bytes, NM_ALIGN aligned; returns the matrix that they
  * are. Only for products that have panels. */

@@ -102,7 +102,8 @@ static void compare_row(const large *l, size_t i)
 
 static void compare_rows(const large *l)
 {
-    const size_t rows[] = {0, 15, 16, 63, 64, 79, 127, 128, 240, 255, 256, 272, 528, l->m - 1};
+    const size_t rows[] = {0,   15,  16,  63,  64,  79,  127, 128,
+                           240, 254, 255, 256, 257, 272, 528, l->m - 1};
     multiply(l, l->m, l->x, l->y, false);
     for (size_t r = 0; r < sizeof rows / sizeof rows[0]; r++)
         if (rows[r] < l->m)
@@ -248,8 +249,10 @@ void check_large(kcheck *c, void *of_run)
         check_long(c, run, types[t]);
         n++;
     }
+    const uint32_t type = run->product->takes(NM_TYPE_BF16) ? NM_TYPE_BF16 : NM_TYPE_Q8_0;
+    check_rows_of(c, run, type, 255);
+    check_rows_of(c, run, type, 256);
     if (n == 1) { /* one type, all sizes */
-        const uint32_t type = run->product->takes(NM_TYPE_BF16) ? NM_TYPE_BF16 : NM_TYPE_Q8_0;
         check_rows_of(c, run, type, ms[1]);
         check_rows_of(c, run, type, ms[2]);
     }

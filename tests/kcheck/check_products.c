@@ -29,7 +29,7 @@ enum { SLOT_PANELS = SLOT_SCRATCH + 1, SLOT_PANELS_UP };
 enum { GAP = 3 };
 
 static const size_t ms[] = {0, 1, 2, 3, 4, 15, 16, 17, 31, 33, 61};
-static const size_t ns[] = {1, 31, 32, 33, 64, 95};
+static const size_t ns[] = {0, 1, 31, 32, 33, 64, 95};
 static const size_t ks_256[] = {256, 768, 1280};
 static const size_t ks_32[] = {32, 96, 160, 1056};
 static const size_t ks_1[] = {1, 7, 33, 61, 257};
@@ -445,7 +445,7 @@ static nm_mat make_panels(kcheck *c, const ask *a, const nm_mat *w, int slot)
 
 static void check_panels(kcheck *c, ask *a, const nm_mat *w)
 {
-    if (a->run->product->to_panels == NULL)
+    if (a->run->product->to_panels == NULL || w->rows == 0)
         return;
     const nm_mat panels = make_panels(c, a, w, SLOT_PANELS);
     for (int pieces = 0; pieces < 2; pieces++) {
@@ -524,7 +524,7 @@ static void run_gated(kcheck *c, ask *a)
         return;
     second.k = a->n;
     second.add = second.bias = second.weight = false;
-    for (int way = 0; way < (pr->to_panels ? 4 : 2); way++) {
+    for (int way = 0; way < (pr->to_panels && a->n ? 4 : 2); way++) {
         a->pieces = way % 2;
         if (way == 2) {
             gate = make_panels(c, a, &gate, SLOT_PANELS);

@@ -93,6 +93,7 @@ typedef struct work {
 #include "kernels/kern.def"
 #undef K
 check_fn check_decode;
+check_fn check_attend;
 
 /* Prints one line per kernel whose name contains filter. */
 size_t bench_tier(const nm_kern *tier, const nm_cpu *cpu, const char *filter);

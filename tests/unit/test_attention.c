@@ -2,6 +2,7 @@
  * every precision; and bit for bit: any number of threads gives the same result, in fp32 any cut of a
  * prompt into chunks, too. */
 #include "kernels/attention.h"
+#include "support/attention_exact.h"
 #include "support/tiers.h"
 #include "tap.h"
 
@@ -144,56 +145,21 @@ static bool on_tiles(const bench *b)
     return strcmp(b->kern.isa, "amx") == 0;
 }
 
-/* How far a result may be from the formula, given the largest scale * sum |q k| of the row and the
- * largest |v|.
- *
- * fp32: a product or sum is off by some 2^-24 of its size, in blocks of 64 of them; 2^-21 of the
- * whole covers that; it moves an exponential by that much, and the result by twice that of |v|.
- * FULL: numbers are hi + lo, off by 2^-17 (q, k, p, v), and lo * lo, 2^-18, is left out. FAST: 2^-9
- * each. An error e of all scores moves weights by 2e relative to each other. */
-static double row_bound(const bench *b, double score, double value)
-{
-    bool tiles = on_tiles(b) && b->compute.precision != NM_PRECISION_FP32;
-    double product = 0x1p-21;
-    if (tiles)
-        product = b->compute.precision == NM_PRECISION_FAST ? 0x1p-8 * 1.01 : 0x1p-16 * 1.3;
-    return value * fmin(2, 2 * score * product + product + 0x1p-20);
-}
-
 /* Largest |error| of one row against the formula in fp64, relative to its bound. */
 static double row_error(const bench *b, const shape *s, size_t query, size_t head)
 {
-    size_t p1 = s->first + query + 1, p0 = s->window && p1 > s->window ? p1 - s->window : 0;
-    size_t kv = head / (s->n_head / s->n_head_kv), n_kv = s->n_head_kv;
-    const float *q = b->q + (query * s->n_head + head) * s->dim_k;
-    double *score = need(p1 * sizeof *score);
-    double max = s->sinks ? (double)b->sinks[head] : -INFINITY, size = 0, value = 0;
-    for (size_t p = p0; p < p1; p++) {
-        double all = 0;
-        for (size_t i = 0; i < s->dim_k; i++) {
-            double x = (double)q[i] * (double)b->k[(p * n_kv + kv) * s->dim_k + i];
-            score[p] += x;
-            all += fabs(x);
-        }
-        score[p] *= (double)b->args.scale;
-        max = fmax(max, score[p]);
-        size = fmax(size, all * (double)b->args.scale);
-    }
-    double sum = s->sinks ? exp((double)b->sinks[head] - max) : 0, worst = 0;
-    for (size_t p = p0; p < p1; p++)
-        sum += score[p] = exp(score[p] - max);
+    const attention_exact e = {&b->args, b->k, b->v, 0, SIZE_MAX, true};
+    double *scores = need(s->positions * sizeof *scores), o[MAX_DIM], worst = 0;
+    const attention_row row = attention_exact_row(&e, query, head, scores, o);
+    attention_planes planes = ATTENTION_FP32;
+    if (on_tiles(b) && b->compute.precision != NM_PRECISION_FP32)
+        planes = b->compute.precision == NM_PRECISION_FAST ? ATTENTION_ONE : ATTENTION_TWO;
     for (size_t i = 0; i < s->dim_v; i++) {
-        double o = 0;
-        for (size_t p = p0; p < p1; p++) {
-            double v = (double)b->v[(p * n_kv + kv) * s->dim_v + i];
-            o += score[p] * v;
-            value = fmax(value, fabs(v));
-        }
-        double e = fabs(o / sum - (double)b->out[(query * s->n_head + head) * s->dim_v + i]);
-        worst = e >= worst ? e : !(e <= worst) ? INFINITY : worst;
+        double off = fabs(o[i] - (double)b->out[(query * s->n_head + head) * s->dim_v + i]);
+        worst = off >= worst ? off : !(off <= worst) ? INFINITY : worst;
     }
-    free(score);
-    return worst / row_bound(b, size, value);
+    free(scores);
+    return worst / attention_bound(planes, 0, row.score, row.value);
 }
 
 static void test_formula(bench *b, const shape *s)
