@@ -35,6 +35,10 @@ if [ -x "$NPUMOE_BUILD/kcheck" ]; then
         check "kcheck $option nosuch fails" test $code -ne 0
         check "... and says why" sh -c "cat '$work/out' '$work/err' | grep -q -e '$option nosuch'"
     done
+    "$NPUMOE_BUILD/kcheck" --list >"$work/list"
+    awk '/^\| kernel \| what/ { on = 1 } !/^\|/ { on = 0 } on' docs/kernels.md >"$work/docs"
+    check "docs/kernels.md has the table of kern.def as kcheck --list prints it" cmp "$work/list" "$work/docs"
+    check "... which is one" test "$(wc -l <"$work/list")" -gt 10
 else
     skip "no kcheck"
 fi

@@ -1,7 +1,8 @@
-/* main.c: kcheck [--seed N] [--filter TEXT] [--tier NAME] [--emulated] [--bench]
+/* main.c: kcheck [--seed N] [--filter TEXT] [--tier NAME] [--emulated] [--bench]; kcheck --list
  *
  * --emulated: no buffer ends at a page without access, because qemu (7.2 at least) touches the
  * masked lanes of AVX loads, which processors do not; fewer cases, and smaller products.
+ * --list: the table of kern.def in docs/kernels.md.
  * Prints TAP: one line per tier and kernel. A crash inside a kernel is a failure of that kernel. */
 #include "products.h"
 
@@ -46,6 +47,21 @@ typedef struct options {
     const char *filter, *tier;
     bool bench, emulated;
 } options;
+
+static const struct {
+    const char *name, *what, *tolerance;
+} listed[] = {
+#define K(name, args, tolerance, what) {#name, what, #tolerance},
+#include "kernels/kern.def"
+#undef K
+};
+
+static void print_list(void)
+{
+    puts("| kernel | what | tolerance |\n|---|---|---|");
+    for (size_t i = 0; i < sizeof listed / sizeof listed[0]; i++)
+        printf("| `%s` | %s | %s |\n", listed[i].name, listed[i].what, listed[i].tolerance);
+}
 
 static sigjmp_buf crashed;
 /* Threads of a pool have nowhere to jump to. */
@@ -140,7 +156,7 @@ static uint64_t seed_of(const char *text)
 static options parse(int argc, char **argv)
 {
     static const char usage[] =
-        "usage: kcheck [--seed N] [--filter TEXT] [--tier NAME] [--emulated] [--bench]";
+        "usage: kcheck [--seed N] [--filter TEXT] [--tier NAME] [--emulated] [--bench], or --list";
     options o = {.seed = 1};
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
@@ -150,6 +166,10 @@ static options parse(int argc, char **argv)
         }
         if (strcmp(argv[i], "--help") == 0) {
             puts(usage);
+            exit(0);
+        }
+        if (strcmp(argv[i], "--list") == 0) {
+            print_list();
             exit(0);
         }
         if (strcmp(argv[i], "--emulated") == 0) {
