@@ -67,7 +67,7 @@ static json_t *rejected_json(const nm_plan *plan, const nm_plan_rejected *r, uin
 {
     json_t *list = json_array();
     for (uint32_t i = 0; i < n; i++) {
-        char why[96];
+        char why[160];
         json_t *o = json_object();
         nm_describe_put(o, "what", json_string(r[i].what));
         nm_describe_put(o, "us", number(r[i].us));
