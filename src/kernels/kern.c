@@ -1,4 +1,4 @@
-/* kern.c: from CPU flags to a table of kernels. */
+/* kern.c: from CPU flags to a table of kernels. Which tier has which product says kern.def; here is what has_* there mean. */
 #include "kernels/kern.h"
 
 #include "kernels/products.h"
@@ -24,7 +24,6 @@ static void fill_ref(nm_kern *table, const nm_cpu *cpu)
     nm_kern_fill_gemm_ref(table);
     nm_kern_fill_rows_ref(table);
     nm_kern_fill_cache_ref(table);
-    table->products[NM_PRODUCT_F32] = &nm_product_f32;
 }
 
 #if defined(__x86_64__)
@@ -40,15 +39,13 @@ static void fill_avx2(nm_kern *table, const nm_cpu *cpu)
     nm_kern_fill_cache_avx2(table);
     nm_kern_fill_decode_avx2(table);
     nm_kern_fill_attend_avx2(table);
-    table->products[NM_PRODUCT_DOT_F] = &nm_product_dot_f_avx2;
-    table->products[NM_PRODUCT_DOT_Q] =
-        cpu->avx_vnni ? &nm_product_dot_q_avxvnni : &nm_product_dot_q_avx2;
-    table->products[NM_PRODUCT_I16] =
-        cpu->avx_vnni ? &nm_product_i16_avxvnni : &nm_product_i16_avx2;
-    if (cpu->avx_vnni) {
+    if (cpu->avx_vnni)
         table->with = "vnni";
-        table->products[NM_PRODUCT_I8] = &nm_product_i8_avxvnni;
-    }
+}
+
+static bool has_avx_vnni(const nm_cpu *cpu)
+{
+    return cpu->avx_vnni;
 }
 
 static bool has_avx512(const nm_cpu *cpu)
@@ -64,6 +61,11 @@ static bool has_fast_bf16(const nm_cpu *cpu)
     return cpu->avx512_bf16 && !cpu->avx512_fp16;
 }
 
+static bool has_avx512_vnni(const nm_cpu *cpu)
+{
+    return cpu->avx512_vnni;
+}
+
 static void fill_avx512(nm_kern *table, const nm_cpu *cpu)
 {
     static const char *const with[] = {"", "vnni", "bf16", "vnni, bf16"};
@@ -72,16 +74,6 @@ static void fill_avx512(nm_kern *table, const nm_cpu *cpu)
     nm_kern_fill_cache_avx512(table);
     nm_kern_fill_decode_avx512(table);
     nm_kern_fill_attend_avx512(table);
-    table->products[NM_PRODUCT_DOT_F] = &nm_product_dot_f_avx512;
-    if (cpu->avx512_vnni) {
-        table->products[NM_PRODUCT_DOT_Q] = &nm_product_dot_q_avx512vnni;
-        table->products[NM_PRODUCT_I16] = &nm_product_i16_avx512vnni;
-        table->products[NM_PRODUCT_I8] = &nm_product_i8_avx512vnni;
-    }
-    if (has_fast_bf16(cpu)) {
-        table->products[NM_PRODUCT_BF16] = &nm_product_bf16_avx512;
-        table->products[NM_PRODUCT_BF16X2] = &nm_product_bf16x2_avx512;
-    }
     table->with = with[cpu->avx512_vnni + 2 * has_fast_bf16(cpu)];
 }
 
@@ -91,13 +83,13 @@ static bool has_amx(const nm_cpu *cpu)
            cpu->amx_bf16 && nm_cpu_permit_tiles();
 }
 
+static bool has_amx_int8(const nm_cpu *cpu)
+{
+    return cpu->amx_int8;
+}
+
 static void fill_amx(nm_kern *table, const nm_cpu *cpu)
 {
-    if (cpu->amx_int8)
-        table->products[NM_PRODUCT_I8X3] = &nm_product_i8x3;
-    table->products[NM_PRODUCT_BF16] = &nm_product_bf16;
-    table->products[NM_PRODUCT_BF16X2] = &nm_product_bf16x2;
-    table->products[NM_PRODUCT_BF16X3] = &nm_product_bf16x3;
     nm_kern_fill_attend_amx(table);
     table->with = cpu->avx512_vnni ? "vnni" : ""; /* tiles have taken the slots of bf16 */
 }
@@ -105,6 +97,21 @@ static void fill_amx(nm_kern *table, const nm_cpu *cpu)
 static bool has_neon(const nm_cpu *cpu)
 {
     return cpu->neon;
+}
+
+static bool has_dotprod(const nm_cpu *cpu)
+{
+    return cpu->dotprod;
+}
+
+static bool has_i8mm(const nm_cpu *cpu)
+{
+    return cpu->i8mm;
+}
+
+static bool has_bf16(const nm_cpu *cpu)
+{
+    return cpu->bf16;
 }
 
 static void fill_neon(nm_kern *table, const nm_cpu *cpu)
@@ -118,21 +125,27 @@ static void fill_neon(nm_kern *table, const nm_cpu *cpu)
     nm_kern_fill_cache_neon(table);
     nm_kern_fill_decode_neon(table);
     nm_kern_fill_attend_neon(table);
-    table->products[NM_PRODUCT_DOT_F] = &nm_product_dot_f_neon;
-    table->products[NM_PRODUCT_DOT_Q] =
-        cpu->dotprod ? &nm_product_dot_q_neondot : &nm_product_dot_q_neon;
-    if (cpu->dotprod)
-        table->products[NM_PRODUCT_I8X2] = &nm_product_i8x2_dot;
-    if (cpu->i8mm)
-        table->products[NM_PRODUCT_I8X2] = &nm_product_i8x2_mmla;
-    if (cpu->bf16) {
-        table->products[NM_PRODUCT_BF16] = &nm_product_bf16_neon;
-        table->products[NM_PRODUCT_BF16X2] = &nm_product_bf16x2_neon;
-        table->products[NM_PRODUCT_BF16X3] = &nm_product_bf16x3_neon;
-    }
     table->with = with[cpu->dotprod + 2 * cpu->i8mm + 4 * cpu->bf16];
 }
 #endif
+
+static const struct {
+    const char *tier;
+    bool (*has)(const nm_cpu *cpu);
+    nm_product_slot slot;
+    const nm_product *product;
+} products[] = {
+#define P(arch, name, slot, tier, has, what) \
+    NM_ON_##arch({#tier, has, NM_PRODUCT_##slot, &nm_product_##name}, )
+#include "kernels/kern.def"
+};
+
+static void fill_products(nm_kern *table, const nm_cpu *cpu)
+{
+    for (size_t i = 0; i < sizeof products / sizeof products[0]; i++)
+        if (strcmp(products[i].tier, table->isa) == 0 && products[i].has(cpu))
+            table->products[products[i].slot] = products[i].product;
+}
 
 /* Ascending: a CPU that can run one can run those before it. */
 static const tier tiers[] = {
@@ -225,6 +238,7 @@ npumoe_status nm_kern_init(nm_kern *table, const nm_cpu *cpu, const char *isa, n
     for (size_t i = 0; i <= last && tiers[i].usable(cpu); i++) {
         tiers[i].fill(table, cpu);
         table->isa = tiers[i].name;
+        fill_products(table, cpu);
     }
     return NPUMOE_OK;
 }

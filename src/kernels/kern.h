@@ -24,7 +24,6 @@ struct nm_kern {
     const char *with; /* extensions of the tier that kernels use ("vnni"); "" = none */
 #define K(name, args, tolerance, what) void(*name) args;
 #include "kernels/kern.def"
-#undef K
     /* A row of n elements (multiple of the block) to fp32; bit-equal to nm_type_get()->decode in
      * every tier. NULL for types that are not supported. */
     void (*decode[NM_TYPE_END])(const void *src, float *dst, size_t n);

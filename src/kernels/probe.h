@@ -19,7 +19,7 @@
 #define NM_PROBE_OUT_BYTES 4096u
 
 typedef struct nm_probe_product {
-    const char *type; /* of the operands: "f32", "bf16", "i8" */
+    const char *type; /* of the operands: "f32", "bf16", "i16", "i8" */
     const char *unit; /* the instructions: "avx512", "avx512_vnni", "amx_bf16" */
     const char *isa;  /* the lowest tier (kern.h) that may use them */
     bool (*usable)(const nm_cpu *cpu);

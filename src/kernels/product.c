@@ -14,29 +14,8 @@
 
 /* Every product of this build, for sizes that must be known before the CPU is. */
 static const nm_product *const all[] = {
-    &nm_product_f32,
-#if defined(__x86_64__)
-    &nm_product_dot_f_avx2,
-    &nm_product_dot_f_avx512,
-    &nm_product_dot_q_avx2,
-    &nm_product_dot_q_avxvnni,
-    &nm_product_dot_q_avx512vnni,
-    &nm_product_i16_avx2,
-    &nm_product_i16_avxvnni,
-    &nm_product_i16_avx512vnni,
-    &nm_product_i8_avxvnni,
-    &nm_product_i8_avx512vnni,
-    &nm_product_bf16,
-    &nm_product_bf16x2,
-    &nm_product_bf16x3,
-    &nm_product_i8x3,
-    &nm_product_bf16_avx512,
-    &nm_product_bf16x2_avx512,
-#elif defined(__aarch64__)
-    &nm_product_dot_f_neon,  &nm_product_dot_q_neon,  &nm_product_dot_q_neondot,
-    &nm_product_i8x2_dot,    &nm_product_i8x2_mmla,   &nm_product_bf16_neon,
-    &nm_product_bf16x2_neon, &nm_product_bf16x3_neon,
-#endif
+#define P(arch, name, slot, tier, has, what) NM_ON_##arch(&nm_product_##name, )
+#include "kernels/kern.def"
 };
 
 static bool takes_all(const nm_product *p, const uint32_t *types, size_t n_types)

@@ -8,20 +8,21 @@
 
 #include "kernels/product.h"
 
-extern const nm_product nm_product_f32;
+/* Declared for all architectures, defined for this one. */
+#define P(arch, name, slot, tier, has, what) extern const nm_product nm_product_##name;
+#include "kernels/kern.def"
+
+/* NM_ON_<architecture>(text): the text where this build is for it, else nothing. */
+#define NM_ON_ANY(...) __VA_ARGS__
 #if defined(__x86_64__)
-extern const nm_product nm_product_dot_f_avx2, nm_product_dot_f_avx512;
-extern const nm_product nm_product_dot_q_avx2, nm_product_dot_q_avxvnni,
-    nm_product_dot_q_avx512vnni;
-extern const nm_product nm_product_i16_avx2, nm_product_i16_avxvnni, nm_product_i16_avx512vnni;
-extern const nm_product nm_product_i8_avxvnni, nm_product_i8_avx512vnni;
-extern const nm_product nm_product_bf16, nm_product_bf16x2, nm_product_bf16x3,
-    nm_product_i8x3; /* AMX */
-extern const nm_product nm_product_bf16_avx512, nm_product_bf16x2_avx512;
-#elif defined(__aarch64__)
-extern const nm_product nm_product_dot_f_neon, nm_product_dot_q_neon, nm_product_dot_q_neondot;
-extern const nm_product nm_product_i8x2_dot, nm_product_i8x2_mmla, nm_product_bf16_neon,
-    nm_product_bf16x2_neon, nm_product_bf16x3_neon;
+#define NM_ON_X86(...) __VA_ARGS__
+#else
+#define NM_ON_X86(...)
+#endif
+#if defined(__aarch64__)
+#define NM_ON_ARM(...) __VA_ARGS__
+#else
+#define NM_ON_ARM(...)
 #endif
 
 /* The most that any product of this build needs for rows of up to max_k inputs. */

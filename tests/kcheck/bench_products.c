@@ -120,12 +120,14 @@ static double product_ceiling(const product_run *run)
     const bool tiles = is_matrix_slot(run->slot);
     const double f32 = unit_rate(&run->cpu, run->kern.isa, "f32", tiles);
     const double bf16 = unit_rate(&run->cpu, run->kern.isa, "bf16", tiles);
+    const double i16 = unit_rate(&run->cpu, run->kern.isa, "i16", tiles);
     const double i8 = unit_rate(&run->cpu, run->kern.isa, "i8", tiles);
     switch (run->slot) {
+    case NM_PRODUCT_I16:
+        return i16 > i8 / 2 ? i16 : i8 / 2;
     case NM_PRODUCT_DOT_Q: /* two planes of 8 bits */
     case NM_PRODUCT_I8X2:
-    case NM_PRODUCT_I16:
-        return i8 > 0 ? i8 / 2 : f32;
+        return i8 > 0 ? i8 / 2 : i16 > 0 ? i16 : f32;
     case NM_PRODUCT_I8:
         return i8;
     case NM_PRODUCT_BF16:

@@ -15,6 +15,7 @@
 
 #include "base/alloc.h"
 #include "base/num.h"
+#include "kernels/products.h"
 #include "quant/blocks.h"
 
 #include <float.h>
@@ -634,6 +635,25 @@ static void compare_twins(product_run *runs, size_t n)
                 fail(&runs[i].check, "other bits than %s", runs[j].name);
 }
 
+/* Products of this build that no CPU got which could be made of this one: they were not tested here. */
+static void name_missing(const product_run *runs, size_t n)
+{
+    static const struct {
+        const char *name;
+        const nm_product *product;
+    } all[] = {
+#define P(arch, name, slot, tier, has, what) NM_ON_##arch({#name, &nm_product_##name}, )
+#include "kernels/kern.def"
+    };
+    for (size_t i = 0; i < COUNT(all); i++) {
+        size_t r = 0;
+        while (r < n && runs[r].product != all[i].product)
+            r++;
+        if (r == n)
+            report_missing(all[i].name);
+    }
+}
+
 void check_products(const nm_cpu *cpu, const char *tier, uint64_t seed, bool emulated)
 {
     static product_run runs[MAX_PRODUCT_RUNS];
@@ -656,4 +676,6 @@ void check_products(const nm_cpu *cpu, const char *tier, uint64_t seed, bool emu
             guarded(&runs[i].check, check_large, &runs[i]);
     for (size_t i = 0; i < n; i++)
         report_run(&runs[i].check, runs[i].name);
+    if (!tier)
+        name_missing(runs, n);
 }

@@ -38,6 +38,8 @@ __attribute__((format(printf, 2, 3))) void fail(kcheck *c, const char *fmt, ...)
 void guarded(kcheck *c, void (*check)(kcheck *c, void *arg), void *arg);
 /* The line of TAP that says how it went. */
 void report_run(const kcheck *c, const char *name);
+/* A line for a product that this CPU cannot run. */
+void report_missing(const char *product);
 
 /* ---- buffers ------------------------------------------------------------------------------- */
 
@@ -91,7 +93,6 @@ typedef struct work {
 
 #define K(name, args, tolerance, what) check_fn check_##name;
 #include "kernels/kern.def"
-#undef K
 check_fn check_decode;
 check_fn check_attend;
 
@@ -100,7 +101,7 @@ size_t bench_tier(const nm_kern *tier, const nm_cpu *cpu, const char *filter);
 /* One line per way, shape, cache type and number of queries of attention. */
 size_t bench_attention(const nm_kern *tier, const nm_cpu *cpu, const char *filter);
 
-/* Operations a second, in registers, of the best unit for operands of this type ("f32", "bf16", "i8")
+/* Operations a second, in registers, of the best unit for operands of this type ("f32", "bf16", "i16", "i8")
  * that the tier may use; `tiles`: the matrix unit too. 0 = there is none. */
 double unit_rate(const nm_cpu *cpu, const char *isa, const char *type, bool tiles);
 /* Bytes a second that this thread reads; bytes: a multiple of 512, more than caches hold. */

@@ -2,7 +2,7 @@
  *
  * --emulated: no buffer ends at a page without access, because qemu (7.2 at least) touches the
  * masked lanes of AVX loads, which processors do not; fewer cases, and smaller products.
- * --list: the table of kern.def in docs/kernels.md.
+ * --list: the tables of kern.def in docs/kernels.md.
  * Prints TAP: one line per tier and kernel. A crash inside a kernel is a failure of that kernel. */
 #include "products.h"
 
@@ -38,7 +38,6 @@ static const struct kernel {
 } kernels[] = {
 #define K(name, args, tolerance, what) {#name, check_##name, tolerance},
 #include "kernels/kern.def"
-#undef K
     {"decode", check_decode, EXACT}, {"attention", check_attend, DOT}, /* the check has its bound */
 };
 
@@ -53,14 +52,31 @@ static const struct {
 } listed[] = {
 #define K(name, args, tolerance, what) {#name, what, #tolerance},
 #include "kernels/kern.def"
-#undef K
 };
+
+static const struct {
+    const char *name, *slot, *tier, *has, *what;
+} listed_products[] = {
+#define P(arch, name, slot, tier, has, what) {#name, #slot, #tier, #has, what},
+#include "kernels/kern.def"
+};
+
+/* has_avx512_vnni is a CPU's avx512_vnni. */
+static const char *feature(const char *has)
+{
+    return strncmp(has, "has_", 4) == 0 ? has + 4 : "";
+}
 
 static void print_list(void)
 {
     puts("| kernel | what | tolerance |\n|---|---|---|");
     for (size_t i = 0; i < sizeof listed / sizeof listed[0]; i++)
         printf("| `%s` | %s | %s |\n", listed[i].name, listed[i].what, listed[i].tolerance);
+    puts("\n| product | slot | tier | and | instruction |\n|---|---|---|---|---|");
+    for (size_t i = 0; i < sizeof listed_products / sizeof listed_products[0]; i++)
+        printf("| `%s` | `%s` | `%s` | %s | %s |\n", listed_products[i].name,
+               listed_products[i].slot, listed_products[i].tier, feature(listed_products[i].has),
+               listed_products[i].what);
 }
 
 static sigjmp_buf crashed;
@@ -102,6 +118,11 @@ void report_run(const kcheck *c, const char *name)
        c->cases, c->worst);
     if (c->failure[0])
         fprintf(stderr, "#   %s\n", c->failure);
+}
+
+void report_missing(const char *product)
+{
+    skip(1, "product %s: this CPU lacks what it needs", product);
 }
 
 static void call_check(kcheck *c, void *arg)

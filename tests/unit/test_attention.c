@@ -351,6 +351,7 @@ static void test_tier(const nm_kern *kern)
 int main(void)
 {
     nm_kern kern;
+    note("seed %llu", (unsigned long long)seed);
     for (size_t at = 0; tiers_next_kern(&at, &kern);)
         test_tier(&kern);
     return done_testing();
