@@ -87,6 +87,27 @@ uint64_t nm_plan_group_bytes(const nm_cost *cost, const nm_plan_group *g)
     return nm_cost_group_bytes(cost, g->n_experts, g->n_capacities);
 }
 
+bool nm_plan_count_layer(const nm_cost *cost, const nm_plan_layer *l, uint32_t *programs,
+                         uint64_t *bytes)
+{
+    uint32_t n = 0;
+    uint64_t sum = 0;
+    for (uint32_t g = 0; g < l->n_groups; g++) {
+        n += nm_plan_group_programs(&l->groups[g]);
+        if (!nm_add_u64(sum, nm_plan_group_bytes(cost, &l->groups[g]), &sum))
+            return false;
+    }
+    for (int p = 0; p < NM_COST_PARTS; p++)
+        if (l->on_device[p]) {
+            n += p != NM_PART_ATTENTION;
+            if (!nm_add_u64(sum, cost->device.part_bytes[p], &sum))
+                return false;
+        }
+    *programs = n;
+    *bytes = sum;
+    return true;
+}
+
 static uint32_t busiest(const nm_plan_group *g, const uint32_t *load)
 {
     uint32_t most = 0;
@@ -240,6 +261,8 @@ static npumoe_status check_layer(const nm_plan *plan, uint32_t i, uint8_t *seen,
     const nm_plan_layer *l = &plan->layers[i];
     const nm_cost_device *d = &plan->cost.device;
     where w = {err, l->layer, -1};
+    uint32_t layer_programs;
+    uint64_t layer_bytes;
     if (l->layer >= plan->model.n_layer)
         return bad(&w, "number of the layer", l->layer, "less than ", plan->model.n_layer);
     if (i > 0 && l->layer <= plan->layers[i - 1].layer)
@@ -248,9 +271,6 @@ static npumoe_status check_layer(const nm_plan *plan, uint32_t i, uint8_t *seen,
     for (uint32_t g = 0; g < l->n_groups; g++) {
         w.group = (long)g;
         NM_TRY(check_group(plan, &l->groups[g], seen, &w));
-        *programs += nm_plan_group_programs(&l->groups[g]);
-        if (!nm_add_u64(*bytes, nm_plan_group_bytes(&plan->cost, &l->groups[g]), bytes))
-            return bad(&w, "bytes", HUGE_VAL, "at most ", (double)d->total_bytes);
     }
     w.group = -1;
     for (int p = 0; p < NM_COST_PARTS; p++) {
@@ -262,10 +282,11 @@ static npumoe_status check_layer(const nm_plan *plan, uint32_t i, uint8_t *seen,
                               "plan: layer %u: %s on the device, but cost.device_%s has no points",
                               l->layer, nm_cost_part_name((nm_cost_part)p),
                               nm_cost_part_name((nm_cost_part)p));
-        *programs += p != NM_PART_ATTENTION;
-        if (!nm_add_u64(*bytes, d->part_bytes[p], bytes))
-            return bad(&w, "bytes", HUGE_VAL, "at most ", (double)d->total_bytes);
     }
+    if (!nm_plan_count_layer(&plan->cost, l, &layer_programs, &layer_bytes) ||
+        !nm_add_u64(*bytes, layer_bytes, bytes))
+        return bad(&w, "bytes", HUGE_VAL, "at most ", (double)d->total_bytes);
+    *programs += layer_programs;
     /* Groups of several capacities each have those of their own loads. */
     if (plan->policy == NM_POLICY_OURS && plan->max_capacities == 1 &&
         count_tiers(l) > plan->n_tiers)

@@ -242,6 +242,12 @@ bool nm_plan_shares_part(const nm_plan *plan, nm_cost_part part);
 uint32_t nm_plan_group_programs(const nm_plan_group *g);
 uint64_t nm_plan_group_bytes(const nm_cost *cost, const nm_plan_group *g);
 
+/* What a layer takes on the plan's device: programs, each of them a slot, and bytes, of weights as they are kept there. Counted
+ * are its groups and its dense parts, a program for each part. Programs of attention are not: all layers share them
+ * (attention_chunks), so whoever adds layers up adds them once. false, and nothing written: more bytes than 64 bits hold. */
+bool nm_plan_count_layer(const nm_cost *cost, const nm_plan_layer *layer, uint32_t *programs,
+                         uint64_t *bytes);
+
 /* The invariants above. EFORMAT, with layer and group. */
 npumoe_status nm_plan_check(const nm_plan *plan, npumoe_error *err);
 

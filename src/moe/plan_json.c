@@ -291,14 +291,9 @@ static npumoe_status read_layer(const nm_fields *f, const nm_plan *plan, nm_plan
     for (size_t i = 0; i < n; i++) {
         NM_TRY(nm_fields_at(&list, i, &o));
         NM_TRY(read_group(&o, plan, &l->groups[i]));
-        l->programs += nm_plan_group_programs(&l->groups[i]);
-        l->bytes += nm_plan_group_bytes(&plan->cost, &l->groups[i]);
     }
-    for (int i = 0; i < NM_COST_PARTS; i++)
-        if (l->on_device[i]) {
-            l->programs += i != NM_PART_ATTENTION;
-            l->bytes += plan->cost.device.part_bytes[i];
-        }
+    /* More bytes than can be counted are for nm_plan_check to refuse. */
+    nm_plan_count_layer(&plan->cost, l, &l->programs, &l->bytes);
     NM_TRY(read_prediction(f, "predicted", &l->predicted));
     NM_TRY(nm_fields_real(f, "bound_us", 0.0, MOST_US, &l->bound_us));
     return read_rejected(f, l->rejected, &l->n_rejected);

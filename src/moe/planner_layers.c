@@ -306,8 +306,8 @@ nm_way *nm_way_new(const nm_planner *p, uint32_t n_groups, uint32_t n_experts)
     return w;
 }
 
-/* Programs and bytes from groups and parts; false when a program or the whole is over a limit of the
- * device that no budget can change (bytes of one program). */
+/* Programs and bytes from groups and parts, as nm_plan_count_layer() has them of the layer that comes of it; false when
+ * a program or the whole is over a limit of the device that no budget can change (bytes of one program). */
 static bool measure_way(const nm_planner *p, nm_way *w)
 {
     const nm_cost_device *d = &p->cost->device;
@@ -491,11 +491,8 @@ npumoe_status nm_layer_fill(const nm_planner *p, const nm_layer_work *l, nm_way 
         nm_free(p->a, figures);
         return nm_err_nomem(err, w->n_groups * sizeof *out->groups, "the plan");
     }
-    measure_way(p, w);
     nm_planner_simulate(p, l->load, w, figures);
     out->n_groups = w->n_groups;
-    out->programs = w->programs;
-    out->bytes = w->bytes;
     out->price = w->price;
     out->predicted = w->predicted;
     for (int i = 0; i < NM_COST_PARTS; i++) {
@@ -521,6 +518,7 @@ npumoe_status nm_layer_fill(const nm_planner *p, const nm_layer_work *l, nm_way 
         else
             st = nm_err_nomem(err, g->n_experts * sizeof *g->experts, "the plan");
     }
+    nm_plan_count_layer(p->cost, out, &out->programs, &out->bytes);
     nm_free(p->a, figures);
     return st;
 }

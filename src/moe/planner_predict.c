@@ -179,22 +179,6 @@ static bool is_ever_there(const nm_planner *p, const nm_way *w, nm_cost_part par
     return there;
 }
 
-/* Counts what is left. */
-static void count_layer(const nm_plan *plan, nm_plan_layer *l)
-{
-    l->programs = 0;
-    l->bytes = 0;
-    for (uint32_t g = 0; g < l->n_groups; g++) {
-        l->programs += nm_plan_group_programs(&l->groups[g]);
-        l->bytes += nm_plan_group_bytes(&plan->cost, &l->groups[g]);
-    }
-    for (int i = 0; i < NM_COST_PARTS; i++)
-        if (l->on_device[i]) {
-            l->programs += i != NM_PART_ATTENTION;
-            l->bytes += plan->cost.device.part_bytes[i];
-        }
-}
-
 /* Whether the prompt goes by the host alone: single tokens always do, and of the last layer, which could have launches
  * where no other has, it wants one row. */
 static bool is_idle(const nm_plan *plan)
@@ -224,7 +208,7 @@ static bool trim_layer(const nm_planner *p, uint32_t i, const nm_way *w, nm_plan
             less = true;
         }
     if (less)
-        count_layer(plan, l);
+        nm_plan_count_layer(&plan->cost, l, &l->programs, &l->bytes);
     return less;
 }
 

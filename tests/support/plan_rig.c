@@ -72,16 +72,13 @@ static void fill_layer(nm_plan *p, nm_plan_layer *l, const plan_spec *s)
         to->n_capacities = s->capacity ? 1 : 2;
         to->capacities[0] = s->capacity ? s->capacity : 16;
         to->capacities[1] = s->capacity ? 0 : 32;
-        l->programs += nm_plan_group_programs(to);
-        l->bytes += nm_plan_group_bytes(&p->cost, to);
     }
     for (int i = 0; i < NM_COST_PARTS; i++) {
         l->on_device[i] = s->parts && !(s->without & 1u << i) &&
                           (i != NM_PART_SHARED || p->model.geometry.n_ff_shared);
         l->part_rows[i] = l->on_device[i] ? rows[i] : 0;
-        l->programs += l->on_device[i] && i != NM_PART_ATTENTION;
-        l->bytes += l->on_device[i] ? p->cost.device.part_bytes[i] : 0;
     }
+    nm_plan_count_layer(&p->cost, l, &l->programs, &l->bytes);
     p->programs += l->programs;
     p->bytes += l->bytes;
     if (l->on_device[NM_PART_ATTENTION] && p->attention_chunks == 0)

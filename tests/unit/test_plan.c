@@ -284,6 +284,37 @@ static void test_fits(const nm_plan *plan)
     refuses(plan, &m, &d, 256, NPUMOE_EUNSUPPORTED, "chunk is 256");
 }
 
+/* ---- what a layer takes ----------------------------------------------------------------------- */
+
+/* Planner, reader and check count by the one function: what it counts is known by hand. */
+static void test_layer_counts(void)
+{
+    nm_plan_group groups[] = {{.n_experts = 3, .n_capacities = 2},
+                              {.n_experts = 1, .n_capacities = 1}};
+    const nm_plan_layer l = {
+        .n_groups = 2,
+        .groups = groups,
+        .on_device = {[NM_PART_QKV] = true, [NM_PART_ATTENTION] = true, [NM_PART_SHARED] = true}};
+    nm_cost c = {
+        .device = {.expert_bytes = 1000,
+                   .part_bytes = {[NM_PART_QKV] = 10, [NM_PART_O] = 5, [NM_PART_SHARED] = 1}}};
+    uint32_t programs = 77;
+    uint64_t bytes = 88;
+    ok(nm_plan_count_layer(&c, &l, &programs, &bytes), "a layer is counted");
+    is_int(programs, 5, "... a program per capacity and part, none for attention");
+    ok(bytes == 7011, "... weights per program");
+    c.device.shares_weights = true;
+    ok(nm_plan_count_layer(&c, &l, &programs, &bytes), "with weights shared");
+    is_int(programs, 5, "... the same programs");
+    ok(bytes == 4011, "... weights per group");
+    c.device.expert_bytes = UINT64_MAX - 4;
+    groups[0].n_experts = 1;
+    ok(!nm_plan_count_layer(&c, &l, &programs, &bytes), "more bytes than 64 bits count");
+    groups[1].n_experts = 0;
+    ok(!nm_plan_count_layer(&c, &l, &programs, &bytes), "... by those of a part");
+    ok(programs == 5 && bytes == 4011, "nothing is written then");
+}
+
 /* ---- parts that host and device share by rows ------------------------------------------------- */
 
 static void share(nm_plan *plan, uint32_t layer, nm_cost_part part, uint32_t rows)
@@ -360,6 +391,7 @@ int main(void)
     if (nm_plan_print(plan, &text, NULL) != NPUMOE_OK)
         bail("a plan cannot be printed");
     test_curves();
+    test_layer_counts();
     test_round_trip(plan, text);
     test_cost_round_trip(plan);
     refuse_all(text, breakages, sizeof breakages / sizeof breakages[0]);
