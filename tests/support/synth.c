@@ -2,6 +2,7 @@
 #include "support/synth.h"
 
 #include "quant/quant.h"
+#include "tap.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -154,6 +155,37 @@ bool synth_make(const synth_shape *shape, synth_rng *r, double launch_us, synth_
 void synth_free(synth_setting *x)
 {
     nm_loads_free(nm_allocator_default(), &x->loads);
+}
+
+nm_plan *synth_plan_with(const synth_setting *x, const nm_planner_options *o)
+{
+    nm_plan *plan = NULL;
+    npumoe_error err = {0};
+    if (nm_planner_make(nm_allocator_default(), &x->model, &x->loads, &x->cost, o, &plan, &err) !=
+        NPUMOE_OK)
+        bail("%s", err.message);
+    return plan;
+}
+
+static nm_planner_options options_for(uint32_t n_prompt, uint32_t in_flight, bool compare)
+{
+    nm_planner_options o = nm_planner_options_default();
+    o.n_prompt = n_prompt;
+    o.in_flight = in_flight;
+    o.compare = compare;
+    return o;
+}
+
+nm_plan *synth_plan(const synth_setting *x, uint32_t n_prompt, uint32_t in_flight)
+{
+    const nm_planner_options o = options_for(n_prompt, in_flight, true);
+    return synth_plan_with(x, &o);
+}
+
+nm_plan *synth_plan_alone(const synth_setting *x, uint32_t n_prompt, uint32_t in_flight)
+{
+    const nm_planner_options o = options_for(n_prompt, in_flight, false);
+    return synth_plan_with(x, &o);
 }
 
 void synth_slow(nm_cost *c, uint32_t chunk, double factor, bool attention)

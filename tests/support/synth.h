@@ -41,6 +41,12 @@ typedef struct synth_setting {
 bool synth_make(const synth_shape *shape, synth_rng *r, double launch_us, synth_setting *out);
 void synth_free(synth_setting *x);
 
+/* What the planner makes of it; where that fails, the test program ends. Owner: the caller. */
+nm_plan *synth_plan_with(const synth_setting *x, const nm_planner_options *o);
+/* For prompts of so many tokens, by default options: beside the other policies, or without a look at them. */
+nm_plan *synth_plan(const synth_setting *x, uint32_t n_prompt, uint32_t in_flight);
+nm_plan *synth_plan_alone(const synth_setting *x, uint32_t n_prompt, uint32_t in_flight);
+
 /* A device that takes so many times as long as the host for whatever it does; parts of chunks of that length. */
 void synth_slow(nm_cost *c, uint32_t chunk, double factor, bool attention);
 

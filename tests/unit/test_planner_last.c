@@ -26,20 +26,6 @@ static synth_setting make_setting(const synth_shape *s, double factor)
     return x;
 }
 
-static nm_plan *make(const synth_setting *x, uint32_t n_prompt, uint32_t in_flight)
-{
-    nm_planner_options o = nm_planner_options_default();
-    nm_plan *plan = NULL;
-    npumoe_error err = {0};
-    o.n_prompt = n_prompt;
-    o.in_flight = in_flight;
-    o.compare = false;
-    if (nm_planner_make(nm_allocator_default(), &x->model, &x->loads, &x->cost, &o, &plan, &err) !=
-        NPUMOE_OK)
-        bail("%s", err.message);
-    return plan;
-}
-
 /* What the plan's structure takes for a prompt of n tokens, and the host alone, of all of it. */
 static void judge(nm_plan *p, const nm_loads *loads, uint32_t n, nm_prediction *with,
                   nm_prediction *without)
@@ -74,7 +60,7 @@ static void test_by_hand(void)
         (nm_curve){
             .n = 2, .rows = {1, 4097}, .us = {4.0 * CHUNK, 4.0 * CHUNK + 4096.0 * CHUNK / 64}};
     c->host_region_us = 0.0;
-    nm_plan *p = make(&x, N, 0);
+    nm_plan *p = synth_plan_alone(&x, N, 0);
     const double attention = (4.0 * N) + CHUNK * (CHUNK / 64.0) + REST * (2.0 * CHUNK / 64.0);
     /* the last layer: norm (0.1) and storing (0.35) of all, QKV, and nothing after it */
     const double rows = (LAYERS - 1) * (3.0 + 7.0 + 5.0 + 2 * 10.0) + 0.45 * 3.0 + 7.0;
@@ -97,7 +83,7 @@ static void test_between(void)
         synth_setting x = make_setting(&s, 0.1 + 1.2 * synth_unit(&rng));
         const uint32_t whole = (1 + synth_next(&rng, 4)) * CHUNK;
         const uint32_t rest = 1 + synth_next(&rng, CHUNK - 1);
-        nm_plan *p = make(&x, whole + rest, synth_next(&rng, 2));
+        nm_plan *p = synth_plan_alone(&x, whole + rest, synth_next(&rng, 2));
         nm_prediction fewer, more, at, host_fewer, host_more, host_at;
         judge(p, &x.loads, whole, &fewer, &host_fewer);
         judge(p, &x.loads, whole + rest, &at, &host_at);
@@ -135,7 +121,7 @@ static void test_pays(void)
     c->device_part[NM_PART_QKV].us[0] = c->device_part[NM_PART_O].us[0] = 25.0 * CHUNK;
     for (uint32_t i = 0; i < c->device_expert.n; i++)
         c->device_expert.us[i] = 1e9;
-    nm_plan *p = make(&x, 4 * CHUNK, 0);
+    nm_plan *p = synth_plan_alone(&x, 4 * CHUNK, 0);
     unsigned parts = 0;
     for (uint32_t l = 0; l < LAYERS; l++) /* of the last layer only QKV is run */
         for (int i = NM_PART_QKV; i <= NM_PART_O; i++)

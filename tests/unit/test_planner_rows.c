@@ -20,27 +20,6 @@ static synth_setting make_setting(const synth_shape *s, double factor, bool atte
     return x;
 }
 
-static nm_plan *make_after(const synth_setting *x, uint32_t n_past, uint32_t n_prompt,
-                           uint32_t in_flight)
-{
-    nm_planner_options o = nm_planner_options_default();
-    nm_plan *plan = NULL;
-    npumoe_error err = {0};
-    o.n_past = n_past;
-    o.n_prompt = n_prompt;
-    o.in_flight = in_flight;
-    o.compare = false;
-    if (nm_planner_make(nm_allocator_default(), &x->model, &x->loads, &x->cost, &o, &plan, &err) !=
-        NPUMOE_OK)
-        bail("%s", err.message);
-    return plan;
-}
-
-static nm_plan *make(const synth_setting *x, uint32_t n_prompt, uint32_t in_flight)
-{
-    return make_after(x, 0, n_prompt, in_flight);
-}
-
 static uint32_t shared(const nm_plan *p)
 {
     uint32_t n = 0;
@@ -113,7 +92,7 @@ static void test_all_kinds(void)
             2 + synth_next(&rng, 3), 8 + synth_next(&rng, 24), 2, CHUNK, 8, synth_unit(&rng), 0.4};
         synth_setting x = make_setting(&s, 0.3 + 1.2 * synth_unit(&rng), synth_next(&rng, 2));
         const uint32_t in_flight = synth_next(&rng, 2);
-        nm_plan *p = make(&x, in_flight ? 3 * CHUNK : CHUNK, in_flight);
+        nm_plan *p = synth_plan_alone(&x, in_flight ? 3 * CHUNK : CHUNK, in_flight);
         double sum = 0.0;
         for (uint32_t l = 0; l + 1 < p->n_layers; l++)
             sum += p->layers[l].predicted.us;
@@ -157,7 +136,12 @@ static void test_by_hand(void)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const double a = cases[i].attention_us, past = cases[i].n_past;
         c->host_part[NM_PART_ATTENTION] = (nm_curve){.n = 2, .rows = {1, 32 * CHUNK}, .us = {a, a}};
-        nm_plan *p = make_after(&x, cases[i].n_past, CHUNK, 0);
+        nm_planner_options o = nm_planner_options_default();
+        o.n_past = cases[i].n_past;
+        o.n_prompt = CHUNK;
+        o.in_flight = 0;
+        o.compare = false;
+        nm_plan *p = synth_plan_with(&x, &o);
         /* two thirds of 256 rows, in steps of 16: 176 for 8800 us beside 80 of the host for 8000 */
         is_int(p->layers[0].part_rows[NM_PART_QKV], 176, "QKV: the device takes 176 of 256 rows");
         uint32_t best = 0;
@@ -200,7 +184,7 @@ static void test_walk(void)
         const nm_cost_part part = i % 2 ? NM_PART_O : NM_PART_QKV;
         const uint32_t rows = i / 2 % 2 ? 64 : 208;
         synth_setting x = make_setting(&s, 0.5, i >= 4);
-        nm_plan *p = make(&x, 0, 1);
+        nm_plan *p = synth_plan_alone(&x, 0, 1);
         for (uint32_t l = 0; l < p->n_layers; l++) {
             nm_plan_layer *layer = &p->layers[l];
             memset(layer->part_rows, 0, sizeof layer->part_rows);
@@ -224,7 +208,7 @@ static void test_far(void)
 {
     const synth_shape s = {3, 16, 2, CHUNK, 8, 0.5, 0.4};
     synth_setting x = make_setting(&s, 0.5, false);
-    nm_plan *p = make(&x, 0, 1);
+    nm_plan *p = synth_plan_alone(&x, 0, 1);
     for (uint32_t l = 0; l < p->n_layers; l++) {
         p->layers[l].on_device[NM_PART_QKV] = true;
         p->layers[l].part_rows[NM_PART_QKV] = CHUNK / 4;
@@ -241,11 +225,11 @@ static void test_several_chunks(void)
     const synth_shape s = {3, 16, 2, CHUNK, 8, 0.7, 0.4};
     for (int attention = 0; attention < 2; attention++) {
         synth_setting x = make_setting(&s, 0.5, attention);
-        nm_plan *p = make(&x, 4 * CHUNK, 0);
+        nm_plan *p = synth_plan_alone(&x, 4 * CHUNK, 0);
         is_int(shared(p), 0, "where chunks overlap nothing is shared");
         nm_plan_free(&p);
         /* a plan of one chunk, for prompts of many: as it is */
-        p = make(&x, CHUNK, 0);
+        p = synth_plan_alone(&x, CHUNK, 0);
         ok(shared(p) > 0, "one chunk");
         nm_prediction with, without;
         npumoe_error err = {0};
@@ -270,7 +254,7 @@ static void test_beside(void)
         synth_setting x = make_setting(&s, devices[i / 4 % 3], i / 12 != 0);
         for (int w = 0; w < NM_COST_WORKS; w++)
             x.cost.beside[w] = factors[i % 4];
-        nm_plan *p = make(&x, CHUNK, 0);
+        nm_plan *p = synth_plan_alone(&x, CHUNK, 0);
         some += shared(p) > 0;
         quicker += p->predicted.us <= whole_us(p, &x.loads) * (1.0 + 1e-9);
         nm_plan_free(&p);
@@ -286,7 +270,7 @@ static void test_slower_device(void)
     const synth_shape s = {3, 16, 2, CHUNK, 8, 0.5, 0.4};
     for (int attention = 0; attention < 2; attention++) {
         synth_setting x = make_setting(&s, 1.3, attention);
-        nm_plan *p = make(&x, CHUNK, 0);
+        nm_plan *p = synth_plan_alone(&x, CHUNK, 0);
         is_int(shared(p), 2 * s.n_layers, "a slower device: QKV and O of all layers are shared");
         nm_plan_free(&p);
         synth_free(&x);
@@ -300,7 +284,7 @@ static void test_short_chunks(void)
     static const uint32_t tokens[] = {80, 160, 161};
     double us[3];
     synth_setting x = make_setting(&s, 0.5, false);
-    nm_plan *p = make(&x, CHUNK, 0);
+    nm_plan *p = synth_plan_alone(&x, CHUNK, 0);
     for (uint32_t l = 0; l < p->n_layers; l++) {
         nm_plan_layer *layer = &p->layers[l];
         for (uint32_t g = 0; g < layer->n_groups; g++)

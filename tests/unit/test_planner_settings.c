@@ -31,16 +31,6 @@ static nm_planner_options for_prompt(uint32_t n)
     return o;
 }
 
-static nm_plan *make(const synth_setting *x, const nm_planner_options *o)
-{
-    nm_plan *plan = NULL;
-    npumoe_error err = {0};
-    if (nm_planner_make(nm_allocator_default(), &x->model, &x->loads, &x->cost, o, &plan, &err) !=
-        NPUMOE_OK)
-        bail("%s", err.message);
-    return plan;
-}
-
 /* Attention's programs are all layers', so that with few slots they are the best that there is. */
 static void test_slots(void)
 {
@@ -54,7 +44,7 @@ static void test_slots(void)
         for (size_t i = 0; i < N; i++) {
             const nm_planner_options o = for_prompt((c % 2 ? 6 : 4) * CHUNK);
             x.cost.device.slots = slots[i];
-            nm_plan *p = make(&x, &o);
+            nm_plan *p = synth_plan_with(&x, &o);
             us[i] = p->predicted.us;
             bounds[i] = p->bound_us;
             more += i == 0 || us[i] <= 1.02 * us[i - 1];
@@ -86,12 +76,12 @@ static void test_in_flight(void)
         synth_setting x = make_setting(&s, 0.2 + 0.8 * synth_unit(&rng));
         x.cost.device.has_attention = i % 3 == 0;
         nm_planner_options o = for_prompt((2 + synth_next(&rng, 2)) * CHUNK);
-        nm_plan *p = make(&x, &o);
+        nm_plan *p = synth_plan_with(&x, &o);
         bool good = true;
         alone += p->in_flight == 1;
         together += p->in_flight > 1;
         for (o.in_flight = 1; o.in_flight <= NM_PLAN_MAX_IN_FLIGHT; o.in_flight++) {
-            nm_plan *q = make(&x, &o);
+            nm_plan *q = synth_plan_with(&x, &o);
             /* fewer lanes than are best, if it makes hardly a difference: a hundredth */
             good =
                 good && p->predicted.us <= q->predicted.us * (o.in_flight == 1 ? 1.0 + 1e-9 : 1.02);
@@ -114,7 +104,7 @@ static void test_ends(void)
     const nm_planner_options o = for_prompt(4 * CHUNK);
     x.cost.host_region_us = 1e11;
     alarm(60);
-    nm_plan *p = make(&x, &o);
+    nm_plan *p = synth_plan_with(&x, &o);
     ok(p->predicted.us >= 1e11, "a host that takes a day for a layer: %.3g us", p->predicted.us);
     alarm(0);
     nm_plan_free(&p);
@@ -142,7 +132,7 @@ static void test_cancel(void)
     patience all = {.left = 1 << 30};
     o.progress = ask;
     o.progress_user = &all;
-    nm_plan *p = make(&x, &o);
+    nm_plan *p = synth_plan_with(&x, &o);
     nm_plan_free(&p);
     ok(all.after > 20, "it asks %u times after all layers", all.after);
     const int calls = (1 << 30) - all.left;

@@ -23,21 +23,6 @@ static synth_setting make_setting(const synth_shape *s, double factor, double la
     return x;
 }
 
-static nm_plan *make(const synth_setting *x, uint32_t n_prompt, nm_plan_policy policy,
-                     uint32_t in_flight)
-{
-    nm_planner_options o = nm_planner_options_default();
-    nm_plan *plan = NULL;
-    npumoe_error err = {0};
-    o.policy = policy;
-    o.n_prompt = n_prompt;
-    o.in_flight = in_flight;
-    if (nm_planner_make(nm_allocator_default(), &x->model, &x->loads, &x->cost, &o, &plan, &err) !=
-        NPUMOE_OK)
-        bail("%s", err.message);
-    return plan;
-}
-
 /* ---- shapes that were not taken --------------------------------------------------------------- */
 
 static void offer(nm_layer_work *l, unsigned name, double score)
@@ -81,7 +66,7 @@ static void test_rivals(void)
     enum { LAYERS = 3 };
     const synth_shape s = {LAYERS, 16, 2, CHUNK, 8, 0.8, 0.4};
     synth_setting x = make_setting(&s, 0.4, 5.0);
-    nm_plan *p = make(&x, 4 * CHUNK, NM_POLICY_OURS, 0);
+    nm_plan *p = synth_plan(&x, 4 * CHUNK, 0);
     unsigned full = 0, attend = 0, large = 0;
     for (uint32_t l = 0; l < LAYERS; l++) {
         const nm_plan_layer *of = &p->layers[l];
@@ -111,7 +96,7 @@ static void test_budgets(void)
         synth_setting x = make_setting(&s, 0.4, 5.0);
         x.cost.device.slots = slots[k];
         x.cost.device.has_attention = false;
-        nm_plan *p = make(&x, 4 * CHUNK, NM_POLICY_OURS, 2);
+        nm_plan *p = synth_plan(&x, 4 * CHUNK, 2);
         for (uint32_t l = 0; l + 1 < LAYERS; l++) { /* of the last one a prompt wants a row */
             const nm_plan_layer *of = &p->layers[l];
             bool some = false, fit = false;
@@ -161,7 +146,7 @@ static void test_crossover(void)
         synth_setting x =
             make_setting(&s, 0.2 + 0.9 * synth_unit(&rng), 20.0 + 400.0 * synth_unit(&rng));
         const uint32_t n = 40 + synth_next(&rng, 4 * CHUNK);
-        nm_plan *p = make(&x, n, NM_POLICY_OURS, i % 3);
+        nm_plan *p = synth_plan(&x, n, i % 3);
         if (p->crossover < UINT32_MAX) {
             plans++;
             from += pays(p, &x.loads, p->crossover);
@@ -204,7 +189,7 @@ static void test_launches(void)
     for (uint32_t i = 0; i < CASES; i++) {
         const synth_shape s = {3, 24, 2, CHUNK, 8, 1.6, 0.6};
         synth_setting x = make_setting(&s, 0.3 + 0.1 * (i % 5), 300.0);
-        nm_plan *p = make(&x, i % 2 ? 3 * CHUNK : 0, NM_POLICY_OURS, i % 3);
+        nm_plan *p = synth_plan(&x, i % 2 ? 3 * CHUNK : 0, i % 3);
         for (uint32_t l = 0; l < s.n_layers; l++)
             for (uint32_t k = 0; k < p->layers[l].n_groups; k++) {
                 const nm_plan_group *g = &p->layers[l].groups[k];
@@ -234,7 +219,7 @@ static void test_short_prompts(void)
         const synth_shape s = {3, 16, 2, CHUNK, 8, 1.0, 0.4};
         synth_setting x = make_setting(&s, 0.4 + 0.05 * i, 100.0);
         for (size_t k = 0; k < N; k++) {
-            nm_plan *p = make(&x, prompts[k], NM_POLICY_OURS, i % 3);
+            nm_plan *p = synth_plan(&x, prompts[k], i % 3);
             none += prompts[k] == 1 && p->programs == 0 && p->bytes == 0;
             idle += (p->predicted.launches == 0.0) == (p->programs == 0);
             more += p->programs > 0;
