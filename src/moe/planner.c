@@ -215,6 +215,7 @@ static npumoe_status fill_plan(const nm_planner *p, nm_layer_work *layers, nm_wa
 static npumoe_status finish_plan(const nm_planner *p, nm_layer_work *layers, bool bounds,
                                  nm_plan *plan, npumoe_error *err)
 {
+    /* First, as what would have fitted instead depends on the slots and bytes that are left. */
     if (chooses(&p->options))
         NM_TRY(nm_planner_trim(plan, p->loads, err));
     NM_TRY(nm_planner_fill_rejected(p, layers, plan, err));
@@ -457,7 +458,9 @@ npumoe_status nm_planner_make(const npumoe_allocator *a, const nm_plan_model *mo
         st = make_lossy(a, model, loads, cost, options, &plan, err);
     if (st == NPUMOE_OK && options->policy == NM_POLICY_OURS && options->compare)
         st = compare(&plan, loads, options, err);
-    if (st == NPUMOE_OK && chooses(options)) /* it may be another policy's by now */
+    /* Each plan of ours was trimmed when it was made (finish_plan), but by now it may be another policy's. Those are not,
+     * as in the list of rejected ones they stand for what their policy would place. */
+    if (st == NPUMOE_OK && chooses(options))
         st = nm_planner_trim(plan, loads, err);
     if (st == NPUMOE_OK)
         st = nm_planner_crossover(plan, loads, err);

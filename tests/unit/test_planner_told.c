@@ -232,6 +232,28 @@ static void test_short_prompts(void)
     ok(more > 0, "%u plans have something there", more);
 }
 
+/* Nor is it where another policy's plan was the better one: these place what their policy says, whatever is launched. */
+static void test_policies_short(void)
+{
+    enum { CASES = 6 };
+    const synth_shape s = {3, 16, 2, CHUNK, 8, 1.0, 0.4};
+    nm_planner_options o = nm_planner_options_default();
+    unsigned none = 0, others = 0;
+    o.n_prompt = 1;
+    o.n_tiers = o.max_capacities = 1; /* which a ladder has more of */
+    for (uint32_t i = 0; i < CASES; i++) {
+        synth_setting x = make_setting(&s, 0.1 + 0.1 * i, 5.0);
+        nm_plan *p = synth_plan_with(&x, &o);
+        none += p->programs == 0 && p->bytes == 0 && p->predicted.us == p->cpu_only.us;
+        for (uint32_t k = 0; k < p->n_rejected; k++)
+            others += p->rejected[k].programs > 0;
+        nm_plan_free(&p);
+        synth_free(&x);
+    }
+    is_int(none, CASES, "another policy's plan leaves nothing on the device for one token either");
+    ok(others > 0, "%u plans of other policies would", others);
+}
+
 int main(void)
 {
     note("seed %llu", (unsigned long long)rng.state);
@@ -241,5 +263,6 @@ int main(void)
     test_crossover();
     test_launches();
     test_short_prompts();
+    test_policies_short();
     return done_testing();
 }
