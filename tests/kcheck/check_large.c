@@ -156,20 +156,32 @@ static double relative_error(const large *l)
     return sqrt(off / size);
 }
 
-/* What the roundings of a class give on average, times four and more. Uniform numbers. */
+/* What the roundings of a class give on average, for uniform numbers, and half of that again: a bit less gives twice.
+ *
+ * Integers: x is off by a unit / sqrt(12), a unit is an n-th of the largest number, whose 1 / sqrt(3) x is on average:
+ * 1 / 2n. (Where lo of dot_q would be -128, one in 256, it is off by a unit more: 2 % more in all.)
+ * bf16: x between 1/2 and 1 is off by 2^-8 / sqrt(12), one octave lower by half of that, ...: 2^-9.4, so are
+ * the weights: 2^-8.9. Two planes have 8 bits more, so 2^-17.4 for one side and 2^-16.9 for both, at most: lo has a
+ * sign, which is a bit, too.
+ * i8x3: what is left out, lo lo, is 2^-14.6 of uniform x and of weights whose scales are uniform below 2; the
+ * rounding of both makes that 2^-14 (the head of product_i8_amx.c). */
 static double usual_error(nm_product_slot slot)
 {
     switch (slot) {
     case NM_PRODUCT_BF16:
+        return 1.5 * 0x1p-9;
     case NM_PRODUCT_I8:
-        return 0x1p-6;
+        return 1.5 / (2 * 127);
     case NM_PRODUCT_DOT_Q:
-    case NM_PRODUCT_I16:
     case NM_PRODUCT_I8X2:
+        return 1.5 / (2 * 32639);
+    case NM_PRODUCT_I16:
+        return 1.5 / (2 * 32767);
     case NM_PRODUCT_I8X3:
+        return 1.5 * 0x1p-14;
     case NM_PRODUCT_BF16X2:
     case NM_PRODUCT_BF16X3:
-        return 0x1p-12;
+        return 1.5 * 0x1p-17;
     case NM_PRODUCT_F32:
     case NM_PRODUCT_DOT_F:
     case NM_PRODUCT_END:

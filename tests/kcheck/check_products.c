@@ -85,6 +85,30 @@ static void draw_mat(kcheck *c, const problem *p, uint32_t type, flavour f, int 
     exact_weights(to);
 }
 
+/* One or two numbers next to fp32's limit, or a block of x below it whose sum exceeds it (2^5 numbers
+ * of 2^121 to 2^125), all of one sign. All others are small. */
+static void make_large(kcheck *c, float *row, size_t k, size_t i)
+{
+    static const float odd[] = {FLT_MAX, -FLT_MAX, 0x1.ffp127f, -0x1.ffp127f};
+    const size_t at = draw_bits(c) % k / NM_QK * NM_QK, end = nm_min_size(at + NM_QK, k);
+    const float most = ldexpf(draw_bits(c) % 2 ? 1.0f : -1.0f, 121 + (int)(draw_bits(c) % 5));
+    for (size_t p = 0; p < k; p++)
+        row[p] *= 0x1p-12f;
+    for (size_t n = 0; i % 3 == 1 && n < 1 + i % 2; n++)
+        row[draw_bits(c) % k] = odd[draw_bits(c) % COUNT(odd)];
+    for (size_t p = at; i % 3 == 2 && p < end; p++)
+        row[p] = most * (0.5f + 0.5f * fabsf(draw(c, PLAIN)));
+}
+
+/* Of numbers from 2^-97 down to denormals; of two rows one has a single number that is not 0. */
+static void make_tiny(kcheck *c, float *row, size_t k, size_t i)
+{
+    const float size = ldexpf(1.0f, -97 - (int)(draw_bits(c) % 48));
+    const size_t only = draw_bits(c) % k;
+    for (size_t p = 0; p < k; p++)
+        row[p] *= i % 2 && p != only ? 0.0f : size;
+}
+
 /* Of SPECIAL rows some have one number that is none, or is extreme. */
 static void draw_rows(kcheck *c, problem *p)
 {
@@ -96,6 +120,10 @@ static void draw_rows(kcheck *c, problem *p)
         p->x[i] = row;
         if (p->flavour == SPECIAL && draw_bits(c) % 3 == 0)
             row[draw_bits(c) % p->k] = odd[draw_bits(c) % COUNT(odd)];
+        if (p->flavour == LARGE)
+            make_large(c, row, p->k, i);
+        if (p->flavour == TINY)
+            make_tiny(c, row, p->k, i);
         if (i % 7 == 5) /* a whole row, hence whole blocks, of zeros */
             memset(row, 0, p->k * sizeof *row);
     }
@@ -131,7 +159,7 @@ static void finish_problem(kcheck *c, problem *p)
 static void make_problem(kcheck *c, uint32_t type, size_t k, flavour f)
 {
     problem *p = new_problem(c, type, k, f);
-    if (k > 800) {
+    if (k > 800 || f >= N_FLAVOURS) {
         p->m = 17;
         p->n = 64;
     }
@@ -275,6 +303,13 @@ static double largest(const exact *e)
     return fmax(fmax(e->terms, e->blocks), fmax(e->apart, e->groups));
 }
 
+/* The sums of i8x3 are those of integers times the scale of x until W's comes in: less than half of the sum of
+ * |x| of 256 inputs, whatever the weights. */
+static bool too_large_for(nm_product_slot slot, const exact *e)
+{
+    return slot == NM_PRODUCT_I8X3 && e->x > (double)FLT_MAX;
+}
+
 /* An element of a result: row i of x, row j of W. */
 typedef struct element {
     const char *name;
@@ -306,7 +341,7 @@ static void compare_out(kcheck *c, const ask *a)
             double b = a->bias ? (double)p->bias[j] : 0;
             double f = a->weight ? (double)p->weight[i] : 1;
             double y = a->add ? (double)p->before[i][j] : 0;
-            if (e->beyond)
+            if (e->beyond || too_large_for(a->run->slot, e))
                 continue;
             double size = fmax(fabs(f), 1) * (largest(e) + fabs(b)) + fabs(y);
             double bound = fabs(f) * product_bound(a->run->slot, p->type, p->k, e);
@@ -621,6 +656,13 @@ static void check_type(kcheck *draws, product_run *runs, size_t n_runs, uint32_t
             make_problem(draws, type, ks[i], (flavour)f);
             run_all(runs, n_runs, type, run_problem);
         }
+    /* A matter of numbers, not of sizes: one of these. Types without blocks are few: all of them in any run. */
+    for (int f = TINY; f <= LARGE; f++) {
+        if (block > 1 && !chosen(draws))
+            continue;
+        make_problem(draws, type, block == 1 ? 61 : block == 32 ? 96 : 256, (flavour)f);
+        run_all(runs, n_runs, type, run_problem);
+    }
     if (block > 1)
         check_extremes(draws, runs, n_runs, type);
 }

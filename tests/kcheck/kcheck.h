@@ -65,7 +65,10 @@ typedef enum flavour {
     PLAIN,   /* uniform in -1 .. 1 */
     WIDE,    /* magnitudes from 1e-12 to 1e12, signs, zeros */
     SPECIAL, /* mostly plain; some NaN, Inf, denormals, -0 */
-    N_FLAVOURS
+    N_FLAVOURS,
+    /* Of products only (check_products.c): what draw() gives is plain. */
+    TINY = N_FLAVOURS, /* rows of x that are tiny as a whole */
+    LARGE              /* rows of x, or of F32 weights, with numbers next to fp32's limit */
 } flavour;
 
 uint32_t draw_bits(kcheck *c);

@@ -4,12 +4,13 @@
  * magnitudes for the order of fp32 sums (class DOT of kern.def).
  *
  *   F32, DOT_F       nothing else
- *   DOT_Q, I16,      x is rounded to integers of at least 14 bits with a sign: by at most 2^-14 of
- *   I8X2             its block's maximum (a block is 32 inputs), whatever the weights; they are exact,
- *                    but their minimums are summed apart, so the terms are |x| (|w| + 2 |min|), and
+ *   I16, I8X2, I8,   x becomes whole numbers of at most n (32767; 32639 where there are two planes of bytes; 127),
+ *   DOT_Q            in units of an n-th of its block's maximum (a block is 32 inputs): off by half of one,
+ *                    of DOT_Q by one and a half, where lo would be -128. The unit, its inverse and the number times
+ *                    that are rounded to fp32, with four roundings at most: 4 eps n units. Weights
+ *                    are exact, but their minimums are summed apart, so the terms are |x| (|w| + 2 |min|), and
  *                    so are offsets of codes, at most the largest weight that a block's scale
  *                    allows: eps of that times |x| for each block
- *   I8               the same with integers of 8 bits: x is rounded by half a 127th of its block's maximum
  *   I8X3             x is rounded by 2^-16, weights by 2^-15 of the largest that their scales allow in
  *                    256 inputs, and the product of what is below
  *                    2^-8 of either is left out
@@ -20,7 +21,7 @@
  *
  * Gradual underflow is nobody's promise: matrix units take denormals for zeros, and products of two
  * scales may be smaller than any fp32. So numbers below 2^-100 (sums, integers) or 2^-126 (planes)
- * may vanish. */
+ * may vanish; then the error is what they were worth, and not more. */
 #include "products.h"
 
 #include "quant/blocks.h"
@@ -75,6 +76,8 @@ static const block_map *map_of(uint32_t type)
 static uint16_t draw_half(kcheck *c, flavour f)
 {
     uint16_t bits = (uint16_t)(draw_bits(c) >> 8);
+    if (f == LARGE) /* +-2^-24, so that sums of 256 of the largest numbers are within fp32 */
+        return (uint16_t)((bits & 0x8000) | 1);
     uint16_t exponent = (uint16_t)(f == WIDE ? (bits >> 3) % 31 : 6 + (bits & 3));
     return (uint16_t)((bits & 0x83ff) | (unsigned)exponent << 10);
 }
@@ -96,7 +99,10 @@ static void draw_scales(kcheck *c, const block_map *map, flavour f, bool special
 static void draw_number(kcheck *c, uint32_t type, flavour f, bool special, char *to)
 {
     static const float values[] = {NAN, INFINITY, -INFINITY, 65504.0f, 0x1p-24f, -0.0f};
+    static const float huge[] = {FLT_MAX, -0x1.ffp127f}; /* infinite if they were rounded to bf16 */
     float v = special ? values[draw_bits(c) % (sizeof values / sizeof values[0])] : draw(c, f);
+    if (f == LARGE)
+        v = special ? huge[draw_bits(c) % 2] : v * 0x1p-12f;
     if (f == WIDE && type == NM_TYPE_F16)
         v = nm_f16_to_f32(draw_half(c, WIDE));
     uint16_t h = type == NM_TYPE_F16 ? nm_f32_to_f16(v) : nm_f32_to_bf16(v);
@@ -114,7 +120,8 @@ void draw_weights(kcheck *c, uint32_t type, flavour f, size_t rows, size_t k, vo
     char *at = to;
     draw_bytes(c, to, rows * blocks * t->block_bytes);
     for (size_t r = 0; r < rows; r++) {
-        bool poison = f == SPECIAL && draw_bits(c) % 4 == 0;
+        bool poison =
+            (f == SPECIAL || (f == LARGE && type == NM_TYPE_F32)) && draw_bits(c) % 4 == 0;
         size_t where = draw_bits(c) % blocks;
         flavour usual = f == SPECIAL ? PLAIN : f;
         for (size_t b = 0; b < blocks; b++, at += t->block_bytes) {
@@ -122,7 +129,8 @@ void draw_weights(kcheck *c, uint32_t type, flavour f, size_t rows, size_t k, vo
             if (type == NM_TYPE_MXFP4)
                 *at = (char)(special || f == WIDE
                                  ? (draw_bits(c) >> 8) % 250 /* above, decoded weights overflow */
-                                 : 120 + (draw_bits(c) >> 8) % 6);
+                             : f == LARGE ? 100
+                                          : 120 + (draw_bits(c) >> 8) % 6);
             else if (map)
                 draw_scales(c, map, usual, special, at);
             else
@@ -149,6 +157,10 @@ static const uint16_t extreme_scales[][2] = {
     {0, 0},
     {MINUS, HALF_ONE},
     {HALF_ONE, 0},
+    /* w = m - 8 d and m - 16 d in the middle of codes: that and 8 d (16 d) are both rounded up from a half by i8x3,
+     * so that the sum of the two, the weight of code 0, is one more than 16 bits hold. */
+    {0xabff, HALF_ONE},
+    {0xa801, 0x3c01},
     /* From here on not finite. */
     {HALF_INF, HALF_ONE},
     {MINUS | HALF_INF, HALF_INF},
@@ -159,13 +171,16 @@ static const uint16_t extreme_scales[][2] = {
 };
 
 /* Of MXFP4. 12 times 2^(e - 128) is the largest weight: from 253 on it exceeds fp32. */
-static const uint8_t extreme_exponents[] = {0,   1,   2,   100, 127,      128, 200,
-                                            249, 250, 251, 252, /**/ 253, 254, 255};
+static const uint8_t extreme_exponents[] = {0,   1,   2,   64,  100, 127, 128, 160,
+                                            200, 249, 250, 251, 252, 253, 254, 255};
 
 /* Every byte of codes: unsigned codes and those of 2 to 6 bits at min and max, then signed bytes. */
 static const int extreme_fills[] = {0x00, 0xff, 0x80, 0x7f, -1 /* noise */};
 
-enum { N_FINITE = 11, N_FILLS = sizeof extreme_fills / sizeof extreme_fills[0] };
+/* The first of scales and of exponents, both alike. */
+enum { N_FINITE = 13, N_FILLS = sizeof extreme_fills / sizeof extreme_fills[0] };
+_Static_assert(sizeof extreme_scales / sizeof extreme_scales[0] * N_FILLS <= EXTREME_ROWS,
+               "a row for each pair and fill");
 
 void draw_extreme_weights(kcheck *c, uint32_t type, extremes kind, size_t rows, size_t k, void *to)
 {
@@ -338,6 +353,16 @@ void exact_products(const drawn_mat *w, size_t m, const float *const *x, exact *
     }
 }
 
+/* x as whole numbers of at most n, off by this part of one. */
+static double integers_bound(double off, double n, size_t k, const exact *e)
+{
+    const double order = 2 * (double)(k + 1) * 0x1p-24;
+    const double vanish = fmin(0x1p-100 * (e->w + (double)k), e->terms + e->apart);
+    return (off + 4 * 0x1p-24 * n) / n * e->blocks + order * e->terms +
+           ((double)k / NM_QK + 8) * 0x1p-24 * e->apart + vanish + 0x1p-100 * e->x +
+           0x1p-126 * (double)k;
+}
+
 double product_bound(nm_product_slot slot, uint32_t type, size_t k, const exact *e)
 {
     const double order = 2 * (double)(k + 1) * 0x1p-24;
@@ -347,15 +372,16 @@ double product_bound(nm_product_slot slot, uint32_t type, size_t k, const exact 
     case NM_PRODUCT_DOT_F:
         return order * e->size + (double)k * 0x1p-149;
     case NM_PRODUCT_DOT_Q:
+        return integers_bound(1.5, 32639, k, e);
     case NM_PRODUCT_I16:
+        return integers_bound(0.5, 32767, k, e);
     case NM_PRODUCT_I8X2:
-        return 0x1p-14 * e->blocks + order * e->terms +
-               ((double)k / NM_QK + 8) * 0x1p-24 * e->apart + 0x1p-100 * (e->x + e->w + (double)k);
+        return integers_bound(0.5, 32639, k, e);
     case NM_PRODUCT_I8:
-        return 0x1.1p-8 * e->blocks + order * e->terms +
-               ((double)k / NM_QK + 8) * 0x1p-24 * e->apart + 0x1p-100 * (e->x + e->w + (double)k);
+        return integers_bound(0.5, 127, k, e);
     case NM_PRODUCT_I8X3:
-        return 0x1p-13 * e->groups + order * e->size + 0x1p-100 * (e->x + e->w + (double)k);
+        return 0x1p-13 * e->groups + order * e->size + fmin(0x1p-100 * e->w, e->size) +
+               0x1p-100 * e->x + 0x1p-126 * (double)k;
     case NM_PRODUCT_BF16:
         return (0x1p-7 + 0x1p-16) * e->size + planes;
     case NM_PRODUCT_BF16X2:
