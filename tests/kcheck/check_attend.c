@@ -52,6 +52,7 @@ typedef struct attend_case {
     uint32_t type, heads, n_kv, group;
     size_t dim_k, dim_v, window, queries, end;
     bool latent; /* values are the first numbers of keys */
+    float rise;  /* if not 0: what scores grow by from key to key; values are of about 2^100 then */
     placement where;
     nm_attention_args args;
     nm_attend task;
@@ -114,6 +115,10 @@ static nm_kv_view make_cache(kcheck *c, const attend_case *t, there at, int slot
         for (size_t h = at.kv0; h < at.kv1; h++) {
             float row[MOST_DIM];
             draw_many(c, f, row, dim);
+            if (t->rise > 0 && numbers == k_numbers)
+                row[0] = t->rise * (float)p;
+            for (size_t d = 0; t->rise > 0 && numbers == v_numbers && d < dim; d++)
+                row[d] *= 0x1p+100f;
             if (p == odd)
                 row[draw_bits(c) % dim] = odd_number(c);
             char *to = data + p * view.pos_bytes + h * view.head_bytes;
@@ -136,6 +141,8 @@ static void make_queries(kcheck *c, attend_case *t, there at)
             draw_many(c, kind == 0 ? WIDE : PLAIN, row, t->dim_k);
             for (size_t d = 0; kind == 1 && d < t->dim_k; d++)
                 row[d] *= 40; /* steep */
+            if (t->rise > 0)
+                row[0] = 1 / t->args.scale;
             if (odd == 0 && draw_bits(c) % 5 == 0)
                 row[draw_bits(c) % t->dim_k] = odd_number(c);
         }
@@ -383,6 +390,15 @@ static void run_task(kcheck *c, attend_case *t)
         compare_alone(c, t);
 }
 
+/* Scores that grow from block to block of 64 by less than what fp32's exponents hold, here by 2^28 to 2^120 in their
+ * exponentials: a maximum that does not move with them leaves no room for values. */
+static void make_rising(kcheck *c, attend_case *t)
+{
+    t->rise = (28 + 92 * fabsf(draw(c, PLAIN))) * 0x1.62e43p-1f / 64;
+    t->latent = false;
+    t->end = 257 + draw_bits(c) % 51;
+}
+
 /* Numbers of i fixed, the others drawn. */
 static attend_case draw_task(kcheck *c, uint32_t type, size_t i)
 {
@@ -397,6 +413,8 @@ static attend_case draw_task(kcheck *c, uint32_t type, size_t i)
     t.latent = t.dim_v <= t.dim_k && draw_bits(c) % 3 == 0;
     if (i >= COUNT(rows) && i < COUNT(rows) + COUNT(ends))
         t.end = ends[i - COUNT(rows)];
+    else if (type == NM_TYPE_F32 && i % 8 == 0) /* halves have no such values */
+        make_rising(c, &t);
     return t;
 }
 

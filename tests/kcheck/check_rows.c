@@ -273,7 +273,8 @@ void check_f32_to_f16(kcheck *c)
     }
 }
 
-/* Halves of the scale, so that many quotients are ties; a block of denormals; zeros. */
+/* Halves of the scale, so that many quotients are ties, and the last number below a half of it, which a sum
+ * with 0.5 would round to 1; a block of denormals; zeros. */
 static void draw_for_q8(kcheck *c, float *x, size_t n, unsigned kind)
 {
     float unit = ldexpf(1.0f, (int)(draw_bits(c) % 20) - 10);
@@ -284,25 +285,27 @@ static void draw_for_q8(kcheck *c, float *x, size_t n, unsigned kind)
                : kind == 2 ? draw(c, PLAIN) * 0x1p-140f
                : kind == 3 ? draw(c, WIDE)
                : kind == 4 ? draw(c, SPECIAL)
-                           : 0.0f;
+               : kind == 6
+                   ? (i % 32 == 0 ? 127 * unit : copysignf(0x1.fffffep-2f, (float)half) * unit)
+                   : 0.0f;
     }
 }
 
 void check_f32_to_q8_0(kcheck *c)
 {
     for (size_t blocks = 0; blocks < 9; blocks++)
-        for (unsigned kind = 0; kind < 60; kind++) {
+        for (unsigned kind = 0; kind < 70; kind++) {
             placement where = (placement)(kind % N_PLACEMENTS);
             size_t n = blocks * NM_QK, bytes = blocks * sizeof(nm_block_q8_0);
             float *in = slot_take(0, where, n, sizeof *in);
             char *want = slot_take(1, where, bytes, 1), *got = slot_take(2, where, bytes, 1);
-            draw_for_q8(c, in, n, kind % 6);
+            draw_for_q8(c, in, n, kind % 7);
             c->ref.f32_to_q8_0(n, in, want);
             c->tier.f32_to_q8_0(n, in, got);
             for (size_t i = 0; i < bytes; i++)
                 if (want[i] != got[i])
                     fail(c, "%zu blocks, numbers %u: byte %zu is %02x, ref has %02x", blocks,
-                         kind % 6, i, (unsigned char)got[i], (unsigned char)want[i]);
+                         kind % 7, i, (unsigned char)got[i], (unsigned char)want[i]);
             if (!slot_guards_intact(2))
                 fail(c, "%zu blocks: wrote outside the row", blocks);
             c->cases++;
