@@ -249,11 +249,14 @@ static void check_powers(const nm_kern *k)
         ok(worst <= 1, "%s MXFP4, scale 2^%d: %.3f of the tolerance", k->isa, cases[i].e - 127,
            worst);
     }
-    memset(m.bytes, 0x77, bytes); /* 6 times 2^127 */
-    for (size_t at = 0; at < bytes; at += step)
-        m.bytes[at] = (char)254;
-    multiply(k, &m.mat, x, 0, ROWS, NULL, y);
-    ok(!isfinite(y[0]), "%s MXFP4, a weight beyond fp32 does not get lost", k->isa);
+    memset(m.bytes, 0x77,
+           bytes); /* 6 times 2^126 and more; x so small that sums of integers are fp32 */
+    for (int e = 253; e <= 255; e++) {
+        for (size_t at = 0; at < bytes; at += step)
+            m.bytes[at] = (char)e;
+        multiply(k, &m.mat, x, 0, ROWS, NULL, y);
+        ok(!isfinite(y[0]), "%s MXFP4, a weight beyond fp32 (e = %d) does not get lost", k->isa, e);
+    }
 }
 
 int main(void)

@@ -1,4 +1,5 @@
-/* How a wave is cut into tickets: a busy item by rows too, without a bit of the result changing. */
+/* How a wave is cut into tickets: a busy item by rows too, without a bit of the result changing; where waves end, and
+ * rows that items share. */
 #include "support/tiers.h"
 #include "tap.h"
 
@@ -104,6 +105,121 @@ static void check_tier(nm_kern *kern, nm_precision precision, int n_threads, siz
     nm_free_aligned(a, c.packed);
 }
 
+/* ---- rows that are left ----------------------------------------------------------------------- */
+
+enum { SMALL = 24, LEFT = 3, ITEMS = 3 };
+
+/* One thread, as nothing here depends on how many there are. */
+static void with_room(nm_compute *c, size_t packed_bytes,
+                      void (*check)(const nm_compute *, void *arg), void *arg)
+{
+    const npumoe_allocator *a = nm_allocator_default();
+    npumoe_error err;
+    c->packed_bytes = packed_bytes;
+    c->scratch_bytes = nm_compute_scratch_bytes(FF, 1);
+    c->scratch = nm_alloc_aligned(a, c->scratch_bytes);
+    c->packed = nm_alloc_aligned(a, packed_bytes);
+    if (!c->scratch || !c->packed || nm_pool_new(a, 1, &c->pool, &err) != NPUMOE_OK)
+        bail("no pool");
+    check(c, arg);
+    nm_pool_free(&c->pool);
+    nm_free_aligned(a, c->scratch);
+    nm_free_aligned(a, c->packed);
+}
+
+typedef struct rows_run {
+    size_t m;
+    float (*y)[N];
+} rows_run;
+
+static void run_rows(const nm_compute *c, void *arg)
+{
+    const rows_run *r = arg;
+    run(c, r->m, r->m, r->y);
+}
+
+/* Room for whole groups of rows and an item of one to three more: these are as few as rows of products for few rows,
+ * but their item is not. */
+static void check_left(const nm_kern *kern, nm_precision precision)
+{
+    static float want[SMALL + LEFT][N], got[SMALL + LEFT][N];
+    const uint32_t type = NM_TYPE_F32;
+    const nm_product *p = nm_product_pick(kern, precision, SMALL, &type, 1);
+    const size_t rows_in = (SMALL + p->group - 1) / p->group * p->group;
+    nm_compute c = {.kern = kern, .precision = precision};
+    for (size_t m = rows_in + 1; m <= rows_in + LEFT && m <= SMALL + LEFT; m++) {
+        with_room(&c, (size_t)1 << 20, run_rows, &(rows_run){m, want});
+        with_room(&c, p->packed_bytes(rows_in, N) + p->packed_bytes(rows_in, FF), run_rows,
+                  &(rows_run){m, got});
+        is_mem(got, want, m * sizeof got[0],
+               "%s, precision %d: %d rows in a wave and %d left, same bits", kern->isa,
+               (int)precision, (int)rows_in, (int)(m - rows_in));
+    }
+}
+
+/* ---- one row of x, several products ----------------------------------------------------------- */
+
+typedef struct tokens {
+    nm_network_item items[ITEMS];
+    float *to[ITEMS], (*y)[N];
+    size_t n, from;
+} tokens;
+
+static void run_tokens(const nm_compute *c, void *arg)
+{
+    const tokens *t = arg;
+    nm_network_part parts[ITEMS];
+    const nm_network_job job = {.compute = c,
+                                .act = NM_ACT_SWIGLU,
+                                .items = t->items + t->from,
+                                .n_items = t->n,
+                                .parts = parts,
+                                .replace = true};
+    nm_network_run(&job);
+}
+
+/* rows of floats as matrices of blocks, which another product takes. */
+static nm_mat blocks_of(const void *data, uint64_t n, uint64_t cols, void *to)
+{
+    const nm_type_traits *t = nm_type_get(NM_TYPE_Q8_0);
+    const uint64_t row_bytes = cols / t->block_elems * t->block_bytes;
+    for (uint64_t j = 0; j < n; j++)
+        t->encode((const float *)data + j * cols, (char *)to + j * row_bytes, (size_t)cols, NULL);
+    return (nm_mat){
+        .type = NM_TYPE_Q8_0, .rows = n, .cols = cols, .row_bytes = row_bytes, .data = to};
+}
+
+/* A token whose experts are of different types: packed once for those that have a product in common, and only for them. */
+static void check_products_differ(const nm_kern *kern, nm_precision precision)
+{
+    static float want[ITEMS][N], got[ITEMS][N];
+    static char in_blocks[3][FF * N * 2];
+    nm_compute c = {.kern = kern, .precision = precision};
+    tokens t = {.n = 1};
+    for (size_t i = 0; i < ITEMS; i++) {
+        t.to[i] = want[i];
+        t.items[i] = (nm_network_item){.gate = mat_of(gate, FF, N),
+                                       .up = mat_of(up, FF, N),
+                                       .down = mat_of(down, N, FF),
+                                       .m = 1,
+                                       .x = rows,
+                                       .y = &t.to[i]};
+    }
+    t.items[1].gate = blocks_of(gate, FF, N, in_blocks[0]);
+    t.items[1].up = blocks_of(up, FF, N, in_blocks[1]);
+    t.items[1].down = blocks_of(down, N, FF, in_blocks[2]);
+    for (t.from = 0; t.from < ITEMS; t.from++)
+        with_room(&c, (size_t)1 << 20, run_tokens, &t);
+    for (size_t i = 0; i < ITEMS; i++)
+        t.to[i] = got[i];
+    t.from = 0;
+    t.n = ITEMS;
+    with_room(&c, (size_t)1 << 20, run_tokens, &t);
+    is_mem(got, want, sizeof got,
+           "%s, precision %d: a row that F32, Q8_0 and F32 read, as each alone", kern->isa,
+           (int)precision);
+}
+
 static void check_kern(nm_kern *kern, nm_precision precision)
 {
     const uint32_t type = NM_TYPE_F32;
@@ -126,7 +242,10 @@ int main(void)
     nm_kern kern; /* a check changes its table, so each precision gets a new one */
     make_data();
     for (size_t p = 0; p < 3; p++)
-        for (size_t at = 0; tiers_next_kern(&at, &kern);)
+        for (size_t at = 0; tiers_next_kern(&at, &kern);) {
+            check_left(&kern, precisions[p]);
+            check_products_differ(&kern, precisions[p]);
             check_kern(&kern, precisions[p]);
+        }
     return done_testing();
 }
