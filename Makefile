@@ -45,7 +45,7 @@ TORTURE_SRC := $(wildcard tests/torture/test_*.c)
 KCHECK_SRC  := $(wildcard tests/kcheck/*.c) tests/support/attention_exact.c
 FUZZ_SRC    := $(wildcard tests/fuzz/fuzz_*.c)
 SUPPORT_SRC := $(wildcard tests/support/*.c)
-EMULATED    := $(addprefix $(B)/emulated/,test_attention test_dot test_matmul)
+EMULATED    := $(addprefix $(B)/emulated/,test_attention test_dot test_matmul test_probe_loops)
 # The trainer of the demo model is Python, and compiles its own kernels.
 TOOL_SRC    := $(filter-out tools/demo-model/%,$(wildcard tools/*/*.c))
 TOOLS       := $(sort $(notdir $(patsubst %/,%,$(dir $(TOOL_SRC)))))

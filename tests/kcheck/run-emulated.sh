@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs kcheck on a processor that this machine is not: every tier that it has must work there, and no
-# other may be tried; then the unit tests that are beside it in emulated/, those of whole prompts' attention and products. Prints
+# other may be tried; then the unit tests that are beside it in emulated/: whole prompts' attention, products, the probe's loops. Prints
 # TAP; what lacks its tool is skipped.
 #   usage: run-emulated.sh CPU KCHECK     (as qemu calls it; for arm64 statically linked)
 # Tools: qemu-x86_64[-static], qemu-aarch64[-static].
@@ -93,9 +93,10 @@ max) emulate "$arm" 'scalar neon' 'neon i8x2 smmla' 'neon i8x2 sdot' \
 *) echo "Bail out! no CPU called '$1'" && exit 1 ;;
 esac
 case $1 in
-Haswell) units "$x86" test_dot ;; # the others take an hour of its emulation, and run on x86 anyway
-cortex-a72 | max) units "$arm" test_attention test_dot test_matmul ;;
-cortex-a76) units "$arm" test_dot test_matmul ;; # attention as on cortex-a72
+Nehalem) units "$x86" test_probe_loops ;;
+Haswell) units "$x86" test_dot test_probe_loops ;; # the others take an hour of its emulation, and run on x86 anyway
+cortex-a72 | max) units "$arm" test_attention test_dot test_matmul test_probe_loops ;;
+cortex-a76) units "$arm" test_dot test_matmul test_probe_loops ;; # attention as on cortex-a72
 esac
 echo "1..$n"
 exit $failed
