@@ -1,7 +1,7 @@
 /* test_attention.c: blocked attention against the formula in fp64, every tier of this machine and
  * every precision; and bit for bit: any number of threads gives the same result, in fp32 any cut of a
- * prompt into chunks, too. */
-#include "kernels/attention.h"
+ * prompt into chunks, too. Nothing is written behind the scratch of the last thread. */
+#include "kernels/attend.h"
 #include "support/attention_exact.h"
 #include "support/tiers.h"
 #include "tap.h"
@@ -58,17 +58,42 @@ typedef struct bench {
     float *q, *k, *v, *out, *again; /* k and v as the cache will give them back */
     char *cache_k, *cache_v;
     float sinks[MAX_HEADS];
+    bool spilled; /* something was written behind the scratch */
 } bench;
+
+enum { GUARD = 0xa5 };
+
+static bool untouched(const void *bytes, size_t n)
+{
+    const unsigned char *p = bytes;
+    return n == 0 || (p[0] == GUARD && memcmp(p, p + 1, n - 1) == 0);
+}
+
+static void bench_scratch_drop(bench *b)
+{
+    nm_compute *c = &b->compute;
+    if (c->pool && !untouched(nm_compute_slice(c, nm_pool_size(c->pool)), c->scratch_bytes))
+        b->spilled = true;
+    nm_pool_free(&c->pool);
+    nm_free_aligned(nm_allocator_default(), c->scratch);
+}
+
+/* n threads with their slices of scratch, and one slice more that is nobody's. */
+static void bench_scratch(bench *b, int n, size_t slice_bytes)
+{
+    const npumoe_allocator *a = nm_allocator_default();
+    nm_compute *c = &b->compute;
+    bench_scratch_drop(b);
+    c->scratch_bytes = slice_bytes;
+    c->scratch = nm_alloc_aligned(a, slice_bytes * ((size_t)n + 1));
+    if (!c->scratch || nm_pool_new(a, n, &c->pool, NULL) != NPUMOE_OK)
+        bail("out of memory");
+    memset(c->scratch, GUARD, slice_bytes * ((size_t)n + 1));
+}
 
 static void bench_threads(bench *b, int n)
 {
-    const npumoe_allocator *a = nm_allocator_default();
-    nm_pool_free(&b->compute.pool);
-    nm_free_aligned(a, b->compute.scratch);
-    b->compute.scratch_bytes = nm_compute_scratch_bytes(64, MAX_DIM);
-    b->compute.scratch = nm_alloc_aligned(a, b->compute.scratch_bytes * (size_t)n);
-    if (!b->compute.scratch || nm_pool_new(a, n, &b->compute.pool, NULL) != NPUMOE_OK)
-        bail("out of memory");
+    bench_scratch(b, n, nm_compute_scratch_bytes(64, MAX_DIM));
 }
 
 static void *need(size_t bytes)
@@ -280,6 +305,90 @@ static void test_shape(bench *b, const shape *s, nm_precision precision)
     bench_make(b, s);
     test_nan(b, s);
     bench_drop(b);
+    bench_threads(b, 2); /* looks behind the scratch */
+    ok(!b->spilled, "%s: nothing is written behind the scratch", b->title);
+    b->spilled = false;
+}
+
+/* ---- few rows in rounds --------------------------------------------------------------------- */
+
+/* What a span leaves of all rows: max, sum and o of each. */
+static size_t span_bytes(const shape *s)
+{
+    return (s->positions - s->first) * s->n_head * (s->dim_v + 2u) * sizeof(float);
+}
+
+/* Slices end amid a line behind their slots, so each has a gap that no slot fits into; and thread 0's
+ * alone begin with the totals. */
+static bool only_slots_written(const bench *b, size_t slots_bytes, size_t totals_bytes)
+{
+    const nm_compute *c = &b->compute;
+    for (int t = 0; t < nm_pool_size(c->pool); t++) {
+        const char *slice = nm_compute_slice(c, t);
+        if ((t > 0 && !untouched(slice, totals_bytes)) ||
+            !untouched(slice + slots_bytes, c->scratch_bytes - slots_bytes))
+            return false;
+    }
+    return true;
+}
+
+/* Scratch for one or two spans a thread, so that the spans take several rounds: b->out, from scratch that
+ * has room for all of them, bit for bit. */
+static void test_small_scratch(bench *b, const shape *s, int threads, size_t per_thread)
+{
+    const size_t totals = span_bytes(s), slots = (1 + per_thread) * totals;
+    const size_t bytes = b->args.n_q * s->n_head * s->dim_v * sizeof(float);
+    nm_attention_args args = b->args;
+    bool few = true, clean = true;
+    args.out = b->again;
+    bench_scratch(b, threads, (slots + NM_ALIGN) / NM_ALIGN * NM_ALIGN);
+    for (int i = 0; i < 2; i++) { /* slots hold what the time before left */
+        memset(b->again, GUARD, bytes);
+        few = few && nm_attend_few(&b->compute, &args);
+        clean = clean && only_slots_written(b, slots, totals);
+        if (memcmp(b->again, b->out, bytes) != 0)
+            break;
+    }
+    ok(few, "%s: %d threads with %zu spans each are enough", b->title, threads, per_thread);
+    is_mem(b->again, b->out, bytes, "%s: ... same bits", b->title);
+    bench_threads(b, 2);
+    ok(clean && !b->spilled, "%s: ... nothing is written beside the slots", b->title);
+    b->spilled = false;
+}
+
+static void test_no_room(bench *b, const shape *s)
+{
+    bench_scratch(b, 2, (2 * span_bytes(s) - 1) / NM_ALIGN * NM_ALIGN);
+    ok(!nm_attend_few(&b->compute, &b->args), "%s: scratch for the totals alone is not", b->title);
+    ok(untouched(b->compute.scratch, b->compute.scratch_bytes), "%s: ... and is left alone",
+       b->title);
+    bench_threads(b, 2);
+}
+
+/* Spans are of 64 positions here, so there are 15 to 22 of them. */
+static void test_rounds(bench *b)
+{
+    static const shape rounds[] = {
+        {"rounds, one token", NM_TYPE_F16, 8, 2, 64, 64, 0, 1401, 1400, false, 1},
+        {"rounds, two tokens with sinks", NM_TYPE_Q8_0, 16, 4, 32, 32, 0, 1300, 1298, true, 1},
+        {"rounds, window 900", NM_TYPE_F16, 4, 2, 48, 34, 900, 1403, 1399, true, 1},
+    };
+    b->compute.precision = NM_PRECISION_FP32; /* which few rows are, whatever is asked for */
+    for (size_t i = 0; i < sizeof rounds / sizeof rounds[0]; i++) {
+        const shape *s = &rounds[i];
+        snprintf(b->title, sizeof b->title, "%s, %s", b->kern.isa, s->name);
+        bench_make(b, s);
+        ok(nm_attend_few(&b->compute, &b->args), "%s: few rows", b->title);
+        double worst = 0;
+        for (size_t row = 0; row < b->args.n_q * s->n_head; row++)
+            worst = fmax(worst, row_error(b, s, row / s->n_head, row % s->n_head));
+        ok(worst <= 1, "%s: error %.2g of what is allowed", b->title, worst);
+        for (int threads = 1; threads <= 4; threads++)
+            for (size_t per_thread = 1; per_thread <= 2; per_thread++)
+                test_small_scratch(b, s, threads, per_thread);
+        test_no_room(b, s);
+        bench_drop(b);
+    }
 }
 
 /* Views of one memory, as latent attention has it: the values are the first numbers of the keys. */
@@ -343,8 +452,8 @@ static void test_tier(const nm_kern *kern)
             test_shape(b, &shapes[i], NM_PRECISION_AUTO);
     }
     test_latent(b, slow);
-    nm_pool_free(&b->compute.pool);
-    nm_free_aligned(nm_allocator_default(), b->compute.scratch);
+    test_rounds(b);
+    bench_scratch_drop(b);
     free(b);
 }
 
