@@ -39,6 +39,10 @@ if [ -x "$NPUMOE_BUILD/kcheck" ]; then
     awk '/^\| kernel \| what/ { on = 1 } /^\| product \| slot \| tier/ { on = 1; print "" } !/^\|/ { on = 0 } on' docs/kernels.md >"$work/docs"
     check "docs/kernels.md has the tables of kern.def as kcheck --list prints them" cmp "$work/list" "$work/docs"
     check "... which is one" test "$(wc -l <"$work/list")" -gt 10
+    # that every kernel has a bench says the linker; these two were without one
+    "$NPUMOE_BUILD/kcheck" --bench --tier scalar --filter kv_ >"$work/out" 2>&1
+    check "kcheck --bench has scores and values of a cache: three types, one row and eight" test \
+        "$(grep -c '^scalar *kv_scores [FQ].* GFLOP/s' "$work/out") $(grep -c '^scalar *kv_values [FQ].* GFLOP/s' "$work/out")" = '6 6'
 else
     skip "no kcheck"
 fi

@@ -88,13 +88,13 @@ bool near_enough(kcheck *c, float got, float want, double bound, const char *wha
 /* ---- checks and benchmarks, one pair per kernel -------------------------------------------- */
 
 typedef void check_fn(kcheck *c);
-/* Runs the kernel once per call on fixed buffers; *work: operations or bytes per call. */
-typedef struct work {
-    double amount;
-    const char *unit; /* "GFLOP/s" or "GB/s" */
-} work;
+/* Prints the lines of one kernel (bench.c). */
+typedef struct kbench kbench;
+typedef void bench_fn(kbench *b);
 
-#define K(name, args, tolerance, what) check_fn check_##name;
+#define K(name, args, tolerance, what) \
+    check_fn check_##name;             \
+    bench_fn bench_##name;
 #include "kernels/kern.def"
 check_fn check_decode;
 check_fn check_attend;
