@@ -114,7 +114,7 @@ static const cli_opt bench_model_opts[] = {
     {NULL, "--isa", "TIER", cli_add_string, AT(isas), 0, 0,
      "kernels: scalar, avx2, avx512, amx, neon; several with commas;\ndefault: the best", true},
     {NULL, "--precision", "KIND", add_precisions, AT(precisions), 0, 0,
-     "products of many rows on a matrix unit: auto, fast, full, fp32;\nseveral with commas (auto)",
+     "products of many rows: auto (by weight type), fast, full, fp32;\nseveral with commas (auto)",
      true},
     {0},
 };

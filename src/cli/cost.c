@@ -45,6 +45,26 @@ static bool is_list_of(const json_t *table, const char *section, const char *key
     return json_array_size(list) > 0;
 }
 
+/* What is a number but no rate would end as a ceiling that nothing reaches, or none. More than 1e18 a second is no
+ * machine's, and what is calculated from it must stay finite. */
+static bool are_rates(const char *path, const json_t *table, const char *section, const char *key)
+{
+    static const double most = 1e9;
+    const json_t *row;
+    size_t i;
+    json_array_foreach(json_object_get(table, section), i, row)
+    {
+        const double rate = json_number_value(json_object_get(row, key));
+        if (!(rate > 0 && rate <= most)) {
+            ui_error("--cost: %s: entry %zu of \"%s\": \"%s\" is %g, expected a number above 0 and "
+                     "up to %g",
+                     path, i + 1, section, key, rate, most);
+            return false;
+        }
+    }
+    return true;
+}
+
 json_t *cost_load(const char *path)
 {
     enum { VERSION = 1 };
@@ -73,7 +93,8 @@ json_t *cost_load(const char *path)
     else if (!is_list_of(table, "multiply", "gops_per_s_max") ||
              !is_list_of(table, "read", "gb_per_s_max"))
         ui_error("--cost: %s lacks figures in \"multiply\" or \"read\"", path);
-    else
+    else if (are_rates(path, table, "multiply", "gops_per_s_max") &&
+             are_rates(path, table, "read", "gb_per_s_max"))
         return table;
     json_decref(table);
     return NULL;

@@ -193,6 +193,25 @@ sed 's/_version": 1/_version": 2/' "$work/cost.json" >"$work/newer"
 refused "a newer table" "--cost: $work/newer has version 2 of the table, expected 1" -m "$olmoe" --cost "$work/newer"
 sed 's/gops_per_s_max/gops/' "$work/cost.json" >"$work/lacking"
 refused "a table without figures" "--cost: $work/lacking lacks figures" -m "$olmoe" --cost "$work/lacking"
+# jansson lets no NaN and no infinity in: the first two are no JSON
+for rate in NaN 1e999 -1 0 -0.0 1e308 1.1e9; do
+    case $rate in
+    NaN | 1e999) why='is no JSON: line ' ;;
+    1.1e9) shown=1.1e+09 ;;
+    1e308) shown=1e+308 ;;
+    -0.0) shown=-0 ;;
+    *) shown=$rate ;;
+    esac
+    for entry in 'multiply 3 gops_per_s_max 160' 'read 5 gb_per_s_max 30'; do
+        set -- $entry
+        sed "s/\"$3\": $4}/\"$3\": $rate}/" "$work/cost.json" >"$work/rate"
+        case $rate in
+        NaN | 1e999) ;;
+        *) why=": entry $2 of \"$1\": \"$3\" is $shown, expected a number above 0 and up to 1e+09\$" ;;
+        esac
+        refused "$1 with a rate of $rate" "--cost: $work/rate *$why" -m "$olmoe" -t 1 --cost "$work/rate"
+    done
+done
 refused "a pair of one" "-pg: '512' is not a prompt and tokens" -m "$olmoe" -pg 512
 refused "a precision" "--precision: 'full,half' is not a list of auto, fast, full, fp32" -m "$olmoe" --precision full,half
 refused "a type of cache" "-ctk: 'f16,q4_0' is not a list of f16, q8_0, f32" -m "$olmoe" -ctk f16,q4_0
