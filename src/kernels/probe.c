@@ -9,7 +9,8 @@ static const nm_probe_product *const products[] = {
     nm_probe_products_avx2,       nm_probe_products_avxvnni,    nm_probe_products_avx512,
     nm_probe_products_avx512bf16, nm_probe_products_avx512vnni, nm_probe_products_amx,
 #elif defined(__aarch64__)
-    nm_probe_products_neon,
+    nm_probe_products_neon,    nm_probe_products_neonbf16,
+    nm_probe_products_neondot, nm_probe_products_neoni8mm,
 #endif
 };
 

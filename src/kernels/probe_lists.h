@@ -13,7 +13,8 @@ extern const nm_probe_product nm_probe_products_avx2[], nm_probe_products_avxvnn
     nm_probe_products_amx[];
 extern const nm_probe_reader nm_probe_reader_avx2, nm_probe_reader_avx512;
 #elif defined(__aarch64__)
-extern const nm_probe_product nm_probe_products_neon[];
+extern const nm_probe_product nm_probe_products_neon[], nm_probe_products_neonbf16[],
+    nm_probe_products_neondot[], nm_probe_products_neoni8mm[];
 extern const nm_probe_reader nm_probe_reader_neon;
 #endif
 
