@@ -33,8 +33,15 @@ check "bad input is refused, or does no harm" grep -q '^| 5 | refused with a mes
 cp "$page" "$work/first.md"
 check "the page again from its figures" evaluate --report
 check "... is the same" cmp "$page" "$work/first.md"
+# A date of long ago shows that nothing was stamped anew.
+stamp=$work/folder/bad-input.stamp.json
+sed 's/"date": "20[0-9-]* [0-9:]* UTC"/"date": "2001-01-01 00:00 UTC"/' "$stamp" >"$work/dated" && cp "$work/dated" "$stamp"
 check "what is done is not done again" evaluate "$work/folder" --quick --only bad-input
-check "... and nothing is lost" cmp "$page" "$work/first.md"
+check "... nor dated anew" grep -q '^2001-01-01 00:00 UTC, commit' "$page"
+undated() { sed 's/^20[0-9-]* [0-9:]* UTC, commit/commit/' "$1"; }
+undated "$page" >"$work/dated"
+undated "$work/first.md" >"$work/first"
+check "... and nothing is lost" cmp "$work/dated" "$work/first"
 # Figures of before there were these rows and keys.
 check "older figures" python '
 import json, pathlib, sys

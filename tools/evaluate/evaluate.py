@@ -97,6 +97,15 @@ def main():
     return None
 
 
+def stamp(work, name, measured):
+    """Date and machine of a series: of the time when its last step was made, not of when all was found done."""
+    path = work.path(f"{name}.stamp.json")
+    if measured or not path.exists():
+        path.write_text(json.dumps(work.machine))
+    note = {"note": work.machine["note"]} if "note" in work.machine else {}
+    return json.loads(path.read_text()) | note
+
+
 def measure(options):
     work = Work(options.folder, options)
     machine = work.machine = machine_of(work) | ({"note": options.note} if options.note else {})
@@ -105,7 +114,7 @@ def measure(options):
     if options.redo:
         work.forget([SERIES[name] for name in options.only or []])
     for name in options.only or SERIES:
-        start = time.monotonic()
+        start, made = time.monotonic(), work.made
         if name == "exactness":
             result = exactness.evaluate(material, options.quick, options.book)
         elif name == "ablation":
@@ -114,7 +123,7 @@ def measure(options):
             result = drift.evaluate(material, options.quick)
         else:
             result = bad_input.evaluate(material, options.quick)
-        save(raw, name, {"machine": machine, "host_isa": material.host_isa, **result})
+        save(raw, name, {"machine": stamp(work, name, work.made > made), "host_isa": material.host_isa, **result})
         work.say(f"{name}: {time.monotonic() - start:.0f} s")
 
 

@@ -82,6 +82,7 @@ class Work:
         self.quick = options.quick
         self.machine = None  # what evaluate.py says of it
         self.helps = {}
+        self.made = 0  # steps in this run
         (self.folder / "steps").mkdir(parents=True, exist_ok=True)
         for program in (self.npumoe, self.mkmodel):
             if not program.exists():
@@ -114,6 +115,7 @@ class Work:
         new = path.with_suffix(".new")
         new.write_text(json.dumps(result))
         os.replace(new, path)
+        self.made += 1
         return result
 
     def has(self, verb, option):
